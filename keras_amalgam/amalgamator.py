@@ -1,0 +1,254 @@
+"""The training of a student from several teachers, without labels."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_amalgam import checkpoint
+from keras_amalgam.graphs import Graphs
+from keras_amalgam.guards import (
+    StopOnNonFiniteLoss,
+    check_training_data,
+    split,
+    without_labels,
+)
+from keras_amalgam.student import check_names
+from keras_amalgam.taps import Tap
+from keras_amalgam.teacher import Teacher
+from keras_amalgam.terms import AmalgamationTerm, SoftTargets
+
+
+@keras.saving.register_keras_serializable(package="keras_amalgam")
+class Amalgamator(keras.Model):
+    """Trains a student to imitate several frozen teachers on unlabelled images.
+
+    In each step every teacher runs once, in inference mode and outside the gradient; the student
+    runs once and yields its heads and its tap together; the terms' losses are added up with their
+    weights. The history has `loss`, `<term>`, `<term>/<teacher>`, and where a term has several
+    components `<term>/<teacher>/<component>`, all weighted, so that each is the sum of its parts.
+
+    Train with plain `compile(optimizer=…)` and `fit(images)`. Images are RGB or grey in 0..255:
+    a `tf.data.Dataset` of batches, an array, or either of them as
+    `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection.
+
+    Args:
+        student: Takes raw images and returns `{task name: logits}`, as `build_student` makes it.
+        teachers: Each name must be one of the student's heads.
+        student_tap: The student's layer to imitate with; needed by terms that read features.
+        terms: What is minimised; by default `[SoftTargets()]`.
+        name: The model's name.
+
+    Example:
+    ```python
+    model = Amalgamator(student, [cars, birds], student_tap="top",
+                        terms=[SoftTargets(), CommonFeatures()])
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3))
+    model.fit(images, epochs=30)
+    ```
+
+    Raises:
+        ValueError: If student, teachers, taps and terms do not fit each other.
+
+    Reference:
+        [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
+    """
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teachers: Sequence[Teacher],
+        student_tap: str | Tap | None = None,
+        terms: Iterable[AmalgamationTerm] | None = None,
+        name: str = "amalgamator",
+    ) -> None:
+        super().__init__(name=name, dtype=student.dtype_policy)
+        check_names(teachers)
+        self.student = student
+        self.student_tap = Tap(student_tap) if isinstance(student_tap, str) else student_tap
+        self.terms = list(terms) if terms is not None else [SoftTargets()]
+        self.manifest = [checkpoint.manifest_entry(teacher) for teacher in teachers]
+        _check_terms(self.terms)
+        self._graphs = Graphs(student, teachers, self.student_tap)
+        for term in self.terms:
+            term.connect(self._graphs.student_spec, self._graphs.teacher_specs)
+        self._means: dict[str, keras.metrics.Mean] = {}
+        for key in ("loss", *self._history_keys()):
+            self._means[key] = keras.metrics.Mean(name=key)
+        self.built = True
+
+    def compile(self, optimizer: Any = "adam", jit_compile: bool | str = "auto", **kwargs: Any):
+        """Configure training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`.
+            jit_compile: Whether XLA compiles the step; `"auto"` leaves it to Keras, but never
+                compiles what XLA cannot, teachers included.
+            **kwargs: `steps_per_execution`, `run_eagerly` and what else `keras.Model.compile`
+                takes, except losses and metrics: nothing is labelled.
+
+        Raises:
+            ValueError: If a loss or metric is given, or `jit_compile=True` cannot be.
+        """
+        refused = sorted(set(kwargs) & {"loss", "loss_weights", "metrics", "weighted_metrics"})
+        if refused:
+            raise ValueError(
+                f"Nothing is labelled, so there is nothing for {refused} to compare with. The "
+                "objective is Amalgamator(…, terms=…); keras_amalgam.evaluation measures accuracy "
+                "on labelled data."
+            )
+        if not self._graphs.supports_jit:
+            if jit_compile is True:
+                raise ValueError(
+                    "jit_compile=True is not possible: a teacher resizes with antialiasing or "
+                    "bicubic interpolation, or has a layer XLA cannot compile. Use "
+                    "jit_compile='auto' or a plain bilinear Preprocessing."
+                )
+            jit_compile = False
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def fit(self, x: Any = None, y: None = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Train on unlabelled images; otherwise as `keras.Model.fit`.
+
+        Args:
+            x: Images, or a data set of them; see the class.
+            y: Must be `None`: nothing is labelled.
+            callbacks: As in `keras.Model.fit`.
+            **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+            The `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If there are labels, no images, or images that are not 0..255.
+            FloatingPointError: If a loss stops being finite; names the term and the teacher.
+        """
+        check_training_data(x, y, channels=self.student.input_shape[-1])
+        given = [] if callbacks is None else callbacks
+        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """The student's answer, `{task: logits}`."""
+        return self.student(split(images)[0], training=training)
+
+    def signals(self, images: Any, training: bool = False) -> tuple[dict, dict]:
+        """What student and teachers give the terms on a batch.
+
+        Args:
+            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
+            training: Whether the student runs in training mode; teachers never do.
+
+        Returns:
+            `(student, teachers)`: the student's `{"logits": {task: …}, "features": …}` and each
+            teacher's `{"logits": …, "features": …}` by name; `"features"` if there is a tap.
+        """
+        return self._graphs.student(images, training), self._graphs.teachers(images)
+
+    def term_losses(self, student: dict, teachers: dict, source: Any = None) -> dict[str, Any]:
+        """Every weighted loss on a batch's signals.
+
+        Args:
+            student: As `signals` returns it.
+            teachers: As `signals` returns it.
+            source: As in `AmalgamationTerm.call`.
+
+        Returns:
+            Scalars by history key, from `<term>` down to `<term>/<teacher>/<component>`.
+        """
+        losses: dict[str, Any] = {}
+        for term in self.terms:
+            by_teacher: dict[str, Any] = {}
+            for teacher, components in term(student, teachers, source).items():
+                key = f"{term.name}/{teacher}"
+                parts = {name: term.weight * ops.mean(v) for name, v in components.items()}
+                by_teacher[key] = sum(parts.values())
+                if len(parts) > 1:
+                    by_teacher |= {f"{key}/{name}": part for name, part in parts.items()}
+            top = [value for key, value in by_teacher.items() if key.count("/") == 1]
+            losses |= {term.name: sum(top), **by_teacher}
+        return losses
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of one replica."""
+        images, source = split(without_labels(data))
+        teachers = self._graphs.teachers(images)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            losses = self.term_losses(self._graphs.student(images, training=True), teachers, source)
+            loss = self._total(losses)
+            # Gradients are summed over replicas, so each must bring its part of the mean.
+            scaled = self.optimizer.scale_loss(loss / replicas)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        return self._log(losses, loss, images)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The losses of one batch; no variable but the means changes."""
+        images, source = split(without_labels(data))
+        losses = self.term_losses(*self.signals(images), source)
+        return self._log(losses, self._total(losses), images)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The means behind the history."""
+        return list(self._means.values())
+
+    def get_config(self) -> dict[str, Any]:
+        """What `Amalgamator.load` rebuilds from, with the manifest of the teachers."""
+        return checkpoint.config(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Amalgamator":
+        """Refuse: teachers are not saved with the student."""
+        raise ValueError(
+            "An amalgamator is not complete without its teachers, which are not saved with it. "
+            "Load it with Amalgamator.load(path, teachers); the student alone is "
+            "`amalgamator.student`."
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, teachers: Sequence[Teacher]) -> "Amalgamator":
+        """Rebuild what `save` wrote, with optimizer, to train on.
+
+        Args:
+            path: A `.keras` file written by `amalgamator.save` or `ModelCheckpoint`.
+            teachers: The teachers of that training, in the same order.
+
+        Returns:
+            The amalgamator, compiled if it was.
+
+        Raises:
+            ValueError: If the teachers are not those of the manifest; says what differs.
+        """
+        return checkpoint.load(cls, path, teachers)
+
+    def _history_keys(self) -> Iterator[str]:
+        for term in self.terms:
+            yield term.name
+            for teacher in self._graphs.teacher_specs:
+                yield f"{term.name}/{teacher}"
+                if len(term.components) > 1:
+                    yield from (f"{term.name}/{teacher}/{part}" for part in term.components)
+
+    def _total(self, losses: Mapping[str, Any]) -> Any:
+        terms = [losses[term.name] for term in self.terms]
+        regularization = [ops.cast(value, "float32") for value in self.losses]
+        return sum([*terms[1:], *regularization], terms[0])
+
+    def _log(self, losses: Mapping[str, Any], total: Any, images: Any) -> dict[str, Any]:
+        for key, value in {"loss": total, **losses}.items():
+            self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
+        return {key: mean.result() for key, mean in self._means.items()}
+
+
+def _check_terms(terms: Sequence[AmalgamationTerm]) -> None:
+    names = [term.name for term in terms]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(
+            "`terms` must be at least one term, each with a name of its own. "
+            f"Received: {names}. Name them: SoftTargets(…, name=…)."
+        )

@@ -1,0 +1,68 @@
+"""From one model's features to the common width."""
+
+from typing import Any
+
+import keras
+
+
+def pointwise(channels: int, rank: int, **kwargs: Any) -> keras.layers.Layer:
+    """A linear map of the channels alone, without bias: 1×1 convolution or dense layer.
+
+    Args:
+        channels: Of the result.
+        rank: Of the features: 4 for maps, 2 for vectors.
+        **kwargs: Of the layer.
+    """
+    if rank == 4:
+        return keras.layers.Conv2D(channels, 1, use_bias=False, **kwargs)
+    return keras.layers.Dense(channels, use_bias=False, **kwargs)
+
+
+def spatial(channels: int, rank: int, **kwargs: Any) -> keras.layers.Layer:
+    """A 3×3 convolution without bias for maps; for vectors, which have no space, a dense layer."""
+    if rank == 4:
+        return keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, **kwargs)
+    return keras.layers.Dense(channels, use_bias=False, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_amalgam")
+class Adapter(keras.layers.Layer):
+    """Maps one model's features to the common width: 1×1 convolution, ReLU; no bias.
+
+    Args:
+        units: Channels of the result.
+        **kwargs: Of the layer.
+
+    Input shape:
+        A map `(batch, height, width, channels)` or a vector `(batch, channels)`.
+
+    Output shape:
+        The same with `units` channels.
+
+    Reference:
+        [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
+
+    Example:
+    ```python
+    adapted = Adapter(256)(features)
+    ```
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        self.linear = pointwise(
+            self.units, len(input_shape), activation="relu", dtype=self.dtype_policy
+        )
+        self.linear.build(input_shape)
+
+    def call(self, features: Any) -> Any:
+        """Adapt the features."""
+        return self.linear(features)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return super().get_config() | {"units": self.units}

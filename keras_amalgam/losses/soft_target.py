@@ -1,0 +1,57 @@
+"""Cross-entropy between a student's and a teacher's softened distributions."""
+
+from typing import Any
+
+from keras import ops
+
+
+def soft_target_loss(student_logits: Any, teacher_logits: Any, temperature: float = 1.0) -> Any:
+    """Cross-entropy of the student to the teacher's soft target, times temperature².
+
+    `-T² Σ_c p_c log q_c` with `p = softmax(teacher_logits / T)`, `q = softmax(student_logits / T)`.
+    The factor T² keeps the gradient's size when the temperature changes. Gradients reach both
+    arguments; a frozen teacher's logits are constants.
+
+    Args:
+        student_logits: Shape `(batch, classes)`.
+        teacher_logits: Shape `(batch, classes)`.
+        temperature: Softmax divisor, positive.
+
+    Returns:
+        One value per sample, shape `(batch,)`, float32, at least zero.
+
+    Raises:
+        ValueError: If `temperature` is not positive or the shapes differ.
+
+    Reference:
+        [Hinton et al., 2015](https://arxiv.org/abs/1503.02531)
+    """
+    check_temperature(temperature)
+    if student_logits.shape[-1] != teacher_logits.shape[-1]:
+        raise ValueError(
+            "Student and teacher logits must have the same classes. Received: shapes "
+            f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}."
+        )
+    target = ops.softmax(ops.cast(teacher_logits, "float32") / temperature)
+    return ops.sum(cross_entropy_by_class(student_logits, target, temperature), axis=-1)
+
+
+def cross_entropy_by_class(student_logits: Any, target: Any, temperature: float) -> Any:
+    """Each class's addend of the soft-target loss, so that shares of it can be told apart.
+
+    Args:
+        student_logits: Shape `(batch, classes)`.
+        target: Probabilities, shape `(batch, classes)`, already softened.
+        temperature: Softmax divisor of the student's logits, positive.
+
+    Returns:
+        `-T² p log q`, shape `(batch, classes)`, float32.
+    """
+    log_q = ops.log_softmax(ops.cast(student_logits, "float32") / temperature)
+    return -(temperature**2) * target * log_q
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise a `ValueError` unless the temperature is positive."""
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be positive. Received: {temperature}.")

@@ -1,0 +1,177 @@
+"""What a network's authors did to an image before it went in."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+Channels = Literal["rgb", "bgr", "grey"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """One network's own way from a raw image to its input, built into the graph.
+
+    Raw images are RGB or grey in 0..255. Grey images are repeated to three channels for an RGB
+    network and RGB images become grey for a grey one, so one canvas serves every teacher. The
+    result is `(pixel * scale - mean) / std`, per channel in the order that `channels` names.
+
+    Only stock Keras layers and operations are used: a saved model loads without this package.
+
+    Args:
+        size: `(height, width)` the network takes, in pixels; `None` leaves the size as it is.
+        scale: Factor on the 0..255 pixels.
+        mean: Subtracted after scaling: one number or one per channel.
+        std: Divisor after subtracting, positive: one number or one per channel.
+        interpolation: Of the resizing: `"bilinear"`, `"nearest"`, `"bicubic"`, `"lanczos3"`
+            or `"lanczos5"`. Bicubic resizing neither runs under XLA nor exports to TFLite.
+        antialias: Whether shrinking is antialiased, as Pillow does; not possible under XLA.
+        crop_fraction: Side of the central crop over the side resized to, in (0, 1]: 0.875 is
+            the usual 256 → 224.
+        channels: What the network takes: `"rgb"`, `"bgr"` or `"grey"`; `None` means `"grey"`
+            for a network with one input channel and `"rgb"` otherwise.
+
+    Example:
+    ```python
+    imagenet = Preprocessing(
+        size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    ```
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    size: tuple[int, int] | None = None
+    scale: float = 1 / 255
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    interpolation: str = "bilinear"
+    antialias: bool = False
+    crop_fraction: float = 1.0
+    channels: Channels | None = None
+
+    def __post_init__(self) -> None:
+        """Normalise sequences to tuples, so that equal settings compare equal, and validate."""
+        for field in ("size", "mean", "std"):
+            value = getattr(self, field)
+            if isinstance(value, (list, tuple)):
+                object.__setattr__(self, field, tuple(value))
+        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
+            raise ValueError(
+                f"`size` must be (height, width) in pixels, each at least 1. Received: {self.size}."
+            )
+        if min(_as_tuple(self.std)) <= 0 or self.scale <= 0:
+            raise ValueError(
+                f"`scale` and `std` must be positive. Received: scale={self.scale}, std={self.std}."
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"`crop_fraction` must lie in (0, 1]. Received: {self.crop_fraction}.")
+        if self.crop_fraction < 1 and self.size is None:
+            raise ValueError("`crop_fraction` below 1 needs `size`, the size after the crop.")
+        if self.channels not in (None, "rgb", "bgr", "grey"):
+            raise ValueError(
+                f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
+            )
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether the resizing can be compiled by XLA; TensorFlow's kernels decide."""
+        return self.size is None or not (self.antialias or self.interpolation == "bicubic")
+
+    def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+        """Add the preprocessing to a functional graph.
+
+        Args:
+            images: Raw images in 0..255, shape `(batch, height, width, 1 or 3)`.
+            channels: The network's number of input channels.
+
+        Returns:
+            The network's input, shape `(batch, *size, channels)`, float32.
+
+        Raises:
+            ValueError: If the channel counts cannot be brought together.
+        """
+        x = self._to_channels(images, channels)
+        if self.size is not None:
+            x = self._to_size(x)
+        scale, offset = self.scale_and_offset()
+        if scale != 1.0 or offset != 0.0:
+            x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
+        return x
+
+    def scale_and_offset(self) -> tuple[Any, Any]:
+        """The normalisation as `pixel * scale + offset`, numbers or one list per channel."""
+        mean, std = _as_tuple(self.mean), _as_tuple(self.std)
+        width = max(len(mean), len(std))
+        mean, std = mean * (width // len(mean)), std * (width // len(std))
+        scale = [self.scale / s for s in std]
+        offset = [0.0 - m / s for m, s in zip(mean, std, strict=True)]
+        return (scale[0], offset[0]) if width == 1 else (scale, offset)
+
+    def _to_channels(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+        given = images.shape[-1]
+        wanted = self.channels or ("grey" if channels == 1 else "rgb")
+        needed = 1 if wanted == "grey" else 3
+        per_channel = {len(_as_tuple(v)) for v in (self.mean, self.std)} - {1}
+        if given not in (1, 3) or channels != needed or per_channel - {channels}:
+            raise ValueError(
+                "Images and network disagree about channels. Received: images with "
+                f"{given} channel(s), a network that takes {channels}, channels={wanted!r}, "
+                f"mean={self.mean}, std={self.std}. Images must have 1 or 3 channels, an 'rgb' or "
+                "'bgr' network takes 3 and a 'grey' one takes 1, and `mean` and `std` have one "
+                "value or one per channel."
+            )
+        if given == 1 and needed == 3:
+            return keras.layers.Concatenate(dtype="float32")([images] * 3)
+        if given == 3 and needed == 1:
+            return ops.image.rgb_to_grayscale(images)
+        return ops.flip(images, axis=-1) if wanted == "bgr" else images
+
+    def _to_size(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        if self.size is None:
+            return x
+        height, width = (round(side / self.crop_fraction) for side in self.size)
+        x = keras.layers.Resizing(
+            height,
+            width,
+            interpolation=self.interpolation,
+            antialias=self.antialias,
+            dtype="float32",
+        )(x)
+        if (height, width) != self.size:
+            x = keras.layers.CenterCrop(*self.size, dtype="float32")(x)
+        return x
+
+    def to_config(self) -> dict[str, Any]:
+        """The settings as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_config`."""
+        return cls(**config)
+
+
+def _as_tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def has_built_in_rescaling(model: keras.Model) -> bool:
+    """Whether the model itself takes 0..255 images.
+
+    True if a `Rescaling` or `Normalization` layer stands before the first layer with weights,
+    as in `keras.applications`' MobileNetV3 and EfficientNet.
+
+    Args:
+        model: A functional or sequential model with one input.
+    """
+    for layer in model.layers:
+        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
+            return True
+        if isinstance(layer, keras.Model) and has_built_in_rescaling(layer):
+            return True
+        if layer.weights:
+            return False
+    return False

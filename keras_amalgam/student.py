@@ -1,0 +1,87 @@
+"""The student: one shared backbone, one named head per task."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
+from keras_amalgam.teacher import Teacher
+
+
+def build_student(
+    backbone: keras.Model,
+    teachers: Sequence[Teacher],
+    preprocessing: Preprocessing | None = None,
+    image_channels: int | None = None,
+    dropout: float = 0.0,
+    name: str = "student",
+) -> keras.Model:
+    """Put one named head per teacher on a backbone, and its preprocessing in front.
+
+    The result is an ordinary functional Keras model of stock layers that takes raw images of any
+    size and returns `{task name: logits}`. Its plain attribute `class_names` maps each task to
+    its classes, for the exporters; it is not part of the `.keras` file.
+
+    Args:
+        backbone: A functional or sequential model without a top, whose output is a map
+            `(batch, height, width, channels)`, averaged here, or a vector.
+        teachers: Whose tasks the student learns; their names become the heads' names.
+        preprocessing: The student's own. By default images are resized to the backbone's input
+            size and scaled to -1..1, and not scaled if the backbone rescales inside.
+        image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
+        dropout: Rate before the heads.
+        name: The student's name.
+
+    Returns:
+        The student.
+
+    Raises:
+        ValueError: If there is no teacher, two share a name, or the backbone's output is neither
+            map nor vector.
+
+    Example:
+    ```python
+    backbone = keras.applications.MobileNetV3Small(
+        include_top=False, input_shape=(96, 96, 3), weights=None
+    )
+    student = build_student(backbone, [cars, birds])
+    ```
+    """
+    check_names(teachers)
+    if len(backbone.output_shape) not in (2, 4):
+        raise ValueError(
+            "The backbone's output must be a map (batch, height, width, channels) or a vector "
+            f"(batch, channels). Received: {backbone.name!r} with output {backbone.output_shape}. "
+            "Build it with include_top=False."
+        )
+    height, width, channels = backbone.input_shape[1:]
+    if preprocessing is None:
+        size = None if None in (height, width) else (height, width)
+        preprocessing = (
+            Preprocessing(size=size, scale=1.0)
+            if has_built_in_rescaling(backbone)
+            else Preprocessing(size=size, scale=1 / 127.5, mean=1.0)
+        )
+    images = keras.Input((None, None, image_channels or channels), name="image")
+    x = backbone(preprocessing.build(images, channels))
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    outputs = {teacher.name: teacher.task.head(teacher.name)(x) for teacher in teachers}
+    student = keras.Model(images, outputs, name=name)
+    student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
+    return student
+
+
+def check_names(teachers: Sequence[Teacher]) -> None:
+    """Raise a `ValueError` unless there are teachers, each with a name of its own."""
+    names = [teacher.name for teacher in teachers]
+    if not names:
+        raise ValueError("At least one teacher is needed. Received: none.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"Every teacher needs a name of its own: it names the student's head. Received twice: "
+            f"{twice}. Give each Teacher(…, name=…) another."
+        )

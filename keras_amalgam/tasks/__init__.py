@@ -1,0 +1,4 @@
+"""What a teacher knows, and so what the student learns from it."""
+
+from keras_amalgam.tasks.classification import Classification as Classification
+from keras_amalgam.tasks.task import Task as Task

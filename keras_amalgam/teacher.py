@@ -1,0 +1,264 @@
+"""A teacher: a frozen network with all that is needed to learn from it."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_amalgam.outputs import Outputs, to_logits
+from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
+from keras_amalgam.taps import Tap, as_features, with_taps
+from keras_amalgam.tasks import Classification, Task
+from keras_amalgam.writing import whole_directory
+
+CARD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a converted network came from.
+
+    Args:
+        source: Name of the source file.
+        sha256: Of the source file, hexadecimal.
+        framework: What wrote the source, as far as it says.
+        converter: Name and version of what converted it.
+        opset: The source's ONNX opset, if it is ONNX.
+        names: Names in the source (node, tensor, module path) to Keras layer names.
+        parity: Largest errors against the source runtime, per output.
+    """
+
+    source: str
+    sha256: str
+    framework: str
+    converter: str
+    opset: int | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Teacher:
+    """A frozen network, its own preprocessing, its task and its tap.
+
+    The model stays as it is: taps and logits are read through a second graph over the same
+    layers, always in inference mode.
+
+    Args:
+        model: A functional or sequential Keras model of one image input and one output.
+        name: The task's name: of the student's head, in the history and in every artifact.
+        class_names: Short for `task=Classification(class_names)`.
+        task: What the teacher knows.
+        tap: The layer whose output is imitated in the common space: a layer's name or path, a
+            source name if the model was converted, or a `Tap`. `None` allows soft targets only.
+        outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"`, or `"auto"`
+            to find out.
+        preprocessing: How raw 0..255 images become the model's input. May be left out only for
+            a model that rescales inside, as some of `keras.applications` do.
+
+    Example:
+    ```python
+    teacher = Teacher(model, name="pets", class_names=["cat", "dog"], tap="conv5",
+                      preprocessing=Preprocessing(size=(224, 224)))
+    ```
+
+    Raises:
+        TypeError: If `model` is no Keras model.
+        ValueError: If the parts do not fit each other; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        name: str,
+        class_names: Sequence[str] | None = None,
+        task: Task | None = None,
+        tap: str | Tap | None = None,
+        outputs: Outputs = "auto",
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"Teacher {name!r} needs a keras.Model. Received: {type(model).__name__}. "
+                "keras_amalgam.teachers converts other formats."
+            )
+        if not name or "/" in name:
+            raise ValueError(
+                f"A teacher's name must be a word without '/': it names a head. Received: {name!r}."
+            )
+        if (class_names is None) == (task is None):
+            raise ValueError(f"Teacher {name!r} needs either `class_names` or `task`.")
+        self.name = name
+        self.model = model
+        self.task: Task = task if task is not None else Classification(class_names or ())
+        self.outputs: Outputs = outputs
+        self.provenance: Provenance | None = getattr(model, "provenance", None)
+        self.tap = self._resolve_tap(tap)
+        self.preprocessing = self._complete(preprocessing)
+        self._graph = self._build_graph()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the logits."""
+        return self.task.class_names
+
+    @property
+    def supports_jit(self) -> bool:
+        """Whether everything from raw images to signals can be compiled by XLA."""
+        layers = self.model._flatten_layers()
+        return self.preprocessing.supports_jit and all(layer.supports_jit for layer in layers)
+
+    def signals(self, channels: int = 3) -> keras.Model:
+        """The model from raw images to what a term reads.
+
+        Args:
+            channels: Of the raw images, 1 or 3.
+
+        Returns:
+            A model of raw images `(batch, height, width, channels)` in 0..255 to
+            `{"logits": (batch, classes)}` and, with a tap, `"features"`: a map or a vector.
+        """
+        images = keras.Input((None, None, channels), name="image")
+        x = self.preprocessing.build(images, self.model.input_shape[-1])
+        return keras.Model(images, self._graph(x), name=f"{self.name}_signals")
+
+    def count_params(self) -> int:
+        """Number of weights of the network."""
+        return self.model.count_params()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the weights, in order; equal for equal weights."""
+        digest = hashlib.sha256()
+        for value in self.model.get_weights():
+            digest.update(str((value.shape, value.dtype)).encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()
+
+    def card(self) -> dict[str, Any]:
+        """All but the weights, JSON-ready: task, preprocessing, tap, provenance, hash."""
+        return {
+            "card_version": CARD_VERSION,
+            "name": self.name,
+            "task": self.task.to_config(),
+            "outputs": self.outputs,
+            "tap": asdict(self.tap) if self.tap else None,
+            "preprocessing": self.preprocessing.to_config(),
+            "provenance": asdict(self.provenance) if self.provenance else None,
+            "weights_sha256": self.fingerprint(),
+        }
+
+    def save(self, directory: str | Path) -> None:
+        """Write `model.keras`, `card.json` and `labels.txt`, whole or not at all.
+
+        Args:
+            directory: A directory that does not exist yet.
+
+        Raises:
+            FileExistsError: If it exists.
+        """
+        with whole_directory(directory) as folder:
+            self.model.save(folder / "model.keras")
+            (folder / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
+            (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Teacher":
+        """Read what `save` wrote.
+
+        Args:
+            directory: With `model.keras` and `card.json`.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If a file is damaged, or the weights are not the card's.
+        """
+        directory = Path(directory)
+        card = _read_card(directory / "card.json")
+        model = _load_model(directory / "model.keras")
+        if card["provenance"]:
+            model.provenance = Provenance(**card["provenance"])
+        teacher = cls(
+            model,
+            card["name"],
+            task=Classification(card["task"]["class_names"]),
+            tap=Tap(**card["tap"]) if card["tap"] else None,
+            outputs=card["outputs"],
+            preprocessing=Preprocessing.from_config(card["preprocessing"]),
+        )
+        if teacher.fingerprint() != card["weights_sha256"]:
+            raise ValueError(
+                f"The weights in {directory} are not those of its card: the file was changed "
+                "after it was written. Convert or save the teacher again."
+            )
+        return teacher
+
+    def _resolve_tap(self, tap: str | Tap | None) -> Tap | None:
+        if tap is None:
+            return None
+        tap = Tap(tap) if isinstance(tap, str) else tap
+        source_names = self.provenance.names if self.provenance else {}
+        return Tap(source_names.get(tap.layer, tap.layer), tap.tokens)
+
+    def _complete(self, preprocessing: Preprocessing | None) -> Preprocessing:
+        shape = self.model.input_shape
+        if not isinstance(shape, tuple) or len(shape) != 4:
+            raise ValueError(
+                f"Teacher {self.name!r} must take one batch of images (batch, height, width, "
+                f"channels). Received: a model of input shape {shape}."
+            )
+        if preprocessing is None:
+            if not has_built_in_rescaling(self.model):
+                raise ValueError(
+                    f"Teacher {self.name!r} does not rescale inside, so it must be said how its "
+                    "images were normalised. Pass preprocessing=Preprocessing(size=…, mean=…, "
+                    "std=…) as it was in its training."
+                )
+            preprocessing = Preprocessing(scale=1.0)
+        expected = shape[1:3]
+        size = preprocessing.size
+        if size is None and None not in expected:
+            return Preprocessing(**preprocessing.to_config() | {"size": expected})
+        if size and any(e not in (None, s) for e, s in zip(expected, size, strict=True)):
+            raise ValueError(
+                f"Teacher {self.name!r} and its preprocessing disagree. Received: "
+                f"preprocessing.size={size}, a model of input shape {shape}. "
+                f"Set size={expected}."
+            )
+        return preprocessing
+
+    def _build_graph(self) -> keras.Model:
+        """From the network's own input to its signals."""
+        owner = f"Teacher {self.name!r}"
+        self.preprocessing.build(keras.Input((None, None, 3)), self.model.input_shape[-1])
+        logits_model = to_logits(self.model, self.outputs, owner)
+        self.task.check_output(tuple(logits_model.output.shape), owner)
+        if self.tap is None:
+            return keras.Model(logits_model.input, {"logits": logits_model.output})
+        try:
+            tapped = with_taps(logits_model, [self.tap.layer])
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from error
+        features = as_features(tapped.output["taps"][0], self.tap.tokens)
+        return keras.Model(tapped.input, {"logits": tapped.output["output"], "features": features})
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The teacher card {path} is damaged: {error}.") from error
+    if card.get("card_version") != CARD_VERSION:
+        raise ValueError(
+            f"The teacher card {path} has version {card.get('card_version')!r}; this package "
+            f"reads version {CARD_VERSION}. Save the teacher again with this package."
+        )
+    return card
+
+
+def _load_model(path: Path) -> keras.Model:
+    if not path.is_file():
+        raise FileNotFoundError(f"No teacher model at {path}. A teacher directory has one.")
+    return keras.saving.load_model(path, compile=False)

@@ -1,0 +1,105 @@
+"""Fixtures that several folders share."""
+
+import pathlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reference values of the method; maps and weights in Keras' layout."""
+    values = {}
+    with np.load(GOLDEN) as archive:
+        for key in archive.files:
+            value = archive[key]
+            if key.startswith("weight_oihw:"):
+                value = value.transpose(2, 3, 1, 0)
+            elif key.endswith("_nchw"):
+                value = value.transpose(0, 2, 3, 1)
+            values[key.removeprefix("weight_oihw:").removesuffix("_nchw")] = value
+    return values
+
+
+def assert_golden(actual, expected):
+    """Element-wise relative error means nothing near zero, so the largest entry is the measure."""
+    actual = np.asarray(actual)
+    assert actual.shape == expected.shape
+    error, bound = np.abs(actual - expected).max(), 2e-5 * np.abs(expected).max()
+    assert error <= bound, f"largest error {error:.3g}, allowed {bound:.3g}"
+
+
+@pytest.fixture(name="assert_golden", scope="session")
+def assert_golden_fixture():
+    """The golden comparison, as a fixture because test modules cannot import each other."""
+    return assert_golden
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+def small_teacher(name, classes, size=(12, 12), width=6, seed=1):
+    """A real, if tiny and untrained, convolutional teacher of grey images with batch norm."""
+    import keras
+
+    import keras_amalgam as ka
+
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((*size, 1))
+    x = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=f"{name}_conv")(inputs)
+    x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+    x = keras.layers.ReLU(name=f"{name}_map")(x)
+    x = keras.layers.GlobalAveragePooling2D(name=f"{name}_pooled")(x)
+    logits = keras.layers.Dense(len(classes), kernel_initializer="he_normal")(x)
+    return ka.Teacher(
+        keras.Model(inputs, logits, name=name),
+        name=name,
+        class_names=classes,
+        tap=f"{name}_map",
+        preprocessing=ka.Preprocessing(size=size, mean=0.3, std=0.4),
+    )
+
+
+def small_student(teachers, batch_norm=True, regularizer=None, size=12):
+    """A depthwise-separable student with a tap called `student_map`."""
+    import keras
+
+    import keras_amalgam as ka
+
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((size, size, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", kernel_regularizer=regularizer)(inputs)
+    x = keras.layers.BatchNormalization()(x) if batch_norm else x
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.SeparableConv2D(8, 3, padding="same")(x)
+    x = keras.layers.ReLU(name="student_map")(x)
+    return ka.build_student(keras.Model(inputs, x, name="backbone"), teachers)
+
+
+def grey_images(count=16, size=12, seed=0):
+    """Raw images, uint8, a different brightness each."""
+    rng = np.random.default_rng(seed)
+    images = rng.random((count, size, size, 1)) * rng.random((count, 1, 1, 1)) * 255
+    return images.astype("uint8")
+
+
+@pytest.fixture
+def teachers():
+    """Two tiny teachers of different sizes and classes."""
+    return [
+        small_teacher("digits", ["0", "1", "2"]),
+        small_teacher("shapes", ["circle", "square"], size=(16, 16), width=5, seed=2),
+    ]
+
+
+@pytest.fixture
+def make():
+    """The builders above, as test modules cannot import each other."""
+    return SimpleNamespace(teacher=small_teacher, student=small_student, images=grey_images)

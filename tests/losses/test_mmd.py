@@ -1,0 +1,86 @@
+"""mmd_squared against golden values and an independent NumPy reference."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_amalgam.losses import mmd_squared
+
+
+def numpy_kernel(x, y, bandwidths):
+    d2 = ((x[:, None, :].astype("float64") - y[None].astype("float64")) ** 2).sum(-1)
+    d2 = np.maximum(d2, 1e-12)
+    return sum(np.exp(-d2 / (2 * s**2)) for s in bandwidths)
+
+
+def numpy_mmd(x, y, bandwidths, unbiased=False):
+    xx, yy, xy = (numpy_kernel(a, b, bandwidths) for a, b in ((x, x), (y, y), (x, y)))
+    if unbiased:
+        mean = lambda k: (k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))  # noqa: E731
+        return mean(xx) + mean(yy) - 2 * xy.mean()
+    return xx.mean() + yy.mean() - 2 * xy.mean()
+
+
+def rows(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_biased_mmd_and_gradient_are_golden(golden, assert_golden):
+    x = tf.constant(golden["mmd_x"])
+    y = rows(golden["mmd_y"])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = mmd_squared(tf.math.l2_normalize(x, axis=1), y, golden["bandwidths"].tolist())
+    assert_golden(value, golden["mmd_normalized_7_bandwidths"])
+    assert_golden(tape.gradient(value, x), golden["mmd_x_grad"])
+
+
+def test_raw_bandwidths_are_golden(golden, assert_golden):
+    value = mmd_squared(golden["mmd_x"], golden["mmd_y"], (1.0, 2.0, 4.0))
+    assert_golden(value, golden["mmd_raw_bandwidths_1_2_4"])
+
+
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+def test_mmd_equals_numpy_for_samples_of_unequal_number(estimator):
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(9, 4)).astype("float32"), rng.normal(size=(6, 4)).astype("float32")
+    expected = numpy_mmd(x, y, (0.5, 1.0), estimator == "unbiased")
+    np.testing.assert_allclose(mmd_squared(x, y, (0.5, 1.0), estimator), expected, rtol=1e-5)
+
+
+def test_biased_mmd_of_equal_samples_is_zero_up_to_the_shortcut():
+    x = rows(np.random.default_rng(2).normal(size=(16, 8))).astype("float32")
+    assert 0 <= float(mmd_squared(x, x, (1.0, 2.0))) < 1e-6
+
+
+def test_unbiased_mmd_of_equal_distributions_has_mean_zero():
+    rng = np.random.default_rng(3)
+    values = [
+        float(mmd_squared(*rng.normal(size=(2, 12, 3)).astype("float32"), (1.0,), "unbiased"))
+        for _ in range(200)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
+    assert min(values) < 0
+
+
+def test_mmd_of_float16_is_computed_in_float32():
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(2, 8, 300)).astype("float16")
+    value = mmd_squared(x * 16, y * 16, (100.0,))
+    expected = numpy_mmd((x * 16).astype("float32"), (y * 16).astype("float32"), (100.0,))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "bandwidths", "estimator"),
+    [
+        (((4, 3), (4, 2)), (1.0,), "biased"),
+        (((4, 3, 1), (4, 3)), (1.0,), "biased"),
+        (((4, 3), (4, 3)), (0.0,), "biased"),
+        (((4, 3), (4, 3)), (), "biased"),
+        (((4, 3), (4, 3)), (1.0,), "linear"),
+    ],
+)
+def test_bad_arguments_are_refused(shapes, bandwidths, estimator):
+    with pytest.raises(ValueError, match="Received"):
+        mmd_squared(np.zeros(shapes[0]), np.zeros(shapes[1]), bandwidths, estimator)

@@ -1,0 +1,288 @@
+"""The training step: what it computes, what it leaves alone, what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amalgam as ka
+
+
+@pytest.fixture
+def build(teachers, make):
+    """An amalgamator over the tiny teachers, compiled."""
+
+    def build(terms=None, student=None, compile_with=None, **student_arguments):
+        student = student or make.student(teachers, **student_arguments)
+        terms = terms or [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5)]
+        model = ka.Amalgamator(student, teachers, student_tap="student_map", terms=terms)
+        model.compile(optimizer=keras.optimizers.SGD(0.05), **(compile_with or {}))
+        return model
+
+    return build
+
+
+def weights_of(*models):
+    return [value.copy() for model in models for value in model.get_weights()]
+
+
+def assert_same_weights(before, after):
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_teacher_weights_are_bit_identical_after_fit(build, teachers, make):
+    model = build()
+    before = weights_of(*(teacher.model for teacher in teachers))
+    student_before = weights_of(model.student)
+    model.fit(make.images(), batch_size=8, epochs=2, verbose=0)
+    assert_same_weights(before, weights_of(*(teacher.model for teacher in teachers)))
+    assert any(
+        (a != b).any() for a, b in zip(student_before, weights_of(model.student), strict=True)
+    )
+
+
+def test_fit_lowers_every_term(build, make):
+    model = build()
+    history = model.fit(make.images(64), batch_size=16, epochs=15, verbose=0).history
+    for key in ("soft_targets", "common_features"):
+        assert history[key][-1] < history[key][0]
+
+
+def test_student_runs_once_per_step(build, teachers, make):
+    calls = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, x):
+            calls.append(1)
+            return x
+
+    inputs = keras.Input((12, 12, 1))
+    x = Counting()(keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs))
+    x = keras.layers.ReLU(name="student_map")(x)
+    student = ka.build_student(keras.Model(inputs, x), teachers)
+    model = build(student=student, compile_with={"run_eagerly": True})
+    calls.clear()
+    model.fit(make.images(8), batch_size=8, epochs=1, verbose=0)
+    assert len(calls) == 1
+
+
+def test_history_parts_sum_to_their_wholes(build, make):
+    model = build(regularizer=keras.regularizers.L2(0.01))
+    history = model.fit(make.images(), batch_size=8, verbose=0).history
+    value = {key: values[-1] for key, values in history.items()}
+    for term in ("soft_targets", "common_features"):
+        assert value[term] == pytest.approx(
+            value[f"{term}/digits"] + value[f"{term}/shapes"], rel=1e-5
+        )
+    for teacher in ("digits", "shapes"):
+        parts = [value[f"common_features/{teacher}/{part}"] for part in ("mmd", "reconstruction")]
+        assert value[f"common_features/{teacher}"] == pytest.approx(sum(parts), rel=1e-5)
+    regularization = value["loss"] - value["soft_targets"] - value["common_features"]
+    assert regularization > 1e-4
+
+
+def test_step_equals_a_hand_written_one(build, teachers, make):
+    """SGD by hand: soft targets on the concatenated logits, gradient of the student alone."""
+    images = make.images(8)
+    model = build(terms=[ka.SoftTargets()])
+    reference = keras.models.clone_model(model.student)
+    reference.set_weights(model.student.get_weights())
+    target = tf.nn.softmax(
+        tf.concat([t.signals(1)(images.astype("float32"))["logits"] for t in teachers], -1)
+    )
+    with tf.GradientTape() as tape:
+        out = reference(images.astype("float32"), training=True)
+        joint = tf.concat([out["digits"], out["shapes"]], -1)
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, joint))
+    gradients = tape.gradient(loss, reference.trainable_weights)
+    for weight, gradient in zip(reference.trainable_weights, gradients, strict=True):
+        weight.assign_sub(0.05 * gradient)
+    history = model.fit(images, batch_size=8, shuffle=False, verbose=0).history
+    assert history["loss"][0] == pytest.approx(float(loss), rel=1e-5)
+    for ours, theirs in zip(model.student.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_evaluate_changes_no_variable_and_repeats_itself(build, teachers, make):
+    model = build()
+    model.fit(make.images(), batch_size=8, verbose=0)
+    before = weights_of(model, *(teacher.model for teacher in teachers))
+    first = model.evaluate(make.images(seed=3), batch_size=8, verbose=0, return_dict=True)
+    assert_same_weights(before, weights_of(model, *(teacher.model for teacher in teachers)))
+    assert first == model.evaluate(make.images(seed=3), batch_size=8, verbose=0, return_dict=True)
+
+
+def test_teachers_are_not_among_the_weights(build, teachers):
+    model = build()
+    ours = {id(variable) for variable in model.variables}
+    assert not any(id(v) in ours for teacher in teachers for v in teacher.model.variables)
+    assert len(model.student.variables) > 0
+
+
+@pytest.mark.parametrize(
+    "compile_with", [{"jit_compile": True}, {"steps_per_execution": 4}], ids=["xla", "steps"]
+)
+def test_fit_is_the_same_under(build, make, compile_with):
+    images = make.images(32)
+    plain, other = build(), build(compile_with=compile_with)
+    other.set_weights(plain.get_weights())
+    for model in (plain, other):
+        model.fit(images, batch_size=8, shuffle=False, verbose=0)
+    for a, b in zip(plain.student.get_weights(), other.student.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_fit_lowers_the_loss_under(build, make, policy):
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        model = build()
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    assert (type(model.optimizer).__name__ == "LossScaleOptimizer") == (policy == "mixed_float16")
+    history = model.fit(make.images(64), batch_size=16, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    assert {v.dtype for v in model.predict(make.images(2), verbose=0).values()} == {
+        np.dtype("float32")
+    }
+
+
+def test_sources_reach_the_terms(build, make):
+    data = {"image": make.images(16), "source": np.arange(16, dtype="int32") % 2}
+    model = build(terms=[ka.SoftTargets(ownership="source")])
+    assert model.fit(data, batch_size=8, verbose=0).history["soft_targets/shapes"][0] > 0
+    with pytest.raises(ValueError, match="where each image came from"):
+        model.fit(make.images(16), batch_size=8, verbose=0)
+
+
+def test_resumed_training_equals_an_unbroken_one(build, teachers, make, tmp_path):
+    images = make.images(32)
+    unbroken = build(compile_with={})
+    unbroken.compile(optimizer=keras.optimizers.Adam(0.01))
+    first = build()
+    first.set_weights(unbroken.get_weights())
+    first.compile(optimizer=keras.optimizers.Adam(0.01))
+    unbroken.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    first.fit(images, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    first.save(tmp_path / "half.keras")
+    resumed = ka.Amalgamator.load(tmp_path / "half.keras", teachers)
+    resumed.fit(images, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    for a, b in zip(unbroken.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_plain_load_model_advises_amalgamator_load(build, tmp_path):
+    build().save(tmp_path / "a.keras")
+    with pytest.raises(ValueError, match=r"Amalgamator.load\(path, teachers\)"):
+        keras.saving.load_model(tmp_path / "a.keras")
+
+
+def test_resuming_with_other_teachers_is_refused_saying_what_differs(
+    build, teachers, make, tmp_path
+):
+    build().save(tmp_path / "a.keras")
+    other = make.teacher("shapes", ["circle", "square"], size=(16, 16), width=5, seed=99)
+    with pytest.raises(ValueError, match=r"another teacher 'shapes'.*weights_sha256"):
+        ka.Amalgamator.load(tmp_path / "a.keras", [teachers[0], other])
+    with pytest.raises(ValueError, match="in this order"):
+        ka.Amalgamator.load(tmp_path / "a.keras", teachers[::-1])
+
+
+def test_backup_and_restore_and_model_checkpoint_work(build, teachers, make, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    callbacks = [
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "epoch.keras"),
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        build().fit(
+            make.images(), batch_size=8, epochs=2, verbose=0, callbacks=[*callbacks, Interrupt()]
+        )
+    history = build().fit(make.images(), batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+    assert history.epoch == [1]
+    assert ka.Amalgamator.load(tmp_path / "epoch.keras", teachers).optimizer.iterations == 4
+
+
+def test_student_alone_predicts_what_the_amalgamator_predicts(build, make):
+    model = build()
+    images = make.images(4)
+    expected = model.student.predict(images, verbose=0)
+    for name, values in model.predict(images, verbose=0).items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+def test_labels_given_by_habit_are_refused(build, make):
+    images, labels = make.images(8), np.zeros(8, "int32")
+    labelled = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    model = build()
+    for arguments in ((images, labels), (labelled,)):
+        with pytest.raises(ValueError, match="without labels"):
+            model.fit(*arguments, verbose=0)
+    with pytest.raises(ValueError, match="Nothing is labelled"):
+        model.compile(loss="mse")
+
+
+def test_empty_data_is_refused(build, make):
+    empty = tf.data.Dataset.from_tensor_slices(make.images(2)).batch(4, drop_remainder=True)
+    for data in (empty, make.images(0)):
+        with pytest.raises(ValueError, match=r"empty|no images"):
+            build().fit(data)
+
+
+def test_images_of_another_range_are_refused(build, make):
+    images = make.images(8).astype("float32")
+    for wrong, advice in (
+        (images / 255, "0..1"),
+        (images - 128, "0..255"),
+        (images * 300, "0..255"),
+    ):
+        with pytest.raises(ValueError, match=advice):
+            build().fit(wrong, batch_size=4, verbose=0)
+
+
+def test_wrong_channel_count_is_refused(build, make):
+    with pytest.raises(ValueError, match=r"takes 1 channel"):
+        build().fit(np.repeat(make.images(8), 3, axis=-1), batch_size=4, verbose=0)
+
+
+def test_nan_stops_the_training_naming_term_and_teacher(build, teachers, make):
+    """The second teacher's bias is NaN, so its logits and, jointly, the target are."""
+    model = build(terms=[ka.SoftTargets(ownership="per_task")])
+    dense = teachers[1].model.layers[-1]
+    dense.bias.assign(np.full(2, np.nan))
+    with pytest.raises(FloatingPointError, match=r"term 'soft_targets', teacher 'shapes'") as error:
+        model.fit(make.images(32), batch_size=8, epochs=3, verbose=0)
+    assert "'digits'" not in str(error.value)
+
+
+def test_bad_constructions_are_refused(teachers, make):
+    student = make.student(teachers)
+    with pytest.raises(ValueError, match="no layer 'nowhere'.*student_map"):
+        ka.Amalgamator(student, teachers, student_tap="nowhere")
+    with pytest.raises(ValueError, match="student has no tap"):
+        ka.Amalgamator(student, teachers, terms=[ka.CommonFeatures(units=2)])
+    with pytest.raises(ValueError, match="each with a name of its own"):
+        ka.Amalgamator(student, teachers, terms=[ka.SoftTargets(), ka.SoftTargets()])
+    with pytest.raises(ValueError, match=r"twice: \['digits'\]"):
+        ka.build_student(make.student(teachers), [teachers[0], teachers[0]])
+    with pytest.raises(ValueError, match="heads"):
+        ka.Amalgamator(student, teachers[:1])
+
+
+def test_xla_is_refused_for_a_teacher_that_cannot(teachers, make):
+    teacher = ka.Teacher(
+        teachers[0].model,
+        "digits",
+        class_names=["0", "1", "2"],
+        preprocessing=ka.Preprocessing(size=(12, 12), antialias=True),
+    )
+    model = ka.Amalgamator(make.student([teacher]), [teacher])
+    with pytest.raises(ValueError, match="antialiasing"):
+        model.compile(jit_compile=True)
+    model.compile()
+    assert model.jit_compile is False
