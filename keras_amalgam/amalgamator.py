@@ -109,6 +109,23 @@ class Amalgamator(keras.Model):
                 )
             jit_compile = False
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._compile_options = {"jit_compile": jit_compile, **kwargs}
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The optimizer and the options of `compile`, for saving."""
+        if not self.compiled:
+            return None
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **self._compile_options,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as before saving; the optimizer's state comes with the weights."""
+        options = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(options.pop("optimizer"))
+        self.compile(optimizer=optimizer, **options)
+        self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, y: None = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
         """Train on unlabelled images; otherwise as `keras.Model.fit`.

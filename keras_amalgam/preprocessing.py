@@ -133,15 +133,18 @@ class Preprocessing:
         if self.size is None:
             return x
         height, width = (round(side / self.crop_fraction) for side in self.size)
-        x = keras.layers.Resizing(
-            height,
-            width,
+        # Not the layer Resizing: its call() defaults to training=True, which Keras then hands to
+        # every layer behind it, so that calling the model plainly would train its batch norms.
+        x = ops.image.resize(
+            x,
+            (height, width),
             interpolation=self.interpolation,
             antialias=self.antialias,
-            dtype="float32",
-        )(x)
+            data_format="channels_last",
+        )
         if (height, width) != self.size:
-            x = keras.layers.CenterCrop(*self.size, dtype="float32")(x)
+            top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
+            x = x[:, top : top + self.size[0], left : left + self.size[1]]
         return x
 
     def to_config(self) -> dict[str, Any]:
