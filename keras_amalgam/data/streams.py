@@ -1,0 +1,125 @@
+"""One training stream from one or several unlabelled sources."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+from keras_amalgam.data.augmentation import Augmentation, augment_by_source
+from keras_amalgam.data.canvases import Canvas, CanvasSpec, check_unlabelled
+from keras_amalgam.data.epochs import Epoch
+from keras_amalgam.data.mixing import mix_cached, mix_uncached
+
+_DEFAULT_EPOCH = Epoch()
+
+
+def stream(
+    sources: Mapping[str, tf.data.Dataset] | tf.data.Dataset,
+    *,
+    batch_size: int,
+    canvas: CanvasSpec | None = None,
+    proportions: Mapping[str, float] | None = None,
+    augmentation: Augmentation | Mapping[str, Augmentation] | None = None,
+    seed: int = 0,
+    epoch: Epoch = _DEFAULT_EPOCH,
+) -> tf.data.Dataset:
+    """A shuffled, batched, endlessly repeatable stream of unlabelled images for `Amalgamator.fit`.
+
+    One pass through the data set is one epoch. Without `proportions` it holds every image of every
+    source once (but for a last batch that is not full, see `Epoch`), in a new order each time. With
+    them it has the same length, or `Epoch.steps` batches, and each source its share, exact to one
+    image: a source with too few images is passed through again, of one with too many each epoch
+    takes others. The augmentation is drawn here, once, so teachers and student see the same views.
+
+    Args:
+        sources: Name -> unbatched images, each `(height, width, 1 or 3)`, in 0..255, from
+            `from_tfds`, `from_folder`, `from_arrays` or your own; or one such data set.
+        batch_size: Images per batch.
+        canvas: `(height, width, channels)`, or with a method of `canvas` as fourth, that all
+            images are brought to. None if they have one shape already.
+        proportions: Name -> relative weight (they need not sum to 1).
+        augmentation: For all images, or name -> for the images of that source.
+        seed: Orders and augmentations depend on it, and on the global seed if one is set
+            (`keras.utils.set_random_seed`).
+        epoch: Length, shuffling, remainder and caching.
+
+    Returns:
+        A finite data set of known cardinality. From a mapping, batches `{"image": (batch, height,
+        width, channels), "source": (batch,) int32}`, source k being the k-th of the mapping; from
+        one data set, images only. `uint8` if all sources are, else `float32`.
+
+    Raises:
+        TypeError: If a source is no data set, bears labels or is of another type.
+        ValueError: If a source is empty, endless, unreadable or outside 0..255, shapes differ
+            without a canvas, or names do not fit.
+
+    Example:
+        >>> images = stream({"digits": digits, "fashion": fashion}, batch_size=64,
+        ...                 augmentation={"fashion": Augmentation(translation=2, flip=True)})
+    """
+    named = sources if isinstance(sources, Mapping) else {"images": sources}
+    placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
+    augment = _augment(augmentation, list(named))
+    mix = mix_cached if epoch.cache else mix_uncached
+    batches = mix(placed, batch_size, proportions, seed, epoch)
+
+    def finish(images: tf.Tensor, source: tf.Tensor, seeds: tf.Tensor):
+        images = images if augment is None else augment(images, source, seeds[0])
+        return {"image": images, "source": source} if isinstance(sources, Mapping) else images
+
+    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _placed(
+    named: Mapping[str, tf.data.Dataset], place: Canvas | None
+) -> dict[str, tf.data.Dataset]:
+    """Sources of one shape and type, checked as far as that needs no reading."""
+    if not named:
+        raise ValueError("A stream needs at least one source. Received: an empty mapping. Add one.")
+    placed = {}
+    for name, dataset in named.items():
+        check_unlabelled(dataset, f"Source '{name}'")
+        size = int(dataset.cardinality())
+        if size in (0, tf.data.INFINITE_CARDINALITY):
+            raise ValueError(
+                f"Source '{name}' must have a finite number of images, at least one. Received: "
+                f"{'none' if size == 0 else 'an endless data set'}. "
+                f"{'Give images.' if size == 0 else 'Cut it with `.take(number)`.'}"
+            )
+        if place is not None:
+            dataset = dataset.map(place, num_parallel_calls=tf.data.AUTOTUNE)
+        placed[name] = dataset
+    shapes = {name: dataset.element_spec.shape for name, dataset in placed.items()}
+    first = next(iter(shapes.values()))
+    if not all(shape.is_fully_defined() and shape == first for shape in shapes.values()):
+        received = {name: tuple(shape) for name, shape in shapes.items()}
+        raise ValueError(
+            f"Images of a stream must have one known shape. Received: {received}. Bring them to "
+            "one with `canvas=(height, width, channels)`."
+        )
+    if any(dataset.element_spec.dtype != tf.uint8 for dataset in placed.values()):
+        return {n: d.map(lambda image: tf.cast(image, tf.float32)) for n, d in placed.items()}
+    return placed
+
+
+def _augment(
+    augmentation: Augmentation | Mapping[str, Augmentation] | None, names: Sequence[str]
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None:
+    """One function of images, sources and seed from what the user gave."""
+    if augmentation is None:
+        return None
+    by_name = (
+        augmentation if isinstance(augmentation, Mapping) else dict.fromkeys(names, augmentation)
+    )
+    for name, value in by_name.items():
+        if name not in names:
+            raise ValueError(
+                f"Augmentation for a source that is not there. Received: '{name}'. Choose one of "
+                f"{list(names)}."
+            )
+        if not isinstance(value, Augmentation):
+            raise TypeError(
+                f"A stream needs an Augmentation, or a mapping from names to them. Received: "
+                f"{value!r}. Give for example data.Augmentation(translation=2)."
+            )
+    augmentations = [by_name.get(name, Augmentation()) for name in names]
+    return lambda images, source, seed: augment_by_source(images, augmentations, source, seed)
