@@ -111,17 +111,16 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
 
 
 def _fit(image: tf.Tensor, size: tuple[int, int], method: str) -> tf.Tensor:
-    if method == "pad":
-        return tf.image.resize_with_pad(image, *size, antialias=True)
-    if method == "crop":
-        actual = tf.cast(tf.shape(image)[:2], tf.float32)
-        scale = tf.reduce_max(tf.constant(size, tf.float32) / actual)
-        covering = tf.cast(tf.round(actual * scale), tf.int32)
-        # Rounding may leave a side one pixel short of the canvas.
-        covering = tf.maximum(covering, tf.constant(size))
-        image = tf.image.resize(image, covering, antialias=True)
-        return tf.image.resize_with_crop_or_pad(image, *size)
-    return tf.image.resize(image, size, antialias=True)
+    if method == "resize":
+        return tf.image.resize(image, size, antialias=True)
+    actual = tf.cast(tf.shape(image)[:2], tf.float32)
+    scales = tf.constant(size, tf.float32) / actual
+    scale = tf.reduce_min(scales) if method == "pad" else tf.reduce_max(scales)
+    # A side of a long thin image must not vanish, nor one of a covering image fall a pixel short.
+    least = (1, 1) if method == "pad" else size
+    scaled = tf.maximum(tf.cast(tf.round(actual * scale), tf.int32), least)
+    image = tf.image.resize(image, scaled, antialias=True)
+    return tf.image.resize_with_crop_or_pad(image, *size)
 
 
 def check_unlabelled(images: Any, where: str) -> None:
