@@ -8,6 +8,7 @@ The file takes normalised images, `(batch, 1, 28, 28)` float32, and gives logits
 import pathlib
 import time
 
+import onnx
 import sources
 import torch
 from torch import nn
@@ -138,7 +139,18 @@ def export(model: nn.Module, path: pathlib.Path) -> None:
         opset_version=20,
         external_data=False,
     )
+    drop_stack_traces(beside)
     beside.rename(path)
+
+
+def drop_stack_traces(path: pathlib.Path) -> None:
+    """Removes from an ONNX file what torch notes of the exporting machine's folders."""
+    model = onnx.load(path)
+    for item in (*model.graph.node, *model.graph.input, *model.graph.output):
+        kept = [p for p in item.metadata_props if p.key != "pkg.torch.onnx.stack_trace"]
+        del item.metadata_props[:]
+        item.metadata_props.extend(kept)
+    onnx.save(model, path)
 
 
 def main() -> None:
