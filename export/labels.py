@@ -1,0 +1,171 @@
+"""Class names that travel with an artifact: one place for their form, writing and reading.
+
+`labels.json` maps each head to its class names in the order of its units; `labels_<head>.txt` has
+one name a line, the form mobile tools read.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import keras
+
+from keras_amalgam.export.signatures import Signature
+
+Labels = dict[str, tuple[str, ...]]
+
+FILE_NAME = "labels.json"
+ONNX_KEY = "labels"
+SAVED_MODEL_FOLDER = "assets.extra"
+
+
+def resolve(
+    model: keras.Model, signature: Signature, class_names: Mapping[str, Sequence[str]] | None
+) -> Labels:
+    """The labels of every head, checked against the heads.
+
+    Args:
+        model: The student; its attribute `class_names` is used where the argument is `None`.
+        signature: The model's interface.
+        class_names: Head's name to its class names in the order of the head's units.
+
+    Returns:
+        Head's name to its class names, in the heads' order.
+
+    Raises:
+        TypeError: If `class_names` is not a mapping of sequences of text.
+        ValueError: If they are missing, or do not fit the heads.
+    """
+    given = getattr(model, "class_names", None) if class_names is None else class_names
+    heads = list(signature.heads)
+    if given is None:
+        raise ValueError(
+            f"The classes of model '{model.name}' are unknown. Received: class_names=None and a "
+            f"model without the attribute `class_names`. Expected: names for the heads {heads}. "
+            f"Pass `class_names={{{heads[0]!r}: [...], ...}}`."
+        )
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"`class_names` must say which head each list belongs to. Received: a "
+            f"{type(given).__name__}. Expected: a mapping from the heads {heads} to their class "
+            f"names. Pass `class_names={{{heads[0]!r}: [...]}}`."
+        )
+    if set(given) != set(heads):
+        raise ValueError(
+            f"`class_names` and the heads of model '{model.name}' differ. Received: names for "
+            f"{sorted(given)}. Expected: names for exactly {heads}. Name the heads that are "
+            "missing and drop the others."
+        )
+    return {head: _checked(head, given[head], signature.heads[head]) for head in heads}
+
+
+def read_labels(path: str | PathLike[str]) -> Labels:
+    """Reads the class names that travel with an artifact.
+
+    Args:
+        path: A SavedModel's directory, a `.tflite`, `.onnx` or `.keras` file written by this
+            package.
+
+    Returns:
+        Head's name to its class names in the order of the head's units.
+
+    Raises:
+        ValueError: If there is no artifact, or it carries no labels.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(
+            f"There is no artifact to read labels from. Received: '{path}'. Expected: an existing "
+            "SavedModel directory, or a .tflite, .onnx or .keras file. Check the path."
+        )
+    text = _read_text(path)
+    if text is None:
+        raise ValueError(
+            f"The artifact carries no labels. Received: '{path}'. Expected: an artifact written "
+            "by `keras_amalgam.export`. Export the student again, or take the names from where "
+            "the artifact came from."
+        )
+    return {head: tuple(names) for head, names in json.loads(text).items()}
+
+
+def to_json(labels: Labels) -> str:
+    """The text of `labels.json`."""
+    return json.dumps({head: list(names) for head, names in labels.items()}, ensure_ascii=False)
+
+
+def beside(path: Path) -> Path:
+    """The labels file beside a `.keras` file: `student.keras` has `student.labels.json`."""
+    return path.with_name(f"{path.stem}.{FILE_NAME}")
+
+
+def append_to_tflite(path: Path, labels: Labels) -> None:
+    """Appends the labels to a `.tflite` file as a zip, the way TFLite's associated files travel.
+
+    A flatbuffer is read from its start and a zip from its end, so the file is both: interpreters
+    load it and `unzip` lists it.
+    """
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in _files(labels).items():
+            # A fixed date keeps equal exports byte-identical.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+
+
+def write_folder(folder: Path, labels: Labels) -> None:
+    """Writes `labels.json` and `labels_<head>.txt` into a folder, which is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in _files(labels).items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _files(labels: Labels) -> dict[str, str]:
+    lines = {f"labels_{head}.txt": "\n".join([*names, ""]) for head, names in labels.items()}
+    return {FILE_NAME: to_json(labels)} | lines
+
+
+def _read_text(path: Path) -> str | None:
+    if path.is_dir():
+        file = path / SAVED_MODEL_FOLDER / FILE_NAME
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    if path.suffix == ".keras":
+        file = beside(path)
+        return file.read_text(encoding="utf-8") if file.is_file() else None
+    if path.suffix == ".onnx":
+        import onnx
+
+        properties = onnx.load(str(path), load_external_data=False).metadata_props
+        return next((entry.value for entry in properties if entry.key == ONNX_KEY), None)
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(FILE_NAME).decode() if FILE_NAME in archive.namelist() else None
+
+
+def _checked(head: str, names: Sequence[str], shape: tuple[int | None, ...]) -> tuple[str, ...]:
+    # A head's name becomes part of a file name, a tensor name and a signature key.
+    if not re.fullmatch(r"\w[\w.\-]*", head):
+        raise ValueError(
+            f"The head {head!r} cannot name a file and a tensor. Received: {head!r}. Expected: "
+            "letters, digits, '_', '-' and '.'. Rename the task."
+        )
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"The class names of head '{head}' are not text. Received: {names!r}. Expected: a "
+            "sequence of strings. Convert them with `str`."
+        )
+    units = shape[-1] if shape else None
+    if len(names) != units:
+        raise ValueError(
+            f"The class names of head '{head}' do not fit its units. Received: {len(names)} names "
+            f"for {units} units. Expected: one name per unit, in the order of the units. Pass the "
+            "names that the head was trained with."
+        )
+    broken = [name for name in names if not name.strip() or len(name.splitlines()) != 1]
+    if broken:
+        raise ValueError(
+            f"A class name of head '{head}' does not fit on a line of a labels file. Received: "
+            f"{broken[0]!r}. Expected: non-empty text without line breaks. Rename the class."
+        )
+    return tuple(names)
