@@ -1,0 +1,116 @@
+"""Atomic writing: an artifact appears at its path whole and verified, or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def staged(
+    path: str | PathLike[str], *, suffix: str, overwrite: bool, beside: tuple[str, ...] = ()
+) -> Iterator[Path]:
+    """Yields a path in a hidden folder next to the target; moves it into place on success.
+
+    Whatever fails inside the `with` block leaves the target as it was. The hidden folder lies in
+    the target's directory, so that moving is a rename within one file system.
+
+    Args:
+        path: The target.
+        suffix: What the target's name must end with; `""` means that a directory is written.
+        overwrite: Whether an existing target is replaced.
+        beside: Names of further files that the block writes into the same folder.
+
+    Yields:
+        The path to write to. It has the target's name.
+
+    Raises:
+        ValueError: If the target cannot be written there, or exists and `overwrite` is `False`.
+    """
+    target = Path(path)
+    _check_target(target, suffix, overwrite, beside)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
+    except OSError as error:
+        raise ValueError(
+            f"The artifact's directory cannot be written to. Received: '{target}' ({error}). "
+            "Expected: a writable directory. Choose another path or change its permissions."
+        ) from error
+    try:
+        yield folder / target.name
+        for name in (*beside, target.name):
+            _flush(folder / name)
+        # The artifact itself comes last: whoever sees it finds its companions there already.
+        for name in (*beside, target.name):
+            _move(folder / name, target.parent / name, folder / f"{name}.replaced")
+        _flush_directory(target.parent)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _check_target(target: Path, suffix: str, overwrite: bool, beside: tuple[str, ...]) -> None:
+    if not target.name.endswith(suffix) or target.name in ("", "..", suffix):
+        raise ValueError(
+            f"The artifact's name does not tell its format. Received: '{target}'. Expected: a "
+            f"name ending in '{suffix}'. Call it 'student{suffix}'."
+        )
+    if not target.parent.is_dir():
+        raise ValueError(
+            f"The artifact's directory does not exist. Received: '{target}'. Expected: "
+            f"'{target.parent}' to be a directory. Create it first."
+        )
+    existing = [name for name in (target.name, *beside) if (target.parent / name).exists()]
+    if existing and not overwrite:
+        raise ValueError(
+            f"The artifact exists already. Received: '{target.parent / existing[0]}' and "
+            "overwrite=False. Expected: a path that is free. Choose another path or pass "
+            "`overwrite=True`."
+        )
+    for name in existing:
+        _check_replaceable(target.parent / name, directory=not suffix)
+
+
+def _check_replaceable(existing: Path, directory: bool) -> None:
+    """Only an artifact of the same kind is ever replaced, never a folder of somebody's files."""
+    if directory:
+        kind = "a SavedModel directory"
+        fits = existing.is_dir() and (
+            (existing / "saved_model.pb").is_file() or not any(existing.iterdir())
+        )
+    else:
+        kind, fits = "a file", existing.is_file()
+    if not fits:
+        raise ValueError(
+            f"What stands at the artifact's path is not an artifact of this kind. Received: "
+            f"'{existing}' and overwrite=True. Expected: {kind}. Choose another path."
+        )
+
+
+def _move(source: Path, target: Path, aside: Path) -> None:
+    if not target.is_dir():
+        os.replace(source, target)
+        return
+    # A directory cannot be replaced in one step: the old one steps aside, and back on failure.
+    os.rename(target, aside)
+    try:
+        os.rename(source, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+
+
+def _flush(path: Path) -> None:
+    for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
+        with open(file, "rb+") as stream:
+            os.fsync(stream.fileno())
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
