@@ -1,0 +1,196 @@
+"""Does an artifact compute what the Keras model computes? Measured per head, judged by bounds."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export.signatures import Signature, serving_function
+
+REFERENCE_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadParity:
+    """How far one head's values in the artifact are from the Keras model's.
+
+    Attributes:
+        max_abs_error: Largest absolute difference, in logits.
+        mean_abs_error: Mean absolute difference, in logits.
+        argmax_agreement: Share of positions with the same largest class, 0..1.
+        largest: Largest absolute value the Keras model gives, the measure for relative bounds.
+    """
+
+    max_abs_error: float
+    mean_abs_error: float
+    argmax_agreement: float
+    largest: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """What an artifact must keep to.
+
+    Attributes:
+        max_abs_error: Largest allowed absolute difference, in logits, or `None`.
+        max_share: Largest allowed absolute difference as a share of the head's largest logit, or
+            `None`.
+        mean_share: Largest allowed mean absolute difference as a share of the head's largest
+            logit, or `None`. Rounding hardly moves the mean; a wrong normalisation does.
+        min_agreement: Smallest allowed share of equal decisions, 0..1.
+    """
+
+    max_abs_error: float | None = None
+    max_share: float | None = None
+    mean_share: float | None = None
+    min_agreement: float = 0.0
+
+
+DEFAULT_BOUNDS = {
+    "float32": Bounds(max_abs_error=1e-4),
+    "float16": Bounds(max_share=0.01),
+    "dynamic": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
+    "int8": Bounds(max_share=0.25, mean_share=0.05, min_agreement=0.9),
+}
+"""Bounds per precision. A float32 artifact computes the same sums in another order; the others
+round weights or activations, so their error grows with the logits."""
+
+
+def bounds_for(precision: str, tolerance: float | None, min_agreement: float | None) -> Bounds:
+    """The documented bounds of a precision, with the caller's instead where given.
+
+    Args:
+        precision: A key of `DEFAULT_BOUNDS`.
+        tolerance: Largest allowed absolute difference, in logits.
+        min_agreement: Smallest allowed share of equal decisions, 0..1.
+    """
+    bounds = DEFAULT_BOUNDS[precision]
+    if tolerance is not None:
+        bounds = dataclasses.replace(
+            bounds, max_abs_error=tolerance, max_share=None, mean_share=None
+        )
+    if min_agreement is not None:
+        bounds = dataclasses.replace(bounds, min_agreement=min_agreement)
+    return bounds
+
+
+def reference(
+    model: keras.Model, signature: Signature, images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The Keras model's own outputs on raw images, in inference mode, float32."""
+    serve = serving_function(model, signature)
+    batches = [
+        serve(images[start : start + REFERENCE_BATCH])
+        for start in range(0, len(images), REFERENCE_BATCH)
+    ]
+    return {
+        head: np.concatenate([np.asarray(batch[head]) for batch in batches])
+        for head in signature.heads
+    }
+
+
+def compare(
+    expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray], subject: str
+) -> dict[str, HeadParity]:
+    """Measures the difference per head.
+
+    Args:
+        expected: The Keras model's outputs, head to an array with a batch axis.
+        actual: The artifact's outputs on the same images.
+        subject: What is compared, for messages.
+
+    Returns:
+        Head to its measurements, in the order of `expected`.
+
+    Raises:
+        ValueError: If the heads' names or shapes differ.
+    """
+    if set(expected) != set(actual):
+        raise ValueError(
+            f"{subject} does not have the model's heads. Received: {sorted(actual)}. Expected: "
+            f"{sorted(expected)}. Export the student again; heads are told apart by name only."
+        )
+    for head, values in expected.items():
+        if actual[head].shape != values.shape:
+            raise ValueError(
+                f"{subject} gives another shape at head '{head}'. Received: "
+                f"{actual[head].shape}. Expected: {values.shape}. Check that it was written from "
+                "this model and that its heads are not exchanged."
+            )
+    return {head: _measure(values, actual[head]) for head, values in expected.items()}
+
+
+def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> None:
+    """Refuses measurements that exceed the bounds.
+
+    Args:
+        measured: Head to its measurements.
+        bounds: What they must keep to.
+        subject: What was compared, for messages.
+
+    Raises:
+        ValueError: Naming the head, the measurement and the bound.
+    """
+    for head, parity in measured.items():
+        largest = parity.largest or 1.0
+        limits = (
+            ("largest absolute error", parity.max_abs_error, bounds.max_abs_error),
+            ("largest error over largest logit", parity.max_abs_error / largest, bounds.max_share),
+            ("mean error over largest logit", parity.mean_abs_error / largest, bounds.mean_share),
+        )
+        for name, value, limit in limits:
+            # Written so that a NaN fails.
+            if limit is not None and not value <= limit:
+                raise _disagreement(subject, head, f"{name} {value:.3g}", f"at most {limit:.3g}")
+        if not parity.argmax_agreement >= bounds.min_agreement:
+            raise _disagreement(
+                subject,
+                head,
+                f"the same decision on {parity.argmax_agreement:.1%}",
+                f"at least {bounds.min_agreement:.1%}",
+            )
+
+
+def summary(measured: Mapping[str, HeadParity], images: int) -> dict[str, Any]:
+    """The measurements as JSON-ready values, the worst head's on top.
+
+    Args:
+        measured: Head to its measurements.
+        images: How many images were compared.
+    """
+    heads = {
+        head: {
+            "max_abs_error": parity.max_abs_error,
+            "mean_abs_error": parity.mean_abs_error,
+            "argmax_agreement": parity.argmax_agreement,
+        }
+        for head, parity in measured.items()
+    }
+    return {
+        "max_abs_error": max(head["max_abs_error"] for head in heads.values()),
+        "mean_abs_error": max(head["mean_abs_error"] for head in heads.values()),
+        "argmax_agreement": min(head["argmax_agreement"] for head in heads.values()),
+        "images": images,
+        "heads": heads,
+    }
+
+
+def _measure(expected: np.ndarray, actual: np.ndarray) -> HeadParity:
+    error = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+    same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
+    return HeadParity(
+        max_abs_error=float(error.max()),
+        mean_abs_error=float(error.mean()),
+        argmax_agreement=float(same.mean()),
+        largest=float(np.abs(expected).max()),
+    )
+
+
+def _disagreement(subject: str, head: str, received: str, expected: str) -> ValueError:
+    return ValueError(
+        f"{subject} disagrees with the Keras model at head '{head}'. Received: {received}. "
+        f"Expected: {expected}. Nothing was left in place. Compare on real images with `images=`, "
+        "choose a finer precision, or accept more with `tolerance=`."
+    )
