@@ -1,0 +1,51 @@
+"""What an exporter returns: where the artifact is, what is in it and how well it agrees."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A written and verified artifact.
+
+    Attributes:
+        path: The file, or for a SavedModel the directory.
+        format: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
+        precision: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`; for `"keras"` the student's
+            own dtype policy.
+        bytes: Size on disk of `path`; for a directory the sum of its files.
+        heads: The heads' names in the model's order.
+        parity: Agreement with the Keras model: `max_abs_error`, `mean_abs_error`,
+            `argmax_agreement` (the worst head's each), `images` (how many were compared) and
+            `heads`, the same numbers per head.
+        operators: How often each operator occurs (TFLite and ONNX; empty otherwise).
+        seconds: Wall time of the export, the check included.
+    """
+
+    path: Path
+    format: str
+    precision: str
+    bytes: int
+    heads: tuple[str, ...]
+    parity: Mapping[str, Any]
+    operators: Mapping[str, int]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON-ready values."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {
+            "path": str(self.path),
+            "heads": list(self.heads),
+            "parity": dict(self.parity),
+            "operators": dict(self.operators),
+        }
+
+
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of all files under a directory."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size

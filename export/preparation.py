@@ -1,0 +1,132 @@
+"""The steps that every exporter begins and ends with."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import labels as labels_module
+from keras_amalgam.export import parity
+from keras_amalgam.export.artifact import Artifact, size_on_disk
+from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.samples import checked_images, random_images
+from keras_amalgam.export.signatures import Signature, describe, float32_copy, spatial_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One export: what is written and what it is compared with.
+
+    Attributes:
+        model: The model to write, in the precision it is compared in.
+        signature: Its interface.
+        labels: Head to class names.
+        images: Raw images for the comparison, `(count, height, width, channels)`.
+        started: `time.perf_counter()` at the start.
+    """
+
+    model: keras.Model
+    signature: Signature
+    labels: Labels
+    images: np.ndarray
+    started: float
+
+    def with_images(self, images: np.ndarray) -> "Job":
+        """The same job, compared on other images."""
+        return dataclasses.replace(self, images=images)
+
+    def verify(
+        self, actual: Mapping[str, np.ndarray], bounds: parity.Bounds, subject: str
+    ) -> dict[str, Any]:
+        """Compares an artifact's outputs on `images` with the model's.
+
+        Args:
+            actual: Head to the artifact's outputs.
+            bounds: What they must keep to.
+            subject: What is compared, for messages.
+
+        Returns:
+            The measurements, JSON-ready.
+
+        Raises:
+            ValueError: If the artifact has other heads or shapes, or exceeds the bounds.
+        """
+        expected = parity.reference(self.model, self.signature, self.images)
+        measured = parity.compare(expected, actual, subject)
+        parity.check(measured, bounds, subject)
+        return parity.summary(measured, len(self.images))
+
+    def artifact(
+        self,
+        path: Path,
+        measured: Mapping[str, Any],
+        kind: tuple[str, str],
+        operators: Mapping[str, int] | None = None,
+    ) -> Artifact:
+        """The record of an artifact that is in place.
+
+        Args:
+            path: Where it is.
+            measured: What `verify` returned.
+            kind: Format and precision.
+            operators: Operator to its number of occurrences.
+        """
+        return Artifact(
+            path=path,
+            format=kind[0],
+            precision=kind[1],
+            bytes=size_on_disk(path),
+            heads=tuple(self.signature.heads),
+            parity=measured,
+            operators=operators or {},
+            seconds=time.perf_counter() - self.started,
+        )
+
+
+def prepare(
+    model: keras.Model,
+    class_names: Mapping[str, Sequence[str]] | None,
+    images: Any,
+    *,
+    image_shape: Sequence[int] | None = None,
+    in_float32: bool = False,
+) -> Job:
+    """Checks a model, its class names and the images before anything is written.
+
+    Args:
+        model: The student.
+        class_names: Head to class names; `None` means the model's attribute `class_names`.
+        images: Raw images for the comparison; `None` means seeded noise.
+        image_shape: The size of the noise; by default one that the model has to resize.
+        in_float32: Whether a model of reduced precision is replaced by its float32 copy.
+
+    Returns:
+        The export's job.
+
+    Raises:
+        TypeError: If the model or the class names are of the wrong type.
+        ValueError: If one of them cannot be exported or compared.
+    """
+    started = time.perf_counter()
+    signature = describe(model)
+    labels = labels_module.resolve(model, signature, class_names)
+    if images is None:
+        size = spatial_size(model, image_shape)
+        images = random_images(signature, size if image_shape else _off_size(signature, size))
+    else:
+        images = checked_images(images, signature, "images")
+    model = float32_copy(model) if in_float32 else model
+    return Job(model, signature, labels, images, started)
+
+
+def _off_size(signature: Signature, size: tuple[int, int]) -> tuple[int, int]:
+    """A size that a model of any size has to resize, so that its resizing is compared too."""
+    height, width, _ = signature.image_shape
+    return (
+        size[0] + size[0] // 4 if height is None else height,
+        size[1] + size[1] // 3 if width is None else width,
+    )

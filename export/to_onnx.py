@@ -1,0 +1,164 @@
+"""A student as an ONNX file, for onnxruntime and other runtimes."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import labels, parity
+from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.preparation import prepare
+from keras_amalgam.export.quiet import quiet_loggers
+from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
+from keras_amalgam.export.staging import staged
+
+OPSETS = range(13, 19)
+AXIS_NAMES = ("batch", "height", "width", "channels")
+
+
+def to_onnx(
+    model: keras.Model,
+    path: str | PathLike[str],
+    opset: int = 18,
+    *,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    images: Any = None,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
+) -> Artifact:
+    """Writes a student as an ONNX file, runs it with onnxruntime and checks it.
+
+    The graph takes `image`, raw float32 images of shape `(batch, height, width, channels)` in
+    0..255 with a dynamic batch, and gives one float32 output per head under the head's name. A
+    student of reduced precision is written as its float32 copy. The labels are the metadata
+    property `labels`, as JSON.
+
+    Args:
+        model: The student, a functional model from raw images to a dict of heads; a single
+            unnamed output is called after its layer.
+        path: The file to write, ending in `.onnx`. Its directory must exist.
+        opset: ONNX operator set, 13 to 18.
+        class_names: Head to class names in the order of the head's units; by default the model's
+            attribute `class_names`.
+        images: Raw images in 0..255 for the comparison, shape `(count, height, width,
+            channels)`; by default seeded noise.
+        tolerance: Largest allowed absolute difference of a logit from the Keras model's.
+        overwrite: Whether an existing file at `path` is replaced.
+
+    Returns:
+        The artifact's record, with its operators.
+
+    Raises:
+        TypeError: If the model is not functional, or the class names are no mapping.
+        ValueError: If an argument cannot be used, or the file disagrees with the model. Then
+            `path` is left as it was.
+        NotImplementedError: If an operator has no ONNX form, naming it.
+
+    Example:
+        ```python
+        export.to_onnx(student, "student.onnx")
+        session = onnxruntime.InferenceSession("student.onnx")
+        logits = session.run(["birds"], {"image": images})
+        ```
+    """
+    import onnx
+
+    if opset not in OPSETS:
+        raise ValueError(
+            f"The operator set cannot be written. Received: opset={opset!r}. Expected: "
+            f"{OPSETS.start} to {OPSETS.stop - 1}. Use 18, or convert the file afterwards with "
+            "`onnx.version_converter`."
+        )
+    job = prepare(model, class_names, images, in_float32=True)
+    target = Path(path)
+    with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
+        proto = convert(job.model, job.signature, opset)
+        onnx.helper.set_model_props(proto, {labels.ONNX_KEY: labels.to_json(job.labels)})
+        onnx.checker.check_model(proto, full_check=True)
+        onnx.save(proto, str(partial))
+        bounds = parity.Bounds(max_abs_error=tolerance)
+        measured = job.verify(run(partial, job.images), bounds, f"ONNX file '{target}'")
+    operators = dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
+    return job.artifact(target, measured, ("onnx", "float32"), operators)
+
+
+def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
+    """Converts a float32 model to an ONNX `ModelProto`.
+
+    The graph is frozen here: given the function itself, tf2onnx 1.17 turns constants that it
+    captured, such as the mean of a `Normalization` layer, into required inputs.
+    """
+    import tensorflow as tf
+    import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    image = tf.TensorSpec((None, *signature.image_shape), tf.float32, name=INPUT_NAME)
+    function = tf.function(
+        serving_function(model, signature), input_signature=[image], autograph=False
+    ).get_concrete_function()
+    frozen = convert_variables_to_constants_v2(function)
+    # Freezing keeps the tensors' names, so heads are followed by name, not by position.
+    names = {function.structured_outputs[head].name: head for head in signature.heads}
+    with quiet_loggers("tf2onnx", "tensorflow"):
+        proto, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            name=model.name,
+            input_names=[frozen.inputs[0].name],
+            output_names=list(names),
+            opset=opset,
+            tensors_to_rename={frozen.inputs[0].name: INPUT_NAME} | names,
+        )
+    _check_operators(proto, model)
+    _name_axes(proto)
+    return proto
+
+
+def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Runs an ONNX file, the first image alone and the others together."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    heads = [output.name for output in session.get_outputs()]
+    batches = [batch for batch in (images[:1], images[1:]) if len(batch)]
+    outputs = [session.run(None, {INPUT_NAME: batch.astype(np.float32)}) for batch in batches]
+    return {
+        head: np.concatenate([np.asarray(output[index]) for output in outputs])
+        for index, head in enumerate(heads)
+    }
+
+
+def _check_operators(proto: Any, model: keras.Model) -> None:
+    """tf2onnx leaves an operator it does not know in the graph and only logs it."""
+    import onnx
+
+    opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    foreign = sorted(
+        f"{node.op_type} (node '{node.name}')"
+        for node in proto.graph.node
+        if not onnx.defs.has(node.op_type, opsets.get(node.domain, 1), node.domain)
+    )
+    if foreign:
+        raise NotImplementedError(
+            f"Model '{model.name}' needs operators that ONNX does not have. Received: "
+            f"{'; '.join(foreign)}. Expected: operators of opset {opsets['']}. Replace the layer: "
+            "a resizing must be bilinear or nearest without antialias; or export with "
+            "`to_saved_model`."
+        )
+
+
+def _name_axes(proto: Any) -> None:
+    """Gives dynamic axes telling names instead of `unk__17`."""
+    for value in proto.graph.input:
+        for axis, name in zip(value.type.tensor_type.shape.dim, AXIS_NAMES, strict=False):
+            if not axis.HasField("dim_value"):
+                axis.dim_param = name
+    for value in proto.graph.output:
+        axes = value.type.tensor_type.shape.dim
+        if axes and not axes[0].HasField("dim_value"):
+            axes[0].dim_param = AXIS_NAMES[0]

@@ -1,0 +1,103 @@
+"""A student as a TensorFlow SavedModel, for servers and for TensorFlow without Keras."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import labels, parity
+from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.preparation import prepare
+from keras_amalgam.export.quiet import quiet
+from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
+from keras_amalgam.export.staging import staged
+
+SIGNATURE_KEY = "serving_default"
+
+
+def to_saved_model(
+    model: keras.Model,
+    path: str | PathLike[str],
+    *,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    images: Any = None,
+    tolerance: float = 1e-4,
+    overwrite: bool = False,
+) -> Artifact:
+    """Writes a student as a SavedModel and checks it.
+
+    The signature `serving_default` takes `image`, raw float32 images of shape `(batch, height,
+    width, channels)` in 0..255, and returns one float32 tensor per head under the head's name. A
+    student of reduced precision is written as its float32 copy. The labels lie in
+    `assets.extra/labels.json` and `assets.extra/labels_<head>.txt`.
+
+    Args:
+        model: The student, a functional model from raw images to a dict of heads; a single
+            unnamed output is called after its layer.
+        path: The directory to write. Its parent must exist.
+        class_names: Head to class names in the order of the head's units; by default the model's
+            attribute `class_names`.
+        images: Raw images in 0..255 for the comparison, shape `(count, height, width,
+            channels)`; by default seeded noise.
+        tolerance: Largest allowed absolute difference of a logit from the Keras model's.
+        overwrite: Whether an existing SavedModel at `path` is replaced.
+
+    Returns:
+        The artifact's record.
+
+    Raises:
+        TypeError: If the model is not functional, or the class names are no mapping.
+        ValueError: If the model, the names, the images or the path cannot be used, or the
+            SavedModel disagrees with the model. Then `path` is left as it was.
+
+    Example:
+        ```python
+        artifact = export.to_saved_model(student, "student")
+        outputs = tf.saved_model.load("student").signatures["serving_default"](images)
+        ```
+    """
+    job = prepare(model, class_names, images, in_float32=True)
+    with staged(path, suffix="", overwrite=overwrite) as partial:
+        write(job.model, job.signature, partial, (None, *job.signature.image_shape))
+        labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
+        bounds = parity.Bounds(max_abs_error=tolerance)
+        measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
+    return job.artifact(Path(path), measured, ("saved_model", "float32"))
+
+
+def write(
+    model: keras.Model,
+    signature: Signature,
+    directory: Path,
+    image_shape: tuple[int | None, ...],
+) -> None:
+    """Writes a SavedModel with the one signature, for images of `image_shape` with its batch."""
+    import tensorflow as tf
+
+    archive: Any = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        SIGNATURE_KEY,
+        serving_function(model, signature),
+        input_signature=[tf.TensorSpec(image_shape, tf.float32, name=INPUT_NAME)],
+    )
+    with quiet():
+        archive.write_out(str(directory), verbose=False)
+
+
+def run(directory: Path, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Runs a SavedModel, the first image alone and the others together."""
+    import tensorflow as tf
+
+    # The signature's captured variables live as long as the loaded object does.
+    loaded = tf.saved_model.load(str(directory))
+    serve = loaded.signatures[SIGNATURE_KEY]
+    batches = [batch for batch in (images[:1], images[1:]) if len(batch)]
+    outputs = [serve(**{INPUT_NAME: tf.constant(batch, tf.float32)}) for batch in batches]
+    return {
+        head: np.concatenate([np.asarray(output[head]) for output in outputs])
+        for head in outputs[0]
+    }

@@ -1,0 +1,121 @@
+"""The check of an artifact, and what it must not let pass."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_amalgam import export
+from keras_amalgam.export import parity, tflite_runtime
+from keras_amalgam.export.signatures import describe
+
+
+def with_a_corrupted_weight(model):
+    """One of some three thousand weights has a flipped bit in its exponent."""
+    twin = keras.models.clone_model(model)
+    weights = model.get_weights()
+    weights[1][0, 0, 1, 2] *= 16
+    twin.set_weights(weights)
+    return twin
+
+
+def with_swapped_channels(model):
+    image = keras.Input(model.input_shape[1:])
+    return keras.Model(image, model(keras.ops.flip(image, axis=-1), training=False))
+
+
+def with_swapped_heads(model):
+    outputs = model.output
+    return keras.Model(model.inputs, {"quadrant": outputs["colour"], "colour": outputs["quadrant"]})
+
+
+SABOTAGE = {
+    "corrupted weight": lambda student, make: with_a_corrupted_weight(student),
+    "swapped channels": lambda student, make: with_swapped_channels(student),
+    "wrong mean": lambda student, make: make(mean=0.36),
+    "swapped heads": lambda student, make: with_swapped_heads(student),
+}
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGE)
+def test_int8_file_of_a_sabotaged_student_does_not_pass(
+    sabotage, student, make_student, images, class_names, tmp_path
+):
+    twin = SABOTAGE[sabotage](student, make_student)
+    artifact = export.to_tflite(
+        twin,
+        tmp_path / "twin.tflite",
+        "int8",
+        calibration=images,
+        images=images,
+        class_names=class_names,
+    )
+    actual = tflite_runtime.run(tflite_runtime.load(artifact.path), images)
+    measured = parity.compare(
+        parity.reference(student, describe(student), images), actual, "The twin"
+    )
+    with pytest.raises(ValueError, match="The twin disagrees with the Keras model at head"):
+        parity.check(measured, parity.DEFAULT_BOUNDS["int8"], "The twin")
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGE)
+def test_no_default_bound_lets_a_sabotaged_student_pass(sabotage, student, make_student, images):
+    signature = describe(student)
+    twin = SABOTAGE[sabotage](student, make_student)
+    measured = parity.compare(
+        parity.reference(student, signature, images),
+        parity.reference(twin, signature, images),
+        "The twin",
+    )
+    for bounds in parity.DEFAULT_BOUNDS.values():
+        with pytest.raises(ValueError, match="disagrees"):
+            parity.check(measured, bounds, "The twin")
+
+
+def test_compare_measures_each_head():
+    expected = {"b": np.array([[0.0, 4.0], [1.0, 0.0]]), "a": np.array([[1.0, -8.0]])}
+    actual = {"b": np.array([[0.0, 3.0], [1.0, 2.0]]), "a": np.array([[1.0, -8.0]])}
+    measured = parity.compare(expected, actual, "It")
+    assert list(measured) == ["b", "a"]
+    assert measured["b"] == parity.HeadParity(2.0, 0.75, 0.5, 4.0)
+    assert measured["a"] == parity.HeadParity(0.0, 0.0, 1.0, 8.0)
+    total = parity.summary(measured, images=2)
+    assert (total["max_abs_error"], total["mean_abs_error"]) == (2.0, 0.75)
+    assert (total["argmax_agreement"], total["images"]) == (0.5, 2)
+    assert total["heads"]["a"]["max_abs_error"] == 0.0
+
+
+def test_compare_refuses_other_heads_and_shapes():
+    expected = {"a": np.zeros((2, 3)), "b": np.zeros((2, 3))}
+    with pytest.raises(ValueError, match=r"Received: \['a', 'c'\]. Expected: \['a', 'b'\]"):
+        parity.compare(expected, {"a": np.zeros((2, 3)), "c": np.zeros((2, 3))}, "It")
+    with pytest.raises(ValueError, match=r"head 'b'. Received: \(2, 4\). Expected: \(2, 3\)"):
+        parity.compare(expected, {"a": np.zeros((2, 3)), "b": np.zeros((2, 4))}, "It")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (parity.Bounds(max_abs_error=0.09), "largest absolute error 0.1. Expected: at most 0.09"),
+        (parity.Bounds(max_share=0.04), "over largest logit 0.05. Expected: at most 0.04"),
+        (parity.Bounds(mean_share=0.02), "mean error over largest logit 0.025"),
+        (parity.Bounds(min_agreement=0.8), "same decision on 75.0%. Expected: at least 80.0%"),
+    ],
+)
+def test_check_names_the_bound_that_is_exceeded(bounds, message):
+    measured = {"a": parity.HeadParity(0.1, 0.05, 0.75, largest=2.0)}
+    with pytest.raises(ValueError, match=message):
+        parity.check(measured, bounds, "It")
+    parity.check(measured, parity.Bounds(0.1, 0.05, 0.025, 0.75), "It")
+
+
+def test_check_refuses_nan():
+    outputs = {"a": np.array([[np.nan, 1.0]])}
+    measured = parity.compare({"a": np.array([[0.0, 1.0]])}, outputs, "It")
+    with pytest.raises(ValueError, match="largest absolute error nan"):
+        parity.check(measured, parity.DEFAULT_BOUNDS["float32"], "It")
+
+
+def test_bounds_given_by_the_caller_replace_the_documented_ones():
+    assert parity.bounds_for("int8", None, None) is parity.DEFAULT_BOUNDS["int8"]
+    assert parity.bounds_for("int8", 0.5, 1.0) == parity.Bounds(0.5, None, None, 1.0)
+    assert parity.bounds_for("float32", 0.0, None).max_abs_error == 0.0
