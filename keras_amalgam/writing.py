@@ -8,27 +8,34 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_directory(directory: str | Path) -> Iterator[Path]:
+def whole_directory(directory: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary sibling that becomes `directory` when the block ends without an error.
 
     Args:
-        directory: The target, which must not exist yet.
+        directory: The target.
+        overwrite: Whether an existing target is replaced.
 
     Yields:
         The directory to write into.
 
     Raises:
-        FileExistsError: If the target exists.
+        FileExistsError: If the target exists and `overwrite` is false.
     """
     target = Path(directory)
-    if target.exists():
+    if target.exists() and not overwrite:
         raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
         yield temporary
-        temporary.rename(target)
+        if target.exists():
+            replaced = temporary.with_name(f"{temporary.name}-replaced")
+            target.rename(replaced)
+            temporary.rename(target)
+            shutil.rmtree(replaced)
+        else:
+            temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

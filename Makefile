@@ -1,0 +1,68 @@
+# `make demo` and `make test` set everything up on first use. See BUILD.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Set OUT to keep an earlier run.
+OUT ?= runs/demo
+
+.PHONY: help setup demo demo-full demo-assets test test-slow lint format wheel clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+# The environment is made anew whenever what it is made from changes.
+$(VENV)/.ready: requirements.txt constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.ready-torch: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,torch]'
+	touch $@
+
+## setup        make .venv with everything that demo and tests need
+setup: $(VENV)/.ready
+
+## demo         amalgamate the two shipped teachers; results in runs/demo (replaced)
+demo: $(VENV)/.ready
+	$(BIN)/keras-amalgam demo --out $(OUT) --overwrite
+
+## demo-full    the same with longer training and the comparisons, half an hour; runs/demo_full
+demo-full: $(VENV)/.ready
+	$(BIN)/keras-amalgam demo --full --out $(OUT)_full --overwrite
+
+## test         lint-free fast tests, under ten minutes
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow"
+
+## test-slow    the heavier checks: torch exports, wheel, demo end to end
+test-slow: $(VENV)/.ready-torch
+	$(BIN)/python -m pytest -m slow
+
+## lint         ruff and pyright
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+## format       let ruff mend what it can
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+## wheel        build dist/*.whl and dist/*.tar.gz
+wheel: $(VENV)/.ready
+	rm -rf dist build
+	$(BIN)/python -m build --outdir dist .
+
+## demo-assets  rebuild the demo's data and teachers from their sources, an hour
+demo-assets: $(VENV)/.ready-torch
+	$(BIN)/python scripts/demo_assets/build_data.py
+	$(BIN)/python scripts/demo_assets/train_digits.py
+	$(BIN)/python scripts/demo_assets/train_fashion.py
+	$(BIN)/python scripts/demo_assets/check.py
+
+## clean        remove what these targets made, except runs/
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,102 @@
+"""Amalgamate teachers of your own into one student, on a folder of unlabelled images.
+
+    keras-amalgam amalgamate --teacher cars/ --teacher birds/ --images photos/ --out runs/mine
+
+A teacher is a folder written by Teacher.save: model.keras and card.json. The images are all
+pictures below a folder; they need no labels. If photos/ has one sub-folder per teacher, named like
+it (photos/cars, photos/birds), the student is told which collection an image came from
+(--ownership source), which helps: it is provenance, not a label.
+
+With --test cars=DIR, DIR having one sub-folder per class, the report says how accurate teacher and
+student are.
+"""
+
+import time
+from pathlib import Path
+
+from absl import flags
+
+from keras_amalgam.cli import output
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    flags.DEFINE_multi_string(
+        "teacher", [], "Folder of a teacher; once for each.", flag_values=values
+    )
+    flags.DEFINE_string("images", None, "Folder of unlabelled images.", flag_values=values)
+    flags.DEFINE_string(
+        "student",
+        "compact",
+        "The backbone: 'compact', or a class of keras.applications.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "size", 96, "Height and width of the student's images, pixels.", 8, flag_values=values
+    )
+    flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
+    flags.DEFINE_integer("epochs", 30, "Passes over the images.", 1, flag_values=values)
+    flags.DEFINE_integer("batch_size", 64, "Images per step.", 2, flag_values=values)
+    flags.DEFINE_float("learning_rate", 1e-3, "Peak of the schedule.", 0.0, flag_values=values)
+    flags.DEFINE_float("temperature", 2.0, "Of the soft targets.", 0.01, flag_values=values)
+    flags.DEFINE_float(
+        "common_features",
+        0.1,
+        "Weight of the common space; 0 leaves it out.",
+        0.0,
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "ownership",
+        None,
+        ["joint", "per_task", "source"],
+        "Which teacher is believed on an image. By default 'source' if the images' folder has one "
+        "sub-folder per teacher, else 'per_task'.",
+        flag_values=values,
+    )
+    flags.DEFINE_multi_string(
+        "test", [], "TEACHER=DIR: labelled test images of a teacher.", flag_values=values
+    )
+    output.define_flags(values, default=None)
+
+
+def check(values: flags.FlagValues, positional: list[str]) -> None:
+    """Refuse a wrong command line."""
+    output.check_no_arguments(positional)
+    if not values.teacher:
+        raise ValueError("At least one --teacher=FOLDER is needed.")
+    if not values.images:
+        raise ValueError("--images=FOLDER is needed: what the student learns from.")
+    for folder in (*values.teacher, values.images):
+        if not Path(folder).is_dir():
+            raise ValueError(f"There is no folder {folder}.")
+    for test in values.test:
+        name, _, folder = test.partition("=")
+        if not name or not Path(folder).is_dir():
+            raise ValueError(f"--test wants TEACHER=DIR, an existing folder. Received: {test}.")
+    if values.channels == 2:
+        raise ValueError("--channels must be 1 or 3. Received: 2.")
+    output.check(values)
+
+
+def run(values: flags.FlagValues, positional: list[str]) -> None:
+    """Run the command."""
+    started = time.perf_counter()
+    from keras_amalgam.recipes import job
+    from keras_amalgam.recipes.own_teachers import recipe
+    from keras_amalgam.teacher import Teacher
+
+    made = recipe(
+        [Teacher.load(folder) for folder in values.teacher],
+        Path(values.images),
+        tests=dict(test.split("=", 1) for test in values.test),
+        student=values.student,
+        image_shape=(values.size, values.size, values.channels),
+        epochs=values.epochs,
+        batch_size=values.batch_size,
+        learning_rate=values.learning_rate,
+        temperature=values.temperature,
+        common_features=values.common_features,
+        ownership=values.ownership,
+    )
+    job.run(made, values.out, overwrite=values.overwrite, started=started)

@@ -1,0 +1,40 @@
+"""Amalgamate the two teachers that ship with the package into one student, without labels.
+
+A residual network for digits, trained in PyTorch and shipped as ONNX, and a vision transformer for
+clothes, trained in Keras, become one compact student with two heads. The job trains, evaluates on
+4,000 test images, packages the student as Keras file, SavedModel, TFLite (float32 and int8) and
+ONNX, checks each artifact against the student, and writes report.html and report.json.
+
+    keras-amalgam demo                    about five minutes on two cores
+    keras-amalgam demo --full             longer training and what each term is worth: half an hour
+    keras-amalgam demo --out runs/mine
+"""
+
+import time
+
+from absl import flags
+
+from keras_amalgam.cli import output
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    flags.DEFINE_boolean(
+        "full", False, "Train longer, and compare with each term removed.", flag_values=values
+    )
+    output.define_flags(values, default="runs/demo")
+
+
+def check(values: flags.FlagValues, positional: list[str]) -> None:
+    """Refuse a wrong command line."""
+    output.check_no_arguments(positional)
+    output.check(values)
+
+
+def run(values: flags.FlagValues, positional: list[str]) -> None:
+    """Run the command."""
+    started = time.perf_counter()
+    from keras_amalgam.recipes import digits_fashion, job
+
+    recipe = digits_fashion.recipe(full=values.full)
+    job.run(recipe, values.out, overwrite=values.overwrite, started=started)

@@ -1,0 +1,95 @@
+"""The command `keras-amalgam`: finds the sub-command, turns errors into exit codes."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from absl import flags
+
+COMMANDS = {
+    "demo": "amalgamate the two teachers that ship with the package",
+    "run": "run a recipe",
+    "amalgamate": "amalgamate teachers of your own on a folder of images",
+}
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+USAGE = """\
+keras-amalgam: several trained networks become one compact student, without labels.
+
+usage: keras-amalgam COMMAND [--flags]
+
+commands:
+{commands}
+
+`keras-amalgam COMMAND --help` explains a command. Exit codes: 0 done, 1 it failed, 2 the command
+line is wrong, 130 interrupted. Nothing is ever overwritten without --overwrite.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: Arguments without the program's name; by default the process's own.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0 if arguments else EXIT_USAGE
+    if arguments[0] == "--version":
+        from keras_amalgam.version import __version__
+
+        print(f"keras-amalgam {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"There is no command {name!r}.\n\n{_usage()}", file=sys.stderr)
+        return EXIT_USAGE
+    # TensorFlow greets with pages about the hardware unless told not to before it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return _run(name, importlib.import_module(f"keras_amalgam.cli.{name}"), rest)
+
+
+def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("help", False, "Show this help.", flag_values=values, short_name="h")
+    command.define_flags(values)
+    try:
+        positional = values([name, *arguments])[1:]
+        if values.help:
+            print(f"{(command.__doc__ or '').strip()}\n\nflags:\n{_flag_help(values)}")
+            return 0
+        command.check(values, positional)
+    except (flags.Error, ValueError) as error:
+        print(f"{error}\n`keras-amalgam {name} --help` explains.", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        command.run(values, positional)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, TypeError, NotImplementedError, ImportError, OSError, ArithmeticError) as e:
+        print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
+        return EXIT_ERROR
+    return 0
+
+
+def _flag_help(values: flags.FlagValues) -> str:
+    lines = []
+    for flag_name in sorted(values):
+        flag = values[flag_name]
+        if flag_name == flag.name:
+            default = "" if flag.default in (None, [], False) else f" (default: {flag.default})"
+            lines.append(f"  --{flag_name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+    return USAGE.format(commands=commands)

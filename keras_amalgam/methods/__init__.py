@@ -1,0 +1,7 @@
+"""A method: how a student is trained, as successive stages."""
+
+from keras_amalgam.methods.method import Method as Method
+from keras_amalgam.methods.method import Stage as Stage
+from keras_amalgam.methods.method import cosine_adamw as cosine_adamw
+from keras_amalgam.methods.training import Amalgamation as Amalgamation
+from keras_amalgam.methods.training import train as train

@@ -1,0 +1,66 @@
+"""What distinguishes one training of the student from another."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+
+from keras_amalgam.terms import AmalgamationTerm
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One `fit`.
+
+    Args:
+        terms: Makes the terms. Called for each training, as terms hold weights.
+        epochs: How many.
+        optimizer: Makes the optimizer from the number of steps of the stage, for its schedule.
+    """
+
+    terms: Callable[[], Sequence[AmalgamationTerm]]
+    epochs: int
+    optimizer: Callable[[int], keras.optimizers.Optimizer]
+
+
+@dataclass(frozen=True)
+class Method:
+    """Successive stages with one student.
+
+    Args:
+        name: For folders and tables; no `/`.
+        stages: At least one.
+        removes: For a comparison: the term of the first method that is missing in this one.
+        seed: Of the student's and the terms' initial weights and of the order of the images.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    removes: str | None = None
+    seed: int = 0
+
+
+def cosine_adamw(
+    learning_rate: float, weight_decay: float = 1e-4, warm_up: float = 0.05
+) -> Callable[[int], keras.optimizers.Optimizer]:
+    """AdamW whose learning rate rises linearly and falls along a cosine to zero.
+
+    Args:
+        learning_rate: The peak.
+        weight_decay: Decoupled, of kernels; biases and normalisation are left alone.
+        warm_up: Fraction of the steps in which the rate rises.
+
+    Returns:
+        For `Stage(optimizer=…)`.
+    """
+
+    def make(steps: int) -> keras.optimizers.Optimizer:
+        rising = max(1, round(steps * warm_up))
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, max(1, steps - rising), warmup_target=learning_rate, warmup_steps=rising
+        )
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+
+    return make

@@ -1,0 +1,185 @@
+"""Running a recipe: train, evaluate, package, report."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_amalgam import evaluation
+from keras_amalgam.evaluation.gradients import gradient_norms
+from keras_amalgam.label_space import LabelSpace
+from keras_amalgam.methods import Amalgamation, train
+from keras_amalgam.recipes import package, pictures
+from keras_amalgam.recipes.recipe import Recipe
+from keras_amalgam.terms import SoftTargets
+from keras_amalgam.versions import versions
+from keras_amalgam.writing import whole_directory
+
+Say = Callable[[str], None]
+
+
+def run(
+    recipe: Recipe,
+    directory: str | Path,
+    overwrite: bool = False,
+    started: float | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Run a recipe and leave everything a person can use in a folder.
+
+    The folder appears when all of it is there. Until then it is called `.<name>-…` beside it.
+
+    Args:
+        recipe: What to run.
+        directory: For student, artifacts, logs, `report.json` and `report.html`.
+        overwrite: Whether an existing folder is replaced.
+        started: `time.perf_counter()` at the start of the job, for the total time.
+        say: Where progress goes.
+
+    Returns:
+        The report, as in `report.json`.
+
+    Raises:
+        FileExistsError: If the folder exists and `overwrite` is false.
+    """
+    started = time.perf_counter() if started is None else started
+    with whole_directory(directory, overwrite) as folder:
+        report = _run(recipe, folder, started, say)
+    say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
+    return report
+
+
+def _run(recipe: Recipe, folder: Path, started: float, say: Say) -> dict[str, Any]:
+    space = LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
+    main, *others = recipe.methods
+    amalgamation = _train(recipe, main, folder, say)
+    student = amalgamation.amalgamator.student
+
+    said = teachers_said = None
+    if recipe.evaluation:
+        say("Evaluating teachers and student on the test images.")
+        teachers_said = _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe, space)
+        said = _evaluate(evaluation.predictor(student), recipe, space)
+    say("Packaging the student and checking every artifact against it.")
+    packaged = package.package(student, recipe, folder)
+
+    report = _report(recipe, amalgamation, said, teachers_said, packaged)
+    if others:
+        report["ablation"] = _compare(recipe, others, folder, space, report, say)
+    shown = None
+    if said is not None and teachers_said is not None:
+        say("Drawing the report.")
+        report["confusion_matrix"] = said.confusion_section()
+        shown, report["common_space"] = pictures.draw(
+            recipe, amalgamation.amalgamator, said, teachers_said
+        )
+    report["seconds"]["total"] = time.perf_counter() - started
+    report["goals"] = recipe.goals(report)
+    evaluation.write_report(folder, report, shown)
+    say(evaluation.format_table(report))
+    return report
+
+
+def _train(recipe: Recipe, method: Any, folder: Path, say: Say) -> Amalgamation:
+    say(f"Training the student without labels: {method.name}.")
+    return train(
+        method,
+        recipe.teachers,
+        recipe.student,
+        recipe.student_tap,
+        recipe.streams["train"],
+        logs=folder / "logs" / method.name,
+        # One line an epoch where nobody watches a bar move.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def _evaluate(predict: Any, recipe: Recipe, space: LabelSpace) -> evaluation.Evaluation | None:
+    if set(recipe.evaluation) != set(space.tasks):
+        return None
+    return evaluation.evaluate(predict, recipe.evaluation, space)
+
+
+def _report(
+    recipe: Recipe,
+    amalgamation: Amalgamation,
+    said: evaluation.Evaluation | None,
+    teachers_said: evaluation.Evaluation | None,
+    packaged: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything measured of the first method, with null for what was not run."""
+    ownership = ownership_of(amalgamation)
+    joint = said.joint_accuracy if said else None
+    agreement = evaluation.agreement(said, teachers_said) if said and teachers_said else {}
+    return {
+        "recipe": recipe.name,
+        "ownership": ownership,
+        "tasks": {
+            teacher.name: {
+                "teacher_accuracy": _of(teachers_said, teacher.name),
+                "student_accuracy": _of(said, teacher.name),
+                "tflite_int8_accuracy": packaged["int8_accuracy"].get(teacher.name),
+                "num_test_images": said.num_images[teacher.name] if said else 0,
+                "agreement": agreement.get(teacher.name),
+            }
+            for teacher in recipe.teachers
+        },
+        "joint_accuracy": {
+            "source_aware": joint if ownership == "source" else None,
+            "source_blind": None if ownership == "source" else joint,
+            "teachers_source_blind": teachers_said.joint_accuracy if teachers_said else None,
+        },
+        "parameters": {
+            "teachers": sum(teacher.count_params() for teacher in recipe.teachers),
+            "student": amalgamation.amalgamator.student.count_params(),
+        },
+        "bytes": packaged["bytes"],
+        "latency_ms": packaged["latency_ms"],
+        "seconds": {"amalgamate": amalgamation.seconds, "total": None},
+        "parity": packaged["parity"],
+        "versions": versions(),
+        "history": amalgamation.history,
+        "settings": dict(recipe.settings),
+        "notes": list(recipe.notes),
+        "goals": [],
+    }
+
+
+def _compare(
+    recipe: Recipe, methods: Any, folder: Path, space: LabelSpace, report: dict, say: Say
+) -> list[dict[str, Any]]:
+    """Train the other methods; fill in the source-blind joint accuracy and return the ablation."""
+    entries = []
+    for method in methods:
+        amalgamation = _train(recipe, method, folder, say)
+        said = _evaluate(evaluation.predictor(amalgamation.amalgamator.student), recipe, space)
+        if said is None:
+            continue
+        ownership = ownership_of(amalgamation)
+        if ownership != "source" and method.removes is None:
+            report["joint_accuracy"]["source_blind"] = said.joint_accuracy
+            report["joint_accuracy"][f"source_blind_{ownership}"] = said.joint_accuracy
+            continue
+        batch = next(iter(recipe.streams["train"]))
+        entries.append(
+            {
+                "removed": method.removes,
+                "tasks": said.task_accuracy,
+                "joint": said.joint_accuracy,
+                "gradient_norms": gradient_norms(amalgamation.amalgamator, batch),
+            }
+        )
+    return entries
+
+
+def ownership_of(amalgamation: Amalgamation) -> str:
+    """Which teacher the student believed on an image; `"none"` without soft targets."""
+    for term in amalgamation.amalgamator.terms:
+        if isinstance(term, SoftTargets):
+            return term.ownership
+    return "none"
+
+
+def _of(said: evaluation.Evaluation | None, task: str) -> float | None:
+    return said.task_accuracy[task] if said else None

@@ -1,0 +1,69 @@
+"""What the report shows beyond numbers: samples and the common space."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_amalgam import evaluation
+from keras_amalgam.amalgamator import Amalgamator
+from keras_amalgam.recipes.recipe import Recipe
+from keras_amalgam.terms import CommonFeatures
+
+SPACE_IMAGES = 300
+
+
+def draw(
+    recipe: Recipe,
+    amalgamator: Amalgamator,
+    said: evaluation.Evaluation,
+    teachers_said: evaluation.Evaluation,
+) -> tuple[evaluation.Pictures, dict[str, Any] | None]:
+    """The pictures, and the report's section on the common space if the student has one."""
+    samples = []
+    for teacher in recipe.teachers:
+        task = teacher.name
+        samples += evaluation.draw_samples(
+            task,
+            recipe.evaluation[task],
+            teachers_said.logits[task][task],
+            said.logits[task][task],
+            teacher.class_names,
+        )
+    terms = [term for term in amalgamator.terms if isinstance(term, CommonFeatures)]
+    if not terms:
+        return evaluation.Pictures(samples), None
+    features, tasks, classes = _embed(recipe, amalgamator, terms[0])
+    space = evaluation.common_space(
+        features,
+        tasks,
+        classes,
+        domains={teacher.name: teacher.name for teacher in recipe.teachers},
+    )
+    retrieval = {
+        teacher.name: evaluation.class_retrieval(
+            features["student"][tasks == teacher.name],
+            features[teacher.name][tasks == teacher.name],
+            classes[tasks == teacher.name],
+        )
+        for teacher in recipe.teachers
+    }
+    section = {"class_retrieval": retrieval, "num_images": len(tasks)}
+    return evaluation.Pictures(samples, space), section
+
+
+def _embed(
+    recipe: Recipe, amalgamator: Amalgamator, term: CommonFeatures
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Common features of each task's first test images, by model, with tasks and class names."""
+    images, tasks, classes = [], [], []
+    for teacher in recipe.teachers:
+        batches = recipe.evaluation[teacher.name].unbatch().take(SPACE_IMAGES)
+        for image, label in batches.as_numpy_iterator():
+            images.append(image)
+            tasks.append(teacher.name)
+            classes.append(teacher.class_names[label])
+    student, teachers = amalgamator.signals(np.stack(images).astype("float32"))
+    common = term.embed(student["features"], [t["features"] for t in teachers.values()])
+    names = ("student", *teachers)
+    features = {name: np.asarray(values) for name, values in zip(names, common, strict=True)}
+    return features, np.array(tasks), np.array(classes)
