@@ -1,0 +1,84 @@
+import pytest
+
+from keras_amalgam.evaluation import noise, removals, render_page, standard_error
+from keras_amalgam.evaluation.ablation import JOINT
+
+NORMS = {
+    "useful": 0.5,
+    "useful/left": 0.3,
+    "useful/left/mmd": 0.2,
+    "useful/right/mmd": 0.1,
+    "useful/right/other": 0.7,
+}
+
+
+def _report(changes: dict[str, tuple[float, float, float | None]]) -> dict:
+    """Full run at 0.9 / 0.8 / 0.85 on 1,000 images each; `changes` in units of standard errors."""
+    tasks = {"left": 0.9, "right": 0.8}
+    errors = {"left": standard_error(0.9, 1000), "right": standard_error(0.8, 1000)}
+    full = {"removed": None, "tasks": tasks, "joint": 0.85, "gradient_norms": NORMS}
+    runs = [
+        {
+            "removed": name,
+            "tasks": {
+                "left": 0.9 + left * errors["left"],
+                "right": 0.8 + right * errors["right"],
+            },
+            "joint": None if joint is None else 0.85 + joint * standard_error(0.85, 2000),
+            "gradient_norms": {},
+        }
+        for name, (left, right, joint) in changes.items()
+    ]
+    return {
+        "tasks": {task: {"num_test_images": 1000} for task in tasks},
+        "ablation": [runs[0], full, *runs[1:]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ((0.0, 0.0, 0.0), "changes nothing"),
+        ((0.99, -0.99, 0.99), "changes nothing"),
+        ((1.0, -1.0, 0.0), "changes nothing"),
+        ((-1.01, 0.0, 0.0), "helps"),
+        ((0.0, 0.0, -1.01), "helps"),
+        ((0.0, 1.01, 0.0), "hurts"),
+        ((-3.0, 3.0, 0.0), "helps and hurts"),
+        ((0.5, 0.5, None), "changes nothing"),
+    ],
+)
+def test_a_term_is_judged_by_whether_an_accuracy_leaves_its_standard_error(change, verdict):
+    judged = removals(_report({"some": change}))
+    assert [(removal.removed, removal.verdict) for removal in judged] == [("some", verdict)]
+
+
+def test_noise_is_the_binomial_standard_error_of_the_full_run():
+    assert noise(_report({"some": (0, 0, 0)})) == {
+        "left": pytest.approx((0.9 * 0.1 / 1000) ** 0.5),
+        "right": pytest.approx((0.8 * 0.2 / 1000) ** 0.5),
+        JOINT: pytest.approx((0.85 * 0.15 / 2000) ** 0.5),
+    }
+
+
+def test_removals_carry_the_gradient_norms_of_the_run_with_all_terms():
+    nothing = (0.0, 0.0, 0.0)
+    judged = removals(_report({"useful": nothing, "useful/mmd": nothing, "other": nothing}))
+    assert [removal.gradient_norms for removal in judged] == [
+        {"": 0.5},
+        {"left": 0.2, "right": 0.1},
+        {},
+    ]
+
+
+def test_page_names_the_term_whose_removal_changes_nothing(report):
+    page = render_page(report)
+    assert "<b>Removing common_features/mmd changes nothing</b>" in page
+    assert "<b>Removing common_features gains accuracy</b>" in page
+
+
+def test_page_does_not_name_a_term_that_matters(report):
+    report["ablation"] = report["ablation"][:2]
+    page = render_page(report)
+    assert "changes nothing</b>" not in page
+    assert "No term is idle" in page
