@@ -1,0 +1,36 @@
+"""Accuracies per task and over the label space, what each term is worth, and the report.
+
+Example:
+```python
+from keras_amalgam import evaluation
+
+space = LabelSpace(student.class_names)
+said = evaluation.evaluate(evaluation.predictor(student), test, space)
+said.task_accuracy, said.joint_accuracy
+```
+"""
+
+from keras_amalgam.evaluation.ablation import Removal as Removal
+from keras_amalgam.evaluation.ablation import noise as noise
+from keras_amalgam.evaluation.ablation import removals as removals
+from keras_amalgam.evaluation.console import format_table as format_table
+from keras_amalgam.evaluation.embedding import CommonSpace as CommonSpace
+from keras_amalgam.evaluation.embedding import class_retrieval as class_retrieval
+from keras_amalgam.evaluation.embedding import common_space as common_space
+from keras_amalgam.evaluation.joint import Evaluation as Evaluation
+from keras_amalgam.evaluation.joint import agreement as agreement
+from keras_amalgam.evaluation.joint import confusion_matrix as confusion_matrix
+from keras_amalgam.evaluation.joint import evaluate as evaluate
+from keras_amalgam.evaluation.joint import joint_accuracy as joint_accuracy
+from keras_amalgam.evaluation.predictions import collect as collect
+from keras_amalgam.evaluation.predictions import predictor as predictor
+from keras_amalgam.evaluation.predictions import standard_error as standard_error
+from keras_amalgam.evaluation.predictions import task_accuracy as task_accuracy
+from keras_amalgam.evaluation.predictions import teachers_predictor as teachers_predictor
+from keras_amalgam.evaluation.report import Pictures as Pictures
+from keras_amalgam.evaluation.report import render_page as render_page
+from keras_amalgam.evaluation.report import write_report as write_report
+from keras_amalgam.evaluation.samples import Sample as Sample
+from keras_amalgam.evaluation.samples import draw_samples as draw_samples
+from keras_amalgam.evaluation.schema import check_report as check_report
+from keras_amalgam.evaluation.schema import goal as goal

@@ -1,0 +1,66 @@
+"""The table that the job prints at its end; as Markdown it is the README's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_amalgam.evaluation import view
+
+
+def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
+    """The report's headline as aligned text.
+
+    Args:
+        report: What `check_report` accepts.
+        markdown: Whether to write GitHub's tables instead of plain text.
+
+    Returns:
+        Lines without a trailing newline.
+    """
+    headers = ["task", "teacher %", "student %", "difference", "int8 %", "test images"]
+    rows = [
+        [row[key] for key in ("task", "teacher", "student", "difference", "int8", "images")]
+        for row in view.task_rows(report)
+    ]
+    joint = [[row["name"], row["accuracy"]] for row in view.joint_rows(report)]
+    cost = [
+        [table["title"].lower(), row["name"], row["value"]]
+        for table in view.cost_tables(report)
+        for row in table["rows"]
+    ]
+    goals = [
+        [row["name"], row["target"], row["value"], f"{row['state']} {row['note']}".strip()]
+        for row in view.goal_rows(report)
+    ]
+    tables = [
+        _table(headers, rows, "lrrrrr", markdown),
+        _table(["joint accuracy, task unknown", "%"], joint, "lr", markdown),
+        _table(["cost", "of", "value"], cost, "llr", markdown),
+    ]
+    if goals:
+        tables.append(_table(["goal", "target", "measured", "state"], goals, "lrrl", markdown))
+    tables.append("± is one binomial standard error; differences are in percentage points.")
+    return "\n\n".join(tables)
+
+
+def _table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], sides: str, markdown: bool
+) -> str:
+    if markdown:
+        rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(cells, widths, sides, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
+
+    if markdown:
+        rule = "|".join(
+            "-" * (width + 2) if side == "l" else "-" * (width + 1) + ":"
+            for width, side in zip(widths, sides, strict=True)
+        )
+        return "\n".join([line(headers), f"|{rule}|", *map(line, rows)])
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(headers), rule, *map(line, rows)])

@@ -1,0 +1,47 @@
+import re
+
+from keras_amalgam.evaluation import format_table
+
+
+def test_plain_table_is_aligned(report):
+    lines = format_table(report).split("\n\n")[0].split("\n")
+
+    assert lines[0].split("  ")[0] == "task"
+    assert len({len(line) for line in lines}) == 1
+    assert re.search(
+        r"^fashion +90\.95 ± 0\.64 +88\.95 ± 0\.70 +−2\.00 +88\.35 ± 0\.72 +2,000$", lines[3]
+    )
+
+
+def test_markdown_table_has_a_cell_for_every_header(report):
+    report["tasks"]["a|b"] = report["tasks"].pop("digits")
+
+    tables = format_table(report, markdown=True).split("\n\n")[:-1]
+
+    for table in tables:
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in table.split("\n")}
+        assert len(bars) == 1
+    assert r"a\|b" in tables[0]
+
+
+def test_table_says_what_was_not_run(report):
+    report["tasks"]["digits"]["tflite_int8_accuracy"] = None
+
+    table = format_table(report)
+
+    assert re.search(r"digits .*not run", table)
+    assert re.search(r"nothing was known of an image +not run", table)
+
+
+def test_table_shows_a_missed_goal_as_the_number_it_is(report):
+    line = next(line for line in format_table(report).split("\n") if "within 1 point" in line)
+    assert "−2.00 points" in line
+    assert line.endswith("missed by 1.00 points")
+
+
+def test_every_accuracy_of_the_table_comes_from_the_report(report):
+    before = format_table(report)
+    report["tasks"]["fashion"]["student_accuracy"] = 0.7
+
+    assert "70.00 ± 1.02" in format_table(report)
+    assert "70.00" not in before
