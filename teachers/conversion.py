@@ -1,0 +1,198 @@
+"""A source graph written as a Keras model, node by node."""
+
+import keyword
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import onnx
+
+from keras_amalgam.teachers.folding import FOLDABLE, fold, is_foldable
+from keras_amalgam.teachers.layout import (
+    Value,
+    as_source,
+    channels_last,
+    in_source_columns,
+    natural,
+)
+from keras_amalgam.teachers.onnx_file import OnnxFile, check_valid
+from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
+from keras_amalgam.teachers.operators import is_known, resolve, unknown
+from keras_amalgam.teachers.operators.call import Call
+from keras_amalgam.teachers.operators.registry import Result
+from keras_amalgam.teachers.passes import simplified, without_unused
+from keras_amalgam.teachers.writer import Names, Writer, as_layer_name
+
+# Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
+_SPATIAL = {
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace",
+    "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "MaxPool", "Resize",
+    "SpaceToDepth", "Upsample",
+}  # fmt: skip
+_STOPS = {"Flatten", "Gemm", "MatMul", "Reshape", "Shape", "Squeeze"}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted network.
+
+    Args:
+        model: Functional, of stock layers.
+        source: The parsed file.
+        graph: What was converted: the source's graph after the passes.
+        values: Tensors of the graph that depend on the image, and where they are in the model.
+    """
+
+    model: keras.Model
+    source: onnx.ModelProto
+    graph: Graph
+    values: dict[str, Value]
+
+
+def convert_file(
+    file: OnnxFile,
+    input_shape: tuple[int | None, ...] | None = None,
+    fold_batch_norm: bool = False,
+) -> Conversion:
+    """Write an ONNX file as a Keras model.
+
+    Args:
+        file: As read.
+        input_shape: `(height, width, channels)`, where the file leaves sizes open.
+        fold_batch_norm: Whether batch normalizations become part of the convolutions before them.
+
+    Raises:
+        NotImplementedError: If an operator, or a form of it, is not known.
+        ValueError: If the graph is not valid, has not exactly one input with a batch axis, a size
+            is needed and open, or a node does not fit its inputs.
+    """
+    graph = without_unused(read_graph(file.model))
+    refuse_unknown_operators(graph)
+    check_valid(file)
+    graph = simplified(graph, fold_batch_norm)
+    names = Names()
+    port = _only_input(graph)
+    image = _input(graph, port, names, input_shape)
+    tensors: dict[str, Result] = {**graph.constants, port.name: image}
+    for node in graph.nodes:
+        tensors.update(_converted(node, tensors, graph, names))
+    outputs = [_output(port, tensors, names) for port in graph.outputs]
+    name = as_layer_name(file.path.stem)
+    model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
+    values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
+    values |= {port.name: output for port, output in zip(graph.outputs, outputs, strict=True)}
+    return Conversion(model, file.model, graph, values)
+
+
+def refuse_unknown_operators(graph: Graph) -> None:
+    """Find what cannot be converted before any work is done.
+
+    Raises:
+        NotImplementedError: For the first node whose operator nothing is registered for.
+    """
+    for node in graph.nodes:
+        if not is_known(node) and not (node.operator in FOLDABLE and not node.domain):
+            raise NotImplementedError(f"Cannot convert {node}: {unknown(node)}")
+
+
+def _only_input(graph: Graph) -> Port:
+    if len(graph.inputs) != 1:
+        raise ValueError(
+            f"A teacher takes one batch of images. Received: a graph with {len(graph.inputs)} "
+            f"inputs, {[port.name for port in graph.inputs]}. Export the part that takes the image."
+        )
+    return graph.inputs[0]
+
+
+def _input(graph: Graph, port: Port, names: Names, given: tuple[int | None, ...] | None) -> Value:
+    rank = len(port.shape)
+    if rank < 2:
+        raise ValueError(
+            f"The input {port.name!r} must have a batch axis and at least one more. Received: "
+            f"shape {port.shape}. Export the network for a batch of images."
+        )
+    order = _input_order(graph, port)
+    shape = tuple(port.shape[axis] for axis in order[1:])
+    if given is not None:
+        fits = len(given) == len(shape) and all(
+            mine in (None, theirs) for mine, theirs in zip(shape, given, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"`input_shape` does not fit the file. Received: {given}. The input {port.name!r} "
+                f"is {shape} with channels last, where None is open."
+            )
+        shape = given
+    if shape[-1] is None:
+        raise ValueError(
+            f"The file leaves the number of channels of input {port.name!r} open. Pass "
+            "`input_shape=(height, width, channels)`."
+        )
+    name = names.unique(as_layer_name(port.name).replace(".", "_").replace("-", "_"))
+    # Exported signatures need a name that is a Python argument.
+    name = name if name.isidentifier() and not keyword.iskeyword(name) else f"input_{name}"
+    tensor = keras.Input(shape, dtype=port.dtype, name=name)
+    return Value(tensor, order)
+
+
+def _input_order(graph: Graph, port: Port) -> tuple[int, ...]:
+    """Whether images enter channels first: what the first operator that cares says."""
+    rank = len(port.shape)
+    if rank != 4:
+        return natural(rank)
+    waiting, seen = [port.name], set()
+    while waiting:
+        name = waiting.pop(0)
+        for node in graph.consumers.get(name, ()):
+            if node.operator in _SPATIAL:
+                return channels_last(4)
+            if node.operator == "Transpose":
+                to_channels_first = node.attributes.get("perm") == [0, 3, 1, 2]
+                return natural(4) if to_channels_first else channels_last(4)
+            if node.operator not in _STOPS and node.name not in seen:
+                seen.add(node.name)
+                waiting.extend(node.outputs)
+    is_last = port.shape[3] in (1, 3) and port.shape[1] not in (1, 3)
+    return natural(4) if is_last else channels_last(4)
+
+
+def _converted(
+    node: Node, tensors: dict[str, Result], graph: Graph, names: Names
+) -> dict[str, Result]:
+    inputs = [tensors[name] if name else None for name in node.inputs]
+    constants = [None if isinstance(value, Value) else value for value in inputs]
+    depends_on_image = any(isinstance(value, Value) for value in inputs)
+    try:
+        if not depends_on_image and is_foldable(node, constants):
+            return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
+        result = resolve(node)(Call(node, inputs, graph, Writer(node.name, names)))
+    except NotImplementedError as error:
+        raise NotImplementedError(f"Cannot convert {node}: {error}") from error
+    except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
+        # What an attribute or constant of a damaged or malicious file leads to.
+        raise ValueError(
+            f"Cannot convert {node}, which does not fit its inputs: {error}"
+        ) from error
+    results = result if isinstance(result, tuple) else (result,)
+    return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
+
+
+def _output(port: Port, tensors: dict[str, Result], names: Names) -> Value:
+    """An output in the layout users expect: maps channels last, all else as in the source."""
+    value = tensors.get(port.name)
+    if not isinstance(value, Value):
+        raise ValueError(
+            f"The output {port.name!r} does not depend on the image. Export the network again."
+        )
+    write = Writer(f"{port.name}_output", names)
+    value = in_source_columns(write, value)
+    return value if value.order == channels_last(4) else as_source(write, value)
+
+
+def _structured(ports: Sequence[Port], values: Sequence[Value]) -> Any:
+    if len(ports) == 1:
+        return values[0].tensor
+    return {
+        as_layer_name(port.name): value.tensor for port, value in zip(ports, values, strict=True)
+    }

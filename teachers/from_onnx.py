@@ -1,0 +1,103 @@
+"""ONNX files as Keras models."""
+
+from pathlib import Path
+
+import keras
+import onnx
+
+from keras_amalgam.teacher import Provenance
+from keras_amalgam.teachers.conversion import Conversion, convert_file
+from keras_amalgam.teachers.names import name_map
+from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
+from keras_amalgam.teachers.pairing import pair_conversion
+from keras_amalgam.teachers.parity import compare, worst
+from keras_amalgam.version import __version__
+
+
+def from_onnx(
+    path: str | Path,
+    *,
+    input_shape: tuple[int | None, ...] | None = None,
+    fold_batch_norm: bool = False,
+    verify: bool = True,
+    tolerance: float = 1e-4,
+) -> keras.Model:
+    """A trained network in an ONNX file as a Keras model with the same weights.
+
+    The model is functional, made of stock layers only, and takes images channels last for any
+    batch size; its outputs are the source's, maps channels last. Its weights are trainable, so it
+    can also initialise a student. `model.provenance` records where it came from and leads from
+    the source's names (nodes, tensors, modules of the exported PyTorch network) to layers.
+
+    Nothing in the file is executed by us; onnxruntime runs it for the comparison.
+
+    Args:
+        path: The `.onnx` file; weights beside it are read from its own folder only.
+        input_shape: `(height, width, channels)` for a file that leaves them open and whose layers
+            need them.
+        fold_batch_norm: Whether batch normalizations become part of the convolutions before them:
+            faster, but the running statistics of the training images are gone.
+        verify: Whether the result is compared with the file in onnxruntime, at every tensor, with
+            one and three images. See `check_parity`.
+        tolerance: Largest error allowed then, as a fraction of a tensor's range, or of 1.
+
+    Returns:
+        The model, with `model.provenance`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        NotImplementedError: If an operator is not known; it is named with domain, opset and node.
+        TypeError: If `path` is no path.
+        ValueError: If the file is damaged or no valid ONNX model, a size is needed that the file
+            leaves open, or the result differs from the source.
+
+    Example:
+    ```python
+    model = from_onnx("cars.onnx")
+    teacher = keras_amalgam.Teacher(model, name="cars", class_names=CARS, tap="layer4",
+                                    preprocessing=keras_amalgam.Preprocessing(mean=0.5, std=0.5))
+    ```
+    """
+    file = read_onnx(path)
+    conversion = convert_file(file, input_shape, fold_batch_norm)
+    producer = f"{file.model.producer_name or 'unknown'} {file.model.producer_version}".strip()
+    return finished(conversion, file, file.path.name, producer, verify, tolerance)
+
+
+def finished(
+    conversion: Conversion,
+    file: OnnxFile,
+    source: str,
+    framework: str,
+    verify: bool,
+    tolerance: float,
+) -> keras.Model:
+    """The converted model with its provenance, compared with its source if wanted.
+
+    Args:
+        conversion: Of the file.
+        file: What was converted.
+        source: Name of the original source.
+        framework: What wrote it.
+        verify: As in `from_onnx`.
+        tolerance: As in `from_onnx`.
+
+    Raises:
+        ValueError: If the result differs from the source.
+    """
+    model = conversion.model
+    parity = {}
+    if verify:
+        report = compare(pair_conversion(model, conversion), model, "all", tolerance)
+        parity = {"tolerance": tolerance, "outputs": report["outputs"], "tap": worst(report)}
+    standard = [entry for entry in file.model.opset_import if entry.domain in ("", "ai.onnx")]
+    model.provenance = Provenance(
+        source=source,
+        sha256=file.sha256,
+        framework=framework,
+        converter=f"keras-amalgam {__version__}, onnx {onnx.__version__}",
+        opset=standard[0].version if standard else None,
+        names=name_map(conversion.graph, conversion.values),
+        parity=parity,
+    )
+    return model

@@ -1,0 +1,87 @@
+"""TensorFlow SavedModels as Keras models with real weights."""
+
+from pathlib import Path
+
+import keras
+import onnx
+
+from keras_amalgam.teachers.conversion import convert_file
+from keras_amalgam.teachers.from_onnx import finished
+from keras_amalgam.teachers.onnx_file import OnnxFile
+from keras_amalgam.teachers.parity import check_parity
+from keras_amalgam.teachers.saved_model_file import (
+    SavedModel,
+    read_saved_model,
+    sha256_of_directory,
+)
+from keras_amalgam.teachers.source_runtimes import SavedModelRuntime
+
+_OPSET = 17
+
+
+def from_saved_model(
+    path: str | Path,
+    *,
+    signature: str = "serving_default",
+    fold_batch_norm: bool = False,
+    verify: bool = True,
+    tolerance: float = 1e-4,
+) -> keras.Model:
+    """A TensorFlow SavedModel as a Keras model with the same weights.
+
+    The serving function becomes ONNX by tf2onnx and then Keras as in `from_onnx`, so the result
+    has trainable weights and taps; the transpositions that ONNX needs are gone again. A
+    SavedModel is a program: load only what you would run.
+
+    Args:
+        path: The SavedModel's directory.
+        signature: The serving function, which takes one batch of images, channels last.
+        fold_batch_norm: As in `from_onnx`. tf2onnx itself folds those behind convolutions.
+        verify: Whether the result is compared with the ONNX form at every tensor, and with the
+            SavedModel's own serving function at its outputs.
+        tolerance: Largest error allowed then, as a fraction of a tensor's range, or of 1.
+
+    Returns:
+        The model, with `model.provenance`.
+
+    Raises:
+        FileNotFoundError: If there is no SavedModel.
+        NotImplementedError: If a TensorFlow or ONNX operator is not known.
+        TypeError: If `path` is no path.
+        ValueError: If the SavedModel is damaged, has no such signature, or the result differs.
+
+    Example:
+    ```python
+    model = from_saved_model("export/flowers/1")
+    ```
+    """
+    import tensorflow as tf
+
+    saved = read_saved_model(path, signature)
+    file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), _as_onnx(saved))
+    conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
+    framework = f"tensorflow {getattr(saved.loaded, 'tensorflow_version', tf.__version__)}"
+    model = finished(conversion, file, saved.directory.name, framework, verify, tolerance)
+    if verify:
+        runtime = SavedModelRuntime(saved)
+        report = check_parity(model, runtime, tolerance=tolerance)
+        model.provenance.parity["outputs"].update(report["outputs"])
+    return model
+
+
+def _as_onnx(saved: SavedModel) -> onnx.ModelProto:
+    import tensorflow as tf
+    import tf2onnx
+
+    spec = saved.function.structured_input_signature[1][saved.input_name]
+    spec = tf.TensorSpec(spec.shape, spec.dtype, name="images")
+    function = tf.function(lambda images: saved.function(**{saved.input_name: images}))
+    try:
+        model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
+    except (ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise NotImplementedError(
+            f"tf2onnx cannot convert the SavedModel {saved.directory.name!r}: {reason} If you have "
+            "the model in Keras, use from_keras."
+        ) from error
+    return model

@@ -1,0 +1,101 @@
+"""Functions of several tensors, element by element, and concatenation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import layers, ops
+
+from keras_amalgam.teachers.layout import (
+    Value,
+    aligned_constant,
+    channels_last,
+    in_source_columns,
+    to_order,
+)
+from keras_amalgam.teachers.operators.call import Call
+from keras_amalgam.teachers.operators.registry import operator
+
+
+def _register_binary(name: str, since: int, function: Any, layer: Any = None) -> None:
+    """An operator of two tensors: a layer for two that depend on the image, else a function."""
+
+    def handler(call: Call) -> Value:
+        if len(call.inputs) != 2:
+            raise call.refusal(f"it has {len(call.inputs)} inputs, only two are known")
+        value, operands = _aligned(call)
+        if layer is not None and not any(isinstance(x, (float, np.ndarray)) for x in operands):
+            return value.with_tensor(call.write.layer(layer, operands))
+        return value.with_tensor(call.write.operation(function, *operands))
+
+    by_function = f"ops.{function.__name__}"
+    handler.__doc__ = f"{layer.__name__}; {by_function} with a constant" if layer else by_function
+    operator(name, since)(handler)
+
+
+for _name, _since, _function, _layer in (
+    ("Add", 7, ops.add, layers.Add),
+    ("Sub", 7, ops.subtract, layers.Subtract),
+    ("Mul", 7, ops.multiply, layers.Multiply),
+    ("Div", 7, ops.divide, None),
+    ("Pow", 7, ops.power, None),
+    ("Max", 8, ops.maximum, layers.Maximum),
+    ("Min", 8, ops.minimum, layers.Minimum),
+):
+    _register_binary(_name, _since, _function, _layer)
+
+
+@operator("Concat", since=4)
+def concat(call: Call) -> Value:
+    """Concatenate."""
+    values = [call.value(index) for index in range(len(call.inputs))]
+    leader = _leader(values)
+    axis = call.attribute("axis") % leader.rank
+    values = [_in_order_of(call, value, leader) for value in values]
+    tensor = call.write.layer(
+        layers.Concatenate, [value.tensor for value in values], axis=leader.axis(axis)
+    )
+    return Value(tensor, leader.order, _joined_columns(values))
+
+
+def _aligned(call: Call) -> tuple[Value, list[Any]]:
+    """The node's inputs in one layout: that layout, and tensors, arrays and floats."""
+    given = list(call.inputs)
+    columns = {None if v.columns is None else v.columns.tobytes() for v in _values(given)}
+    if len(columns) > 1:  # Differently flattened maps meet in the source's own sequence.
+        given = [in_source_columns(call.write, v) if isinstance(v, Value) else v for v in given]
+    leader = _leader(_values(given))
+    operands = [
+        _in_order_of(call, x, leader).tensor
+        if isinstance(x, Value)
+        else aligned_constant(call.constant(index), leader)
+        for index, x in enumerate(given)
+    ]
+    return leader, operands
+
+
+def _values(inputs: Sequence[Any]) -> list[Value]:
+    return [value for value in inputs if isinstance(value, Value)]
+
+
+def _leader(values: list[Value]) -> Value:
+    """The value whose layout the others take on: a full-sized one, channels last if there is."""
+    return max(values, key=lambda v: (np.prod(v.sizes), v.order == channels_last(v.rank)))
+
+
+def _in_order_of(call: Call, value: Value, leader: Value) -> Value:
+    if value.rank != leader.rank:
+        raise call.refusal(f"its inputs have {value.rank} and {leader.rank} axes")
+    return to_order(call.write, value, leader.order)
+
+
+def _joined_columns(values: list[Value]) -> np.ndarray | None:
+    if all(value.columns is None for value in values):
+        return None
+    joined, offset = [], 0
+    for value in values:
+        width = value.tensor.shape[1]
+        own = np.arange(width) if value.columns is None else value.columns
+        joined.append(own + offset)
+        offset += width
+    return np.concatenate(joined)

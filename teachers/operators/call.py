@@ -1,0 +1,90 @@
+"""One source node at the moment of its conversion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_amalgam.teachers.layout import Value, as_source, channels_last, to_order
+from keras_amalgam.teachers.onnx_graph import Graph, Node
+from keras_amalgam.teachers.writer import Writer
+
+
+@dataclass(frozen=True)
+class Call:
+    """What an operator's function gets: the node, its inputs, and where to write.
+
+    Args:
+        node: The node.
+        inputs: For each input a `Value`, an array if it is constant, `None` if it is left out.
+        graph: The graph around it.
+        write: Adds Keras layers under the node's name.
+    """
+
+    node: Node
+    inputs: Sequence[Value | np.ndarray | None]
+    graph: Graph
+    write: Writer
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The node's attribute, or the standard's default."""
+        return self.node.attributes.get(name, default)
+
+    def has(self, index: int) -> bool:
+        """Whether an optional input is given."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def value(self, index: int = 0) -> Value:
+        """An input that depends on the image.
+
+        Raises:
+            NotImplementedError: If it is constant.
+        """
+        value = self.inputs[index] if self.has(index) else None
+        if not isinstance(value, Value):
+            raise self.refusal(f"its input {index} is a constant")
+        return value
+
+    def images(self, index: int = 0) -> Any:
+        """The Keras tensor `(batch, height, width, channels)` of an input.
+
+        Raises:
+            NotImplementedError: If the input has other than two spatial axes.
+        """
+        value = self.value(index)
+        if value.rank != 4:
+            raise self.refusal(f"it works on {value.rank - 2} spatial axes, only 2 are known")
+        return to_order(self.write, value, channels_last(4)).tensor
+
+    def source_tensor(self, index: int = 0) -> Any:
+        """The Keras tensor of an input with the source's own axes."""
+        return as_source(self.write, self.value(index)).tensor
+
+    def constant(self, index: int, default: Any = None) -> np.ndarray:
+        """An input that must be a constant; floating-point ones as float32.
+
+        Raises:
+            NotImplementedError: If it depends on the image.
+        """
+        if not self.has(index):
+            return default
+        value = self.inputs[index]
+        if not isinstance(value, np.ndarray):
+            raise self.refusal(f"its input {index} depends on the image; a constant is needed")
+        is_float = not np.issubdtype(value.dtype, np.integer) and value.dtype != np.bool_
+        return value.astype(np.float32) if is_float else value
+
+    def integers(self, index: int, attribute: str) -> list[int] | None:
+        """Integers that older opsets keep in an attribute and newer ones in a constant input."""
+        if self.has(index):
+            return [int(n) for n in self.constant(index).reshape(-1)]
+        return self.attribute(attribute)
+
+    def maps(self, tensor: Any) -> Value:
+        """A result `(batch, height, width, channels)`."""
+        return Value(tensor, channels_last(4))
+
+    def refusal(self, reason: str) -> NotImplementedError:
+        """The error for a form of the operator that is not known; who converts adds the node."""
+        return NotImplementedError(f"{reason}.")

@@ -1,0 +1,192 @@
+"""A converted network against its source, in the source's own runtime."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import keras
+import numpy as np
+
+from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
+from keras_amalgam.teachers.source_runtimes import run_model
+
+Errors = dict[str, float]
+_OPEN_SIZE = 64
+
+
+def check_parity(
+    model: keras.Model,
+    source: Source,
+    *,
+    taps: Sequence[str] | Literal["all"] = "all",
+    tolerance: float = 1e-4,
+    batch_sizes: Sequence[int] = (1, 3),
+    images: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, dict[str, Errors]]:
+    """Compare a converted network with its source on the same images.
+
+    Args:
+        model: From `from_onnx`, `from_keras` or `from_saved_model`.
+        source: The file it came from, a SavedModel directory, a Keras model, or a runtime.
+        taps: What is compared beside the outputs: tensors inside by any source name or layer
+            name, or `"all"`. A SavedModel shows none.
+        tolerance: Largest error allowed, as a fraction of the compared tensor's range or of 1,
+            whichever is larger.
+        batch_sizes: Numbers of images to compare with. Taps are compared with the first.
+        images: What to compare on, as the model takes it: `(batch, height, width, channels)`, at
+            least as many as the largest batch. By default patterns with coarse and fine structure
+            in -2..2, or 0..255 for a model of integers.
+        seed: Of the patterns.
+
+    Returns:
+        `{"outputs": {name: errors}, "taps": {name: errors}}`, where errors are those of
+        `agreement`, the worst over the batches.
+
+    Raises:
+        ValueError: If an error is past the tolerance; the message names the first node at which it
+            appears. Also if the source does not belong to the model, or a tap is not in it.
+    """
+    pairing = pair(model, source)
+    return compare(pairing, model, taps, tolerance, batch_sizes, images, seed)
+
+
+def compare(
+    pairing: Pairing,
+    model: keras.Model,
+    taps: Sequence[str] | Literal["all"],
+    tolerance: float,
+    batch_sizes: Sequence[int] = (1, 3),
+    images: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, dict[str, Errors]]:
+    """`check_parity` for tensors that are paired already."""
+    inside = _chosen(pairing, taps)
+    report: dict[str, dict[str, Errors]] = {"outputs": {}, "taps": {}}
+    for index, size in enumerate(batch_sizes):
+        batch = patterns(model, size, seed + index) if images is None else images[:size]
+        pairs = [*(inside if index == 0 else ()), *pairing.outputs]
+        found = _errors(pairing, model, pairs, batch)
+        if any(_is_past(errors, tolerance) for errors in found.values()):
+            everything = [*pairing.inside, *pairing.outputs]
+            raise _difference(everything, _errors(pairing, model, everything, batch), tolerance)
+        for p in pairs:
+            part = report["taps" if p in inside else "outputs"]
+            part[p.source] = _worse(part.get(p.source, found[p.source]), found[p.source])
+    return report
+
+
+def agreement(expected: np.ndarray, received: np.ndarray) -> Errors:
+    """How well two arrays agree.
+
+    Args:
+        expected: What the source gives, channels last.
+        received: What the converted network gives, of the same shape.
+
+    Returns:
+        `max_abs_error` and `mean_abs_error`, in the tensor's own units; `range`, the source's
+        largest minus its smallest value; `cosine` of the angle between the two;
+        `argmax_agreement`, the fraction of positions where the largest channel is the same.
+        Where a number is not finite the errors are infinite.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if expected.shape != received.shape:
+        raise ValueError(
+            f"Source and converted network give different shapes. Received: {received.shape}. "
+            f"Expected {expected.shape}, as the source gives."
+        )
+    a, b = expected.astype(np.float64), received.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        nothing = {"cosine": 0.0, "argmax_agreement": 0.0}
+        return {"max_abs_error": np.inf, "mean_abs_error": np.inf, "range": np.inf} | nothing
+    error = np.abs(a - b)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return {
+        "max_abs_error": float(error.max()),
+        "mean_abs_error": float(error.mean()),
+        "range": float(a.max() - a.min()),
+        "cosine": float((a * b).sum()) / lengths if lengths else float(not error.any()),
+        "argmax_agreement": float((a.argmax(-1) == b.argmax(-1)).mean()),
+    }
+
+
+def worst(report: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
+    """The tap with the largest error for its range: `{name: errors}`, empty without taps."""
+
+    def relative(name: str) -> float:
+        errors = report["taps"][name]
+        return errors["max_abs_error"] / max(1.0, errors["range"])
+
+    name = max(report["taps"], key=relative, default=None)
+    return {} if name is None else {name: report["taps"][name]}
+
+
+def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
+    """Images to compare on: coarse blocks with fine noise, so that every filter has something.
+
+    Args:
+        model: Whose input they fit; open sizes become 64 pixels.
+        number: How many.
+        seed: Of the generator.
+
+    Returns:
+        Shape `(number, …)` of the input's type; -2..2, or 0..255 for integers.
+    """
+    generator = np.random.default_rng(seed)
+    shape = (number, *(size or _OPEN_SIZE for size in model.input_shape[1:]))
+    images = generator.uniform(-1, 1, shape)
+    if len(shape) == 4:
+        coarse = generator.uniform(-1, 1, (number, 4, 4, shape[3]))
+        rows, columns = (np.arange(size) * 4 // size for size in shape[1:3])
+        images += coarse[:, rows][:, :, columns]
+    dtype = model.inputs[0].dtype
+    if "int" in dtype:
+        images = np.round((images + 2) / 4 * 255)
+    return images.astype(dtype)
+
+
+def _chosen(pairing: Pairing, taps: Sequence[str] | Literal["all"]) -> list[Pair]:
+    if taps == "all":
+        return list(pairing.inside)
+    unknown = [tap for tap in taps if tap not in pairing.names]
+    if unknown:
+        raise ValueError(
+            f"Nothing inside the source goes by {unknown}. Known are {list(pairing.names)[-20:]}, "
+            "among others."
+        )
+    return [pairing.names[tap] for tap in taps]
+
+
+def _errors(
+    pairing: Pairing, model: keras.Model, pairs: Sequence[Pair], images: np.ndarray
+) -> dict[str, Errors]:
+    expected = pairing.runtime.run(images, [p.source for p in pairs])
+    received = run_model(model, images, [p.tensor for p in pairs])
+    return {
+        p.source: agreement(p.in_model_layout(expected[p.source]), ours)
+        for p, ours in zip(pairs, received, strict=True)
+    }
+
+
+def _is_past(errors: Errors, tolerance: float) -> bool:
+    return not errors["max_abs_error"] <= tolerance * max(1.0, errors["range"])
+
+
+def _difference(pairs: Sequence[Pair], found: dict[str, Errors], tolerance: float) -> ValueError:
+    """The error for the first pair past the tolerance, in the order of the graph."""
+    first = next(p for p in pairs if _is_past(found[p.source], tolerance))
+    errors = found[first.source]
+    return ValueError(
+        "The converted network differs from its source. The error appears first at "
+        f"{first.where}, tensor {first.source!r}. Received: a largest error of "
+        f"{errors['max_abs_error']:.3g} in a range of {errors['range']:.3g} (cosine "
+        f"{errors['cosine']:.6f}). Expected at most {tolerance:g} of the range, or of 1. If the "
+        "source computes in less than float32, pass a larger `tolerance=`; to look into the model, "
+        "convert with `verify=False`."
+    )
+
+
+def _worse(one: Errors, other: Errors) -> Errors:
+    least = ("cosine", "argmax_agreement")
+    return {key: (min if key in least else max)(one[key], other[key]) for key in one}

@@ -1,0 +1,83 @@
+"""Reading TensorFlow SavedModels."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """One serving function of a SavedModel.
+
+    Args:
+        directory: Where it was read from.
+        loaded: TensorFlow's object; it owns the function's variables.
+        function: The serving function.
+        input_name: Its one argument.
+    """
+
+    directory: Path
+    loaded: Any
+    function: Any
+    input_name: str
+
+
+def read_saved_model(directory: str | Path, signature: str = "serving_default") -> SavedModel:
+    """Load a SavedModel and one of its serving functions.
+
+    A SavedModel is a program in TensorFlow operations, which can read and write files when it is
+    run: load only what you would run.
+
+    Args:
+        directory: With `saved_model.pb`.
+        signature: The serving function's name.
+
+    Raises:
+        FileNotFoundError: If the directory or the file in it is missing.
+        TypeError: If `directory` is no path.
+        ValueError: If the file is damaged, the signature is not in it, or it does not take exactly
+            one tensor.
+    """
+    import tensorflow as tf
+
+    if not isinstance(directory, (str, Path)):
+        raise TypeError(
+            f"`path` must be the directory of a SavedModel. Received: {type(directory).__name__}."
+        )
+    directory = Path(directory)
+    if not (directory / "saved_model.pb").is_file():
+        raise FileNotFoundError(
+            f"{str(directory)!r} is no SavedModel: there is no saved_model.pb in it. Pass the "
+            "directory that holds that file; for a .keras or .h5 file use from_keras."
+        )
+    try:
+        loaded: Any = tf.saved_model.load(str(directory))
+    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"The SavedModel {directory.name!r} cannot be loaded: {reason} Copy or export it again."
+        ) from error
+    if signature not in loaded.signatures:
+        raise ValueError(
+            f"The SavedModel {directory.name!r} has no serving function {signature!r}. Received: "
+            f"{sorted(loaded.signatures)}. Pass one of them as `signature=`."
+        )
+    function = loaded.signatures[signature]
+    arguments = function.structured_input_signature[1]
+    if len(arguments) != 1:
+        raise ValueError(
+            f"A teacher takes one batch of images. Received: the serving function {signature!r} "
+            f"with {len(arguments)} arguments, {sorted(arguments)}. Export the part that takes the "
+            "image."
+        )
+    return SavedModel(directory, loaded, function, next(iter(arguments)))
+
+
+def sha256_of_directory(directory: str | Path) -> str:
+    """SHA-256 over the names and bytes of all files in a directory, in order of their names."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(directory)).encode() + b"\0")
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
