@@ -1,5 +1,6 @@
 """What a network's authors did to an image before it went in."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import keras
 from keras import ops
 
 Channels = Literal["rgb", "bgr", "grey"]
+INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,8 @@ class Preprocessing:
             value = getattr(self, field)
             if isinstance(value, (list, tuple)):
                 object.__setattr__(self, field, tuple(value))
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < 1):
-            raise ValueError(
-                f"`size` must be (height, width) in pixels, each at least 1. Received: {self.size}."
-            )
-        if min(_as_tuple(self.std)) <= 0 or self.scale <= 0:
-            raise ValueError(
-                f"`scale` and `std` must be positive. Received: scale={self.scale}, std={self.std}."
-            )
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"`crop_fraction` must lie in (0, 1]. Received: {self.crop_fraction}.")
-        if self.crop_fraction < 1 and self.size is None:
-            raise ValueError("`crop_fraction` below 1 needs `size`, the size after the crop.")
+        _check_resizing(self)
+        _check_normalisation(self)
         if self.channels not in (None, "rgb", "bgr", "grey"):
             raise ValueError(
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
@@ -155,6 +147,44 @@ class Preprocessing:
     def from_config(cls, config: dict[str, Any]) -> "Preprocessing":
         """The inverse of `to_config`."""
         return cls(**config)
+
+
+def _check_resizing(settings: Preprocessing) -> None:
+    size, fraction = settings.size, settings.crop_fraction
+    if size is not None and not (
+        isinstance(size, tuple)
+        and len(size) == 2
+        and all(isinstance(side, int) and side >= 1 for side in size)
+    ):
+        raise ValueError(
+            f"`size` must be (height, width) in whole pixels, each at least 1. Received: {size}."
+        )
+    if settings.interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"`interpolation` must be one of {INTERPOLATIONS}. "
+            f"Received: {settings.interpolation!r}."
+        )
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`crop_fraction` must lie in (0, 1]. Received: {fraction}.")
+    if fraction < 1 and size is None:
+        raise ValueError(
+            "`crop_fraction` below 1 needs `size`, the size after the crop. Received: "
+            f"crop_fraction={fraction}, size=None."
+        )
+
+
+def _check_normalisation(settings: Preprocessing) -> None:
+    mean, std = _as_tuple(settings.mean), _as_tuple(settings.std)
+    lengths = {len(mean), len(std)} - {1}
+    received = f"Received: scale={settings.scale}, mean={settings.mean}, std={settings.std}."
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f"`mean` and `std` must have one value, or one value per channel. {received}"
+        )
+    if not all(math.isfinite(value) for value in (settings.scale, *mean, *std)):
+        raise ValueError(f"`scale`, `mean` and `std` must be finite. {received}")
+    if min(settings.scale, *std) <= 0:
+        raise ValueError(f"`scale` and `std` must be positive. {received}")
 
 
 def _as_tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
