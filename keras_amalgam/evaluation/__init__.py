@@ -17,6 +17,7 @@ from keras_amalgam.evaluation.console import format_table as format_table
 from keras_amalgam.evaluation.embedding import CommonSpace as CommonSpace
 from keras_amalgam.evaluation.embedding import class_retrieval as class_retrieval
 from keras_amalgam.evaluation.embedding import common_space as common_space
+from keras_amalgam.evaluation.gradients import gradient_norms as gradient_norms
 from keras_amalgam.evaluation.joint import Evaluation as Evaluation
 from keras_amalgam.evaluation.joint import agreement as agreement
 from keras_amalgam.evaluation.joint import confusion_matrix as confusion_matrix

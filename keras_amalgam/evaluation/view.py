@@ -94,13 +94,19 @@ def joint_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
     """Joint accuracies, percent."""
     images = num_images(report)
     return [
-        {"name": JOINT_NAMES.get(key) or _joint_name(key), "accuracy": accuracy(value, images)}
+        {"name": _joint_name(key), "accuracy": accuracy(value, images)}
         for key, value in report["joint_accuracy"].items()
     ]
 
 
 def _joint_name(key: str) -> str:
-    return key.replace("_", " ").capitalize()
+    """The name of a known key, with what the key says beyond it in brackets."""
+    for known, name in JOINT_NAMES.items():
+        if key == known:
+            return name
+        if key.startswith(f"{known}_"):
+            return f"{name} ({key.removeprefix(f'{known}_').replace('_', ' ')})"
+    return key
 
 
 def goal_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from keras_amalgam.evaluation import CommonSpace, Pictures, Sample, goal
+from keras_amalgam.evaluation import CommonSpace, Pictures, Sample, goal, render_page
 from keras_amalgam.evaluation.samples import Opinion
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -162,7 +162,7 @@ def report() -> dict:
     return copy.deepcopy({key: _SYNTHETIC[key] for key in _SYNTHETIC if key not in drawn})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pictures() -> Pictures:
     """Blobs of points and stripes for images."""
     rng = np.random.default_rng(5)
@@ -193,3 +193,9 @@ def pictures() -> Pictures:
                 )
             )
     return Pictures(samples, space)
+
+
+@pytest.fixture(scope="session")
+def page(pictures) -> str:
+    """The page of a job of which everything was run."""
+    return render_page(_SYNTHETIC, pictures)

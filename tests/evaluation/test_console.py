@@ -31,6 +31,7 @@ def test_table_says_what_was_not_run(report):
 
     assert re.search(r"digits .*not run", table)
     assert re.search(r"nothing was known of an image +not run", table)
+    assert re.search(r"nothing was known of an image \(per task\) +71.25 ± 0.72", table)
 
 
 def test_table_shows_a_missed_goal_as_the_number_it_is(report):

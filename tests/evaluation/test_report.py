@@ -46,9 +46,7 @@ def _at(report, path):
     return report, path[-1]
 
 
-def test_page_loads_nothing(full_report, pictures):
-    page = render_page(full_report, pictures)
-
+def test_page_loads_nothing(page):
     assert _Loads(page).found == []
     assert "default-src 'none'" in page
     assert "data:image/png;base64," in page
@@ -151,28 +149,27 @@ def test_page_shows_a_missed_goal_as_the_number_it_is(report):
     assert "missed by 1.00 points" in row[0]
 
 
-def test_page_has_a_text_for_every_picture(full_report, pictures):
-    page = render_page(full_report, pictures)
+def test_page_has_a_text_for_every_picture(page):
     assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == page.count("<img ") == 28
     figures = page.count("<figure")
     assert len(re.findall(r"<figure[^>]*role=\"img\" aria-label=\"[^\"]+\"", page)) == figures > 8
 
 
-def test_ids_of_the_page_are_unique_and_every_reference_is_met(full_report, pictures):
-    page = render_page(full_report, pictures)
+def test_ids_of_the_page_are_unique_and_every_reference_is_met(page):
     ids = re.findall(r'\bid="([^"]+)"', page)
     references = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page))
     assert len(ids) == len(set(ids))
     assert {a or b for a, b in references} <= set(ids)
 
 
-def test_report_file_is_the_report_in_a_stable_order(full_report, tmp_path):
-    turned = {key: full_report[key] for key in reversed(full_report)}
-    turned["bytes"] = dict(reversed(full_report["bytes"].items()))
-    turned["parameters"] = {k: np.int64(v) for k, v in full_report["parameters"].items()}
-    turned["history"]["loss"] = np.array(full_report["history"]["loss"])
+def test_report_file_is_the_report_in_a_stable_order(report, tmp_path):
+    report["history"] = {"loss": [3.0, 2.0, 1.0]}
+    turned = {key: report[key] for key in reversed(report)}
+    turned["bytes"] = dict(reversed(report["bytes"].items()))
+    turned["parameters"] = {k: np.int64(v) for k, v in report["parameters"].items()}
+    turned["history"] = {"loss": np.array([3.0, 2.0, 1.0])}
 
-    one, _ = write_report(tmp_path / "one", full_report)
+    one, _ = write_report(tmp_path / "one", report)
     other, _ = write_report(tmp_path / "other", turned)
 
     assert one.read_bytes() == other.read_bytes()
@@ -181,30 +178,30 @@ def test_report_file_is_the_report_in_a_stable_order(full_report, tmp_path):
     assert written["parameters"] == {"student": 55384, "teachers": 551234}
 
 
-def test_same_report_gives_the_same_page(full_report, pictures):
-    assert render_page(full_report, pictures) == render_page(full_report, pictures)
+def test_same_report_gives_the_same_page(full_report, pictures, page):
+    assert render_page(full_report, pictures) == page
 
 
-def test_nothing_is_written_when_the_report_is_not_complete(full_report, tmp_path):
-    write_report(tmp_path, full_report)
+def test_nothing_is_written_when_the_report_is_not_complete(report, tmp_path):
+    write_report(tmp_path, report)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    full_report["tasks"]["digits"]["student_accuracy"] = 99.0
+    report["tasks"]["digits"]["student_accuracy"] = 99.0
 
     with pytest.raises(ValueError, match="student_accuracy"):
-        write_report(tmp_path, full_report)
+        write_report(tmp_path, report)
     with pytest.raises(ValueError, match="student_accuracy"):
-        write_report(tmp_path / "new", full_report)
+        write_report(tmp_path / "new", report)
 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_nothing_is_left_half_written_when_writing_fails(full_report, tmp_path):
-    write_report(tmp_path, full_report)
+def test_nothing_is_left_half_written_when_writing_fails(report, tmp_path):
+    write_report(tmp_path, report)
     page = (tmp_path / "report.html").read_bytes()
-    full_report["recipe"] = "\ud800"  # a lone surrogate has no UTF-8
+    report["recipe"] = "\ud800"  # a lone surrogate has no UTF-8
 
     with pytest.raises(UnicodeEncodeError):
-        write_report(tmp_path, full_report)
+        write_report(tmp_path, report)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
     assert (tmp_path / "report.html").read_bytes() == page
