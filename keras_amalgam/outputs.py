@@ -11,8 +11,15 @@ from keras_amalgam.taps import as_functional
 Outputs = Literal["auto", "logits", "probabilities", "sigmoid"]
 KINDS = ("auto", "logits", "probabilities", "sigmoid")
 
-# Probabilities below this are rounding; their logarithm would be minus infinity.
-MIN_PROBABILITY = 1e-7
+# Smaller probabilities are zero by underflow, and their logarithm would be minus infinity.
+MIN_PROBABILITY = {"float16": 1e-7}
+MIN_FLOAT32_PROBABILITY = 1e-37
+# What is left of a sigmoid to one cannot be told below this: float32 has no number between.
+MIN_COMPLEMENT = 1e-7
+
+# What answers in 0..1 that do not sum to one are taken for, unless the user says which they are.
+UNCLEAR = "either sigmoids or small logits"
+MAY_BE_UNCLEAR = ("logits", "sigmoid")
 
 
 def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
@@ -40,17 +47,8 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
         )
     seen = _activation(model)
     looks_like = seen or _probe(model)
-    if outputs == "logits" and looks_like != "logits":
-        raise ValueError(
-            f"{owner} is said to return logits, but its outputs are {looks_like}. "
-            "Say outputs='auto', which turns them into logits."
-        )
-    if outputs == "probabilities" and looks_like != "probabilities":
-        raise ValueError(
-            f"{owner} is said to return probabilities, but its outputs do not sum to one. "
-            f"They look like {looks_like}. Say outputs='auto' or name what they are."
-        )
     kind = looks_like if outputs == "auto" else outputs
+    _check_kind(outputs, looks_like, owner)
     if kind == "logits":
         return model
     if seen is not None:
@@ -58,22 +56,38 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
     return keras.Model(model.input, _inverse(kind, model.output), name=model.name)
 
 
+def _check_kind(said: str, looks_like: str, owner: str) -> None:
+    if said == "auto" and looks_like == UNCLEAR:
+        raise ValueError(
+            f"{owner} has outputs that are all in 0..1 without summing to one. Received: "
+            "outputs='auto', which cannot tell independent sigmoids from small logits. Say "
+            "outputs='sigmoid' or outputs='logits'."
+        )
+    if said not in ("auto", looks_like) and not (said in MAY_BE_UNCLEAR and looks_like == UNCLEAR):
+        raise ValueError(
+            f"{owner} is said to return {said}, but its outputs are {looks_like}. Received: "
+            f"outputs={said!r}. Say outputs='auto', which turns what they are into logits."
+        )
+
+
 def _inverse(kind: str, output: Any) -> Any:
+    least = MIN_PROBABILITY.get(output.dtype, MIN_FLOAT32_PROBABILITY)
+    output = ops.cast(output, "float32")
+    logarithm = ops.log(ops.maximum(output, least))
     if kind == "probabilities":
-        return ops.log(ops.maximum(output, MIN_PROBABILITY))
-    output = ops.clip(output, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
-    return ops.log(output) - ops.log(1.0 - output)
+        return logarithm
+    return logarithm - ops.log(ops.maximum(1.0 - output, MIN_COMPLEMENT))
 
 
 def _activation(model: keras.Model) -> str | None:
     """What the last operation makes of the logits, if it says so itself."""
     last = model.output._keras_history.operation
-    if isinstance(last, keras.layers.Softmax):
-        return "probabilities"
+    # By name, as the operations behind ops.softmax and ops.sigmoid are no public classes.
+    seen = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(type(last).__name__)
     activation = getattr(last, "activation", None)
     if activation is keras.activations.softmax:
         return "probabilities"
-    return "sigmoid" if activation is keras.activations.sigmoid else None
+    return "sigmoid" if activation is keras.activations.sigmoid else seen
 
 
 def _without_activation(model: keras.Model) -> keras.Model:
@@ -83,7 +97,7 @@ def _without_activation(model: keras.Model) -> keras.Model:
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if operation is not last:
             return operation(*args, **kwargs)
-        if isinstance(operation, (keras.layers.Softmax, keras.layers.Activation)):
+        if isinstance(operation, keras.layers.Activation) or not hasattr(operation, "activation"):
             return args[0]
         config = operation.get_config() | {"activation": "linear"}
         bare = type(operation).from_config(config)
@@ -95,11 +109,15 @@ def _without_activation(model: keras.Model) -> keras.Model:
 
 
 def _probe(model: keras.Model) -> str:
-    """What the answers to a few random inputs look like."""
+    """What the answers to random inputs, from faint to glaring, look like."""
     height, width, channels = (side or 64 for side in model.input_shape[1:])
-    noise = np.random.default_rng(0).normal(size=(4, height, width, channels)).astype("float32")
-    answers = ops.convert_to_numpy(model(noise, training=False)).astype("float64")
+    noise = np.random.default_rng(0).normal(size=(8, height, width, channels))
+    noise *= np.logspace(-1, 2, len(noise))[:, None, None, None]
+    answers = model(noise.astype("float32"), training=False)
+    answers = ops.convert_to_numpy(ops.cast(answers, "float32")).astype("float64")
     if answers.ndim != 2 or answers.min() < 0 or answers.max() > 1 + 1e-4:
         return "logits"
-    sums_to_one = np.abs(answers.sum(axis=-1) - 1).max() < 1e-3
-    return "probabilities" if sums_to_one else "logits"
+    if np.abs(answers.sum(axis=-1) - 1).max() < 1e-3:
+        return "probabilities"
+    # A head of zeros, as before its training, says nothing.
+    return "logits" if answers.max() == 0 else UNCLEAR

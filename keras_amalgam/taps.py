@@ -28,18 +28,26 @@ def as_functional(model: keras.Model) -> keras.Model:
     """The model as a functional one over the same layers.
 
     Raises:
-        ValueError: If it is a subclassed model, whose layers' outputs have no graph.
+        ValueError: If it is a subclassed model, whose layers' outputs have no graph, or a
+            sequential one without an input shape.
     """
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.input, model.output, name=model.name)
-    try:
-        _ = model.input, model.output
-    except AttributeError as error:
+        try:
+            # Not `input` and `output`, which a sequential model has only once it was called.
+            return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        except AttributeError as error:
+            raise ValueError(
+                f"A sequential model must know its input's shape. Received: {model.name!r}, which "
+                "was neither built nor called. Let it begin with keras.Input(shape)."
+            ) from error
+    # A subclassed model that was called on Keras tensors has an input and an output as well, but
+    # no graph between them.
+    if not hasattr(model, "operations"):
         raise ValueError(
             f"Taps need a functional or sequential model. Received: {model.name!r} of type "
             f"{type(model).__name__}, whose layers are called in Python code. Rebuild it with "
             "keras.Model(inputs, outputs)."
-        ) from error
+        )
     return model
 
 
@@ -72,8 +80,8 @@ def with_taps(model: keras.Model, layers: Sequence[str]) -> keras.Model:
         ValueError: If a layer does not exist (the candidates are listed), its name is ambiguous,
             or it is called more than once.
     """
-    paths = [_resolve(model, name) for name in layers]
-    return _replay(as_functional(model), paths)
+    functional = as_functional(model)
+    return _replay(functional, [_resolve(model, name) for name in layers])
 
 
 def as_features(output: Any, tokens: str = "auto") -> Any:
@@ -91,12 +99,17 @@ def as_features(output: Any, tokens: str = "auto") -> Any:
         ValueError: If the output has another rank, or its tokens are wanted as a map and do not
             fill a square.
     """
+    if not hasattr(output, "shape"):
+        raise ValueError(
+            f"A tapped layer must have one output. Received: {type(output).__name__} of "
+            f"{len(output)}. Tap a layer inside it or behind it."
+        )
     if len(output.shape) in (2, 4):
         return output
     if len(output.shape) != 3:
         raise ValueError(
             "A tap's output must be a map, a vector or tokens: two to four axes. "
-            f"Received: shape {tuple(output.shape)}."
+            f"Received: shape {tuple(output.shape)}. Tap another layer."
         )
     number, channels = output.shape[1], output.shape[2]
     side = _side(number)
