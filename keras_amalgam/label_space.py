@@ -25,13 +25,19 @@ class LabelSpace:
     ```
 
     Raises:
-        ValueError: If there is no task.
+        ValueError: If there is no task, or a task names a class twice.
     """
 
     def __init__(self, class_names: Mapping[str, Sequence[str]]) -> None:
         if not class_names:
             raise ValueError("A label space needs at least one task. Received: none.")
         self.class_names = {task: tuple(names) for task, names in class_names.items()}
+        for task, names in self.class_names.items():
+            if len(set(names)) < len(names):
+                raise ValueError(
+                    f"A task must name each of its classes once. Received: {names} of task "
+                    f"{task!r}. Give every logit a name of its own."
+                )
         every_name = [name for names in self.class_names.values() for name in names]
         self.names: tuple[str, ...] = tuple(dict.fromkeys(every_name))
         position = {name: index for index, name in enumerate(self.names)}
@@ -98,7 +104,15 @@ class LabelSpace:
 
         Returns:
             Shape `(batch, len(self))`, float32.
+
+        Raises:
+            ValueError: If there is not one value per class of the task.
         """
+        if values.shape[-1] != len(self.class_names[task]):
+            raise ValueError(
+                f"Task {task!r} has {len(self.class_names[task])} classes. Received: values of "
+                f"shape {tuple(values.shape)}. Give one value per class, in the classes' order."
+            )
         values = ops.cast(values, "float32")
         places = np.full(len(self), values.shape[-1])
         places[self.indices[task]] = np.arange(values.shape[-1])
