@@ -12,7 +12,7 @@ import numpy as np
 from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
-from keras_amalgam.export.quiet import quiet_loggers
+from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 from keras_amalgam.export.staging import staged
 
@@ -101,11 +101,19 @@ def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
     image = tf.TensorSpec((None, *signature.image_shape), tf.float32, name=INPUT_NAME)
     function = tf.function(
         serving_function(model, signature), input_signature=[image], autograph=False
-    ).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(function)
-    # Freezing keeps the tensors' names, so heads are followed by name, not by position.
-    names = {function.structured_outputs[head].name: head for head in signature.heads}
-    with quiet_loggers("tf2onnx", "tensorflow"):
+    )
+    # Keras compiles grouped convolutions in functions of their own, which freezing would leave as
+    # calls; functions that run eagerly dissolve into the one being traced.
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        function = function.get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
+    with quiet(), quiet_loggers("tf2onnx", "tensorflow"):
+        frozen = convert_variables_to_constants_v2(function)
+        # Freezing keeps the tensors' names, so heads are followed by name, not by position.
+        names = {function.structured_outputs[head].name: head for head in signature.heads}
         proto, _ = tf2onnx.convert.from_graph_def(
             frozen.graph.as_graph_def(),
             name=model.name,
@@ -114,6 +122,7 @@ def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
             opset=opset,
             tensors_to_rename={frozen.inputs[0].name: INPUT_NAME} | names,
         )
+    _replace_erfc(proto)
     _check_operators(proto, model)
     _name_axes(proto)
     return proto
@@ -131,6 +140,29 @@ def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:
         head: np.concatenate([np.asarray(output[index]) for output in outputs])
         for index, head in enumerate(heads)
     }
+
+
+def _replace_erfc(proto: Any) -> None:
+    """Writes `erfc(x)`, the form TensorFlow gives an exact GELU, as `1 - erf(x)`."""
+    import onnx
+
+    nodes = list(proto.graph.node)
+    if not any(node.op_type == "Erfc" for node in nodes):
+        return
+    one = onnx.numpy_helper.from_array(np.array(1.0, np.float32), "one_of_erfc")
+    proto.graph.initializer.append(one)
+    del proto.graph.node[:]
+    for node in nodes:
+        if node.op_type == "Erfc":
+            erf = f"{node.output[0]}/erf"
+            proto.graph.node.extend(
+                [
+                    onnx.helper.make_node("Erf", list(node.input), [erf], name=f"{node.name}/Erf"),
+                    onnx.helper.make_node("Sub", [one.name, erf], list(node.output), node.name),
+                ]
+            )
+        else:
+            proto.graph.node.append(node)
 
 
 def _check_operators(proto: Any, model: keras.Model) -> None:
