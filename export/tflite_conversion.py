@@ -133,12 +133,15 @@ def _foreign_operators(model: keras.Model, error: Any) -> list[str]:
 
 
 def _origin(model: keras.Model, location: str) -> str:
-    """`functional_1/resizing_1/resize/X@f` -> the Keras layer, whose scope may bear a suffix."""
+    """`model_1/resizing_1/resize/X@f` -> the Keras layer, whose scope may bear a suffix.
+
+    A bare operation, such as `keras.ops.image.resize`, leaves only its path in the graph.
+    """
     parts = location.split("@")[0].split("/")
-    for operation in flat_operations(model):
-        for part in parts:
-            if re.fullmatch(re.escape(operation.name) + r"(_\d+)?", part):
-                return f"layer '{operation.name}' ({type(operation).__name__})"
+    for layer in flat_operations(model):
+        for part in parts if isinstance(layer, keras.Layer) else ():
+            if re.fullmatch(re.escape(layer.name) + r"(_\d+)?", part):
+                return f"layer '{layer.name}' ({type(layer).__name__})"
     return f"'{'/'.join(parts)}'"
 
 

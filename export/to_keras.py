@@ -10,7 +10,7 @@ import keras
 from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
-from keras_amalgam.export.signatures import bare_copy
+from keras_amalgam.export.signatures import bare_copy, flat_operations
 from keras_amalgam.export.staging import staged
 
 
@@ -69,7 +69,15 @@ def to_keras(
         actual = parity.reference(loaded, job.signature, job.images)
         bounds = parity.Bounds(max_abs_error=tolerance)
         measured = job.verify(actual, bounds, f"Keras file '{target}'")
-    return job.artifact(target, measured, ("keras", model.dtype_policy.name))
+    return job.artifact(target, measured, ("keras", _policy(model)))
+
+
+def _policy(model: keras.Model) -> str:
+    """The dtype policy of the layers that have weights; heads are kept in float32."""
+    for layer in flat_operations(model):
+        if isinstance(layer, keras.Layer) and layer.weights:
+            return layer.dtype_policy.name
+    return model.dtype_policy.name
 
 
 def _foreign_classes(config: Any) -> Iterator[str]:

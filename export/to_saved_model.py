@@ -74,11 +74,14 @@ def write(
     directory: Path,
     image_shape: tuple[int | None, ...],
 ) -> None:
-    """Writes a SavedModel with the one signature, for images of `image_shape` with its batch."""
+    """Writes a SavedModel with the one signature, for images of `image_shape` with its batch.
+
+    The archive finds the variables by itself. Its `track(model)` would list them a second time, as
+    Keras variables, and every weight would be stored twice (Keras 3.15).
+    """
     import tensorflow as tf
 
     archive: Any = keras.export.ExportArchive()
-    archive.track(model)
     archive.add_endpoint(
         SIGNATURE_KEY,
         serving_function(model, signature),
