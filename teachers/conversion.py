@@ -13,8 +13,8 @@ from keras_amalgam.teachers.layout import (
     Value,
     as_source,
     channels_last,
-    in_source_columns,
     natural,
+    to_order,
 )
 from keras_amalgam.teachers.onnx_file import OnnxFile, check_valid
 from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
@@ -77,7 +77,7 @@ def convert_file(
     tensors: dict[str, Result] = {**graph.constants, port.name: image}
     for node in graph.nodes:
         tensors.update(_converted(node, tensors, graph, names))
-    outputs = [_output(port, tensors, names) for port in graph.outputs]
+    outputs = [_output(port, tensors, names, image) for port in graph.outputs]
     name = as_layer_name(file.path.stem)
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
     values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
@@ -178,16 +178,17 @@ def _converted(
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
 
 
-def _output(port: Port, tensors: dict[str, Result], names: Names) -> Value:
-    """An output in the layout users expect: maps channels last, all else as in the source."""
+def _output(port: Port, tensors: dict[str, Result], names: Names, image: Value) -> Value:
+    """An output as in the source, but with its channels where the image has them."""
     value = tensors.get(port.name)
     if not isinstance(value, Value):
         raise ValueError(
             f"The output {port.name!r} does not depend on the image. Export the network again."
         )
     write = Writer(f"{port.name}_output", names)
-    value = in_source_columns(write, value)
-    return value if value.order == channels_last(4) else as_source(write, value)
+    if value.rank == 4 and image.rank == 4:
+        return to_order(write, value, image.order)
+    return as_source(write, value)
 
 
 def _structured(ports: Sequence[Port], values: Sequence[Value]) -> Any:

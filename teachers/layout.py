@@ -102,7 +102,8 @@ def in_source_columns(write: Writer, value: Value) -> Value:
     if value.columns is None:
         return value
     inverse = np.argsort(value.columns)
-    tensor = write.operation(ops.take, value.tensor, inverse, axis=1, part="columns")
+    tensor = write.operation(ops.take, value.tensor, inverse, axis=1, part="take")
+    tensor = write.layer(layers.Identity, tensor, "columns")
     return replace(value, tensor=tensor, columns=None)
 
 

@@ -43,7 +43,17 @@ class Pair:
     columns: np.ndarray | None = None
 
     def in_model_layout(self, array: np.ndarray) -> np.ndarray:
-        """The source's array with the axes and columns of the Keras tensor."""
+        """The source's array with the axes and columns of the Keras tensor.
+
+        Raises:
+            ValueError: If it has another number of axes.
+        """
+        if array.ndim != len(self.order):
+            raise ValueError(
+                f"Source and converted network give different shapes at {self.where}. Received: "
+                f"{array.shape} from the source. Expected {len(self.order)} axes. The source drops "
+                "an axis of size one for some batch sizes: export it with a fixed number of axes."
+            )
         array = array.transpose(self.order)
         return array if self.columns is None else array[:, self.columns]
 
@@ -134,7 +144,9 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
         name = node.outputs[0]
         value = conversion.values.get(name)
         if value is not None and value.tensor.dtype == "float32":
-            tensor = outputs.get(name, model.get_layer(layer_name(value)).output)
+            tensor = outputs.get(name)
+            if tensor is None:
+                tensor = model.get_layer(layer_name(value)).output
             where = f"node {node.name!r} ({node.operator})"
             pairs[name] = Pair(name, tensor, value.order, where, value.columns)
     inside = tuple(p for name, p in pairs.items() if name not in outputs)

@@ -157,8 +157,13 @@ def softmax(call: Call) -> Value:
 
 @operator("LogSoftmax", since=1)
 def log_softmax_over_the_rest(call: Call) -> Value:
-    """ops.log_softmax over one axis; before opset 13 over all axes from it on."""
-    return _operation(call, ops.log_softmax, axis=_axes_of_the_rest(call))
+    """ops.subtract of ops.logsumexp."""
+    value = call.value()
+    axes = _axes_of_the_rest(call)
+    total = call.write.operation(
+        ops.logsumexp, value.tensor, axis=axes, keepdims=True, part="total"
+    )
+    return _operation(call, ops.subtract, total)
 
 
 @operator("LogSoftmax", since=13)
