@@ -2,8 +2,8 @@
 
 How the demo assets are made
 ============================
-`make demo-assets` runs these four commands from the repository's root (about half an hour on two
-cores; the first two need neither each other nor the network once the sources are there):
+`make demo-assets` runs these four commands from the repository's root; the two trainings take about
+25 minutes of processor time each:
 
     python scripts/demo_assets/build_data.py        # data/demo/demo_digits, data/demo/demo_fashion
     python scripts/demo_assets/train_digits.py      # data/demo/teachers/digits.onnx   (PyTorch)
@@ -24,8 +24,9 @@ Who sees what
 Of the 60,000 official training images of each set, 9,000 are drawn at random: the demo's
 `unlabelled` images, which no teacher is trained on. Teachers learn from the other 51,000. The
 demo's 2,000 `test` images are drawn from the official 10,000, 200 of each class. Draws are seeded.
-Choices (widths, epochs, rates) were made with `--validate`, which keeps 5,000 of the 51,000 aside;
-the official test images were used for measuring only.
+Widths, epochs and rates were fixed before a test image was looked at, and not changed afterwards;
+the official test images were used for measuring only. To change them, compare with `--validate`,
+which keeps 5,000 of the 51,000 aside.
 """
 
 import argparse
