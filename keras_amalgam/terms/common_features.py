@@ -142,7 +142,7 @@ class CommonFeatures(AmalgamationTerm):
         if self._size is None or tuple(features.shape[1:3]) == self._size:
             return features
         return ops.adaptive_average_pool(
-            features, output_size=self._size, data_format="channels_last"
+            ops.convert_to_tensor(features), output_size=self._size, data_format="channels_last"
         )
 
     def _rows(self, common: Any) -> Any:
@@ -198,10 +198,11 @@ def _check_features(student: ModelSpec, teachers: Mapping[str, ModelSpec], term:
 def _smallest_size(shapes: Sequence[tuple[int | None, ...]]) -> tuple[int, int] | None:
     if len(shapes[0]) != 3:
         return None
-    sizes = [shape[:2] for shape in shapes]
-    if any(None in size for size in sizes):
+    heights = [shape[0] for shape in shapes if shape[0] is not None]
+    widths = [shape[1] for shape in shapes if shape[1] is not None]
+    if not len(heights) == len(widths) == len(shapes):
         raise ValueError(
             f"The maps at the taps must have known sizes. Received: shapes {list(shapes)}. Set "
             "`size` in the preprocessing, or build the backbone with a fixed input shape."
         )
-    return min(size[0] for size in sizes), min(size[1] for size in sizes)
+    return min(heights), min(widths)

@@ -89,6 +89,18 @@ def test_unequal_maps_are_pooled_to_the_smallest():
     np.testing.assert_allclose(common[0], term.embed(pooled, teachers)[0], atol=1e-6)
 
 
+def test_maps_whose_sizes_do_not_divide_are_pooled_over_overlapping_windows():
+    """Window i is floor(i·7/4) to ceil((i+1)·7/4), as in PyTorch's adaptive pooling."""
+    term = connected((7, 7, 2), {"first": (4, 4, 2)}, units=2)
+    rng = np.random.default_rng(0)
+    student, teacher = rng.random((3, 7, 7, 2), "float32"), rng.random((3, 4, 4, 2), "float32")
+    windows = [slice(i * 7 // 4, -(-(i + 1) * 7 // 4)) for i in range(4)]
+    means = [[student[:, rows, columns].mean((1, 2)) for columns in windows] for rows in windows]
+    pooled = np.stack([np.stack(row, axis=1) for row in means], axis=1)
+    common = term.embed(student, [teacher])[0]
+    np.testing.assert_allclose(common, term.embed(pooled, [teacher])[0], atol=1e-6)
+
+
 def test_vectors_share_a_space_too():
     term = connected((6,), {"first": (5,)}, units=4)
     rng = np.random.default_rng(0)
