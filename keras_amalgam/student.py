@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
+from keras_amalgam.preprocessing import (
+    Preprocessing,
+    check_rescaled_once,
+    has_built_in_rescaling,
+)
+from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
 
 
@@ -36,8 +41,8 @@ def build_student(
         The student.
 
     Raises:
-        ValueError: If there is no teacher, two share a name, or the backbone's output is neither
-            map nor vector.
+        ValueError: If there is no teacher, two share a name, the backbone's output is neither
+            map nor vector, or images would be rescaled twice.
 
     Example:
     ```python
@@ -48,6 +53,7 @@ def build_student(
     ```
     """
     check_names(teachers)
+    as_functional(backbone)
     if len(backbone.output_shape) not in (2, 4):
         raise ValueError(
             "The backbone's output must be a map (batch, height, width, channels) or a vector "
@@ -62,6 +68,7 @@ def build_student(
             if has_built_in_rescaling(backbone)
             else Preprocessing(size=size, scale=1 / 127.5, mean=1.0)
         )
+    check_rescaled_once(backbone, preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
     if len(x.shape) == 4:

@@ -2,20 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_amalgam.outputs import Outputs, to_logits
-from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
-from keras_amalgam.taps import Tap, as_features, with_taps
+from keras_amalgam.preprocessing import (
+    Preprocessing,
+    check_rescaled_once,
+    has_built_in_rescaling,
+)
+from keras_amalgam.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.tasks import Classification, Task
+from keras_amalgam.teacher_files import CARD_VERSION, load_model, read_card
 from keras_amalgam.writing import whole_directory
-
-CARD_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,14 @@ class Teacher:
                 f"A teacher's name must be a word without '/': it names a head. Received: {name!r}."
             )
         if (class_names is None) == (task is None):
-            raise ValueError(f"Teacher {name!r} needs either `class_names` or `task`.")
+            raise ValueError(
+                f"Teacher {name!r} needs either `class_names` or `task`. Received: "
+                f"{'neither' if task is None else 'both'}. `class_names` is short for "
+                "task=Classification(class_names)."
+            )
         self.name = name
+        with self._named_in_errors():
+            as_functional(model)
         self.model = model
         self.task: Task = task if task is not None else Classification(class_names or ())
         self.outputs: Outputs = outputs
@@ -176,10 +186,8 @@ class Teacher:
             ValueError: If a file is damaged, or the weights are not the card's.
         """
         directory = Path(directory)
-        card = _read_card(directory / "card.json")
-        model = _load_model(directory / "model.keras")
-        if card["provenance"]:
-            model.provenance = Provenance(**card["provenance"])
+        card = read_card(directory / "card.json")
+        model = load_model(directory / "model.keras")
         teacher = cls(
             model,
             card["name"],
@@ -188,6 +196,9 @@ class Teacher:
             outputs=card["outputs"],
             preprocessing=Preprocessing.from_config(card["preprocessing"]),
         )
+        if card["provenance"]:
+            # Not before: the card's tap is a layer's name already, not a source name.
+            teacher.provenance = model.provenance = Provenance(**card["provenance"])
         if teacher.fingerprint() != card["weights_sha256"]:
             raise ValueError(
                 f"The weights in {directory} are not those of its card: the file was changed "
@@ -220,45 +231,33 @@ class Teacher:
         expected = shape[1:3]
         size = preprocessing.size
         if size is None and None not in expected:
-            return Preprocessing(**preprocessing.to_config() | {"size": expected})
+            preprocessing = replace(preprocessing, size=expected)
         if size and any(e not in (None, s) for e, s in zip(expected, size, strict=True)):
             raise ValueError(
                 f"Teacher {self.name!r} and its preprocessing disagree. Received: "
                 f"preprocessing.size={size}, a model of input shape {shape}. "
                 f"Set size={expected}."
             )
+        check_rescaled_once(self.model, preprocessing, f"Teacher {self.name!r}")
         return preprocessing
 
     def _build_graph(self) -> keras.Model:
         """From the network's own input to its signals."""
         owner = f"Teacher {self.name!r}"
-        self.preprocessing.build(keras.Input((None, None, 3)), self.model.input_shape[-1])
+        with self._named_in_errors():
+            self.preprocessing.build(keras.Input((None, None, 3)), self.model.input_shape[-1])
         logits_model = to_logits(self.model, self.outputs, owner)
         self.task.check_output(tuple(logits_model.output.shape), owner)
         if self.tap is None:
             return keras.Model(logits_model.input, {"logits": logits_model.output})
-        try:
+        with self._named_in_errors():
             tapped = with_taps(logits_model, [self.tap.layer])
-        except ValueError as error:
-            raise ValueError(f"{owner}: {error}") from error
-        features = as_features(tapped.output["taps"][0], self.tap.tokens)
+            features = as_features(tapped.output["taps"][0], self.tap.tokens)
         return keras.Model(tapped.input, {"logits": tapped.output["output"], "features": features})
 
-
-def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"The teacher card {path} is damaged: {error}.") from error
-    if card.get("card_version") != CARD_VERSION:
-        raise ValueError(
-            f"The teacher card {path} has version {card.get('card_version')!r}; this package "
-            f"reads version {CARD_VERSION}. Save the teacher again with this package."
-        )
-    return card
-
-
-def _load_model(path: Path) -> keras.Model:
-    if not path.is_file():
-        raise FileNotFoundError(f"No teacher model at {path}. A teacher directory has one.")
-    return keras.saving.load_model(path, compile=False)
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"Teacher {self.name!r}: {error}") from error

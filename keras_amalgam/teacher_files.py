@@ -1,0 +1,69 @@
+"""Reading what `Teacher.save` wrote, with a clear word where a file is damaged."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import keras
+
+CARD_VERSION = 1
+CARD_KEYS = {"name", "task", "outputs", "tap", "preprocessing", "provenance", "weights_sha256"}
+
+# What Keras raises at a truncated or damaged file, as the archive, the configuration or the
+# weights inside are hit.
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The teacher card at `path`, checked to be whole.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is damaged or of another version.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No teacher card at {path}. A teacher's directory is what Teacher.save wrote."
+        )
+    try:
+        card = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"The teacher card {path} is damaged. Received: {error}. Save the teacher again."
+        ) from error
+    version = card.get("card_version") if isinstance(card, dict) else None
+    if version != CARD_VERSION:
+        raise ValueError(
+            f"The teacher card {path} is of another version. Received: {version!r}; this package "
+            f"reads version {CARD_VERSION}. Save the teacher again with this package."
+        )
+    missing = sorted(CARD_KEYS - set(card))
+    if missing:
+        raise ValueError(
+            f"The teacher card {path} is damaged. Received: a card without {missing}. Save the "
+            "teacher again."
+        )
+    return card
+
+
+def load_model(path: Path) -> keras.Model:
+    """The Keras model at `path`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If Keras cannot read it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No teacher model at {path}. A teacher's directory is what Teacher.save wrote."
+        )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{path} is not a whole .keras file. Received: {path.stat().st_size} bytes that Keras "
+            f"cannot load ({type(error).__name__}: {error}). It may be truncated: copy or save "
+            "the teacher again."
+        ) from error
