@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ def from_keras(
         tolerance: Largest error allowed then, as a fraction of an output's range, or of 1.
 
     Returns:
-        The model, with `model.provenance`.
+        The model, with `model.provenance`; its hash is that of the file, or of the weights of a
+        model in memory.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -76,22 +78,23 @@ def from_keras(
 
 
 def _refuse_subclassed(model: keras.Model) -> None:
-    try:
-        _ = model.input, model.output
-    except AttributeError as error:
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
-            f"A teacher must be a functional or sequential model. Received: {model.name!r} of type "
-            f"{type(model).__name__}, whose layers are called in Python code. Rebuild it with "
-            "keras.Model(inputs, outputs)."
-        ) from error
+            f"A teacher must be a functional model, or a sequential one that knows its input. "
+            f"Received: {model.name!r} of type {type(model).__name__}. Rebuild it with "
+            "keras.Model(inputs, outputs), or start it with keras.Input."
+        )
 
 
 def _with_weights(architecture: keras.Model, path: Path) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
     try:
-        architecture.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
+        with warnings.catch_warnings():
+            # Where names do not match, Keras only warns that it leaves layers as they are.
+            warnings.simplefilter("error", UserWarning)
+            architecture.load_weights(path)
+    except (ValueError, KeyError, OSError, UserWarning) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"The weights in {path.name!r} do not fit the architecture {architecture.name!r}: "
@@ -101,8 +104,9 @@ def _with_weights(architecture: keras.Model, path: Path) -> keras.Model:
 
 
 def _weights_sha256(model: keras.Model) -> str:
-    digest = hashlib.sha256(model.to_json().encode())
+    digest = hashlib.sha256()
     for weight in model.get_weights():
+        digest.update(f"{weight.shape} {weight.dtype}".encode())
         digest.update(weight.tobytes())
     return digest.hexdigest()
 

@@ -25,9 +25,10 @@ def from_onnx(
     """A trained network in an ONNX file as a Keras model with the same weights.
 
     The model is functional, made of stock layers only, and takes images channels last for any
-    batch size; its outputs are the source's, with the channels of maps last. Its weights are trainable, so it
-    can also initialise a student. `model.provenance` records where it came from and leads from
-    the source's names (nodes, tensors, modules of the exported PyTorch network) to layers.
+    batch size; its outputs are the source's, with the channels of maps last. Its weights are
+    trainable, so it can also initialise a student. `model.provenance` records where it came from
+    and leads from the source's names (nodes, tensors, modules of the exported PyTorch network) to
+    layers.
 
     Nothing in the file is executed by us; onnxruntime runs it for the comparison.
 

@@ -17,6 +17,7 @@ from keras_amalgam.teachers.source_runtimes import (
     OnnxRuntime,
     SavedModelRuntime,
     SourceRuntime,
+    as_functional,
     output_names,
 )
 from keras_amalgam.teachers.writer import as_layer_name
@@ -85,13 +86,14 @@ def pair(model: keras.Model, source: Source) -> Pairing:
     Raises:
         ValueError: If the model does not come from such a source.
     """
+    model = as_functional(model)
     if isinstance(source, keras.Model):
-        return _pair_keras(model, source)
+        return _pair_keras(model, as_functional(source))
     if isinstance(source, (str, Path)):
         if Path(source).suffix == ".onnx":
             return _pair_onnx(model, source)
         if not Path(source).is_dir():
-            return _pair_keras(model, read_keras(source))
+            return _pair_keras(model, as_functional(read_keras(source)))
         source = SavedModelRuntime(read_saved_model(source))
     if len(source.outputs) != len(model.outputs):
         raise _foreign(model, f"{len(source.outputs)} outputs {source.outputs}")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
-from keras_amalgam.teachers.source_runtimes import run_model
+from keras_amalgam.teachers.source_runtimes import as_functional, run_model
 
 Errors = dict[str, float]
 _OPEN_SIZE = 64
@@ -47,7 +47,7 @@ def check_parity(
             appears. Also if the source does not belong to the model, or a tap is not in it.
     """
     pairing = pair(model, source)
-    return compare(pairing, model, taps, tolerance, batch_sizes, images, seed)
+    return compare(pairing, as_functional(model), taps, tolerance, batch_sizes, images, seed)
 
 
 def compare(

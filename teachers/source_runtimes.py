@@ -1,6 +1,8 @@
 """The source network in its own runtime."""
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import keras
@@ -67,25 +69,45 @@ class OnnxRuntime:
         return dict(zip(tensors, joined, strict=True))
 
     def _run(self, session: Any, tensors: Sequence[str], feed: np.ndarray) -> list[np.ndarray]:
-        return session.run(list(tensors), {self._input.name: feed})
+        with _refusals():
+            return session.run(list(tensors), {self._input.name: feed})
 
     def _session(self, tensors: tuple[str, ...]) -> Any:
         if tensors not in self._sessions:
-            import onnxruntime
-
             model = onnx.ModelProto()
             model.CopyFrom(self._model)
             known = set(self.outputs)
             model.graph.output.extend(
                 onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in known
             )
-            options = onnxruntime.SessionOptions()
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.log_severity_level = 3
-            self._sessions[tensors] = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self._sessions[tensors] = _open_session(model)
         return self._sessions[tensors]
+
+
+def _open_session(model: onnx.ModelProto) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    with _refusals():
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in our words what onnxruntime refuses; its exceptions have no common class."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "NotImplemented", "RuntimeException")
+    try:
+        yield
+    except tuple(getattr(state, name) for name in names) as error:
+        raise ValueError(
+            f"onnxruntime cannot run the source, so it cannot be compared: {error} Mend the file, "
+            "or convert with `verify=False`."
+        ) from error
 
 
 class SavedModelRuntime:
@@ -117,8 +139,8 @@ class KerasRuntime:
 
     def __init__(self, model: keras.Model) -> None:
         """See the class."""
-        self._model = model
-        self.outputs = output_names(model)
+        self._model = as_functional(model)
+        self.outputs = output_names(self._model)
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
@@ -128,6 +150,13 @@ class KerasRuntime:
             for name in tensors
         ]
         return dict(zip(tensors, run_model(self._model, images, wanted), strict=True))
+
+
+def as_functional(model: keras.Model) -> keras.Model:
+    """A sequential model as a functional one over the same layers; any other as it is."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
 
 
 def output_names(model: keras.Model) -> tuple[str, ...]:

@@ -1,0 +1,82 @@
+"""Source names lead to layers."""
+
+import pytest
+from onnx.helper import make_node
+
+from keras_amalgam.teachers.names import module_paths
+from keras_amalgam.teachers.onnx_graph import Node
+from keras_amalgam.teachers.writer import as_layer_name
+
+
+def _node(name, scopes=None):
+    metadata = {} if scopes is None else {"pkg.torch.onnx.name_scopes": scopes}
+    return Node("Relu", "", 17, name, ("x",), ("y",), {}, metadata)
+
+
+@pytest.mark.parametrize(
+    ("node", "paths"),
+    [
+        (_node("/layer4/layer4.1/relu/Relu"), ["layer4", "layer4.1", "layer4.1.relu"]),
+        (
+            _node("/layer2/layer2.0/down/down.0/Conv"),
+            ["layer2", "layer2.0", "layer2.0.down", "layer2.0.down.0"],
+        ),
+        (_node("/Flatten"), []),
+        (_node("node_relu", "['', 'layer1', 'layer1.0', 'relu_2']"), ["layer1", "layer1.0"]),
+        (_node("node_relu", "__import__('os').getcwd()"), []),
+        (_node("StatefulPartitionedCall/model/block/Relu"), ["model", "model/block"]),
+        (_node("relu"), []),
+    ],
+)
+def test_modules_around_a_node_are_found(node, paths):
+    assert module_paths(node) == paths
+
+
+@pytest.mark.parametrize(
+    ("source", "layer"),
+    [
+        ("/layer4/layer4.1/relu/Relu", "layer4_layer4.1_relu_Relu"),
+        ("StatefulPartitionedCall/StatefulPartitionedCall/m/conv:0", "m_conv_0"),
+        ("", "node"),
+        ("///", "node"),
+        ("ä b", "b"),
+    ],
+)
+def test_layer_names_suit_keras(source, layer):
+    assert as_layer_name(source) == layer
+
+
+def test_nodes_tensors_and_modules_lead_to_their_layer(network, agrees):
+    model = agrees(network)
+    names = model.provenance.names
+    assert names["/body/Add"] == names["a1"] == "body_Add"
+    assert names["body"] == names["/body/relu/Relu"] == names["r2"] == "body_relu_Relu"
+    assert names["stem"] == "stem_relu_Relu"
+    assert names["stem.conv"] == "stem_conv_Conv"
+    assert {layer.name for layer in model.layers} >= set(names.values())
+
+
+def test_name_of_a_node_goes_before_a_module_of_the_same_name(agrees, build):
+    nodes = [
+        make_node("Relu", ["x"], ["r"], name="block"),
+        make_node("Neg", ["r"], ["n"], name="/block/Neg"),
+        make_node("Abs", ["n"], ["y"], name="/Abs"),
+    ]
+    assert agrees(build(nodes, (3, 4, 4))).provenance.names["block"] == "block"
+
+
+def test_alike_and_missing_node_names_give_different_layers(agrees, build):
+    nodes = [
+        make_node("Relu", ["x"], ["r"], name="/same"),
+        make_node("Neg", ["r"], ["n"], name="same"),
+        make_node("Abs", ["n"], ["y"]),
+    ]
+    layers = [layer.name for layer in agrees(build(nodes, (3, 4, 4))).layers]
+    assert layers == ["x", "same", "same_2", "y"]
+
+
+def test_input_name_is_a_python_argument_so_that_models_export(agrees, build, tmp_path):
+    source = build([make_node("Relu", ["x"], ["y"])], (3, 4, 4))
+    source.graph.input[0].name = source.graph.node[0].input[0] = "in"
+    model = agrees(source)
+    assert model.inputs[0].name == "input_in"

@@ -1,0 +1,212 @@
+"""An ONNX file is untrusted input."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx.helper import make_node
+
+from keras_amalgam import teachers
+from keras_amalgam.teachers import onnx_file
+
+
+@pytest.fixture
+def saved(network, tmp_path):
+    """The network's bytes in a file that the test may spoil."""
+    path = tmp_path / "network.onnx"
+    onnx.save(network, path)
+    return path
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_cut_off_file_is_refused(saved, fraction):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(len(content) * fraction)])
+    with pytest.raises(ValueError, match=r"'network.onnx' is (cut off|no ONNX model|not a valid)"):
+        teachers.from_onnx(saved)
+
+
+@pytest.mark.parametrize("content", [b"hello, this is text", b"\x89PNG\r\n", b"\x00" * 100])
+def test_file_that_is_no_onnx_is_refused(saved, content):
+    saved.write_bytes(content)
+    with pytest.raises(ValueError, match=r"no ONNX"):
+        teachers.from_onnx(saved)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*missing.onnx'"):
+        teachers.from_onnx(tmp_path / "missing.onnx")
+
+
+def test_directory_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="from_saved_model"):
+        teachers.from_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"network.onnx"])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(TypeError, match=r"path of an .onnx file. Received"):
+        teachers.from_onnx(path)
+
+
+def _cycle(model):
+    model.graph.node[0].input[0] = "r2"
+
+
+def _undefined(model):
+    model.graph.node[3].input[0] = "nowhere"
+
+
+def _defined_twice(model):
+    model.graph.node[4].output[0] = "c1"
+
+
+def _missing_attribute(model):
+    del model.graph.node[6].attribute[:]
+
+
+def _wrong_type(model):
+    attribute = next(a for a in model.graph.node[0].attribute if a.name == "pads")
+    attribute.CopyFrom(onnx.helper.make_attribute("pads", "one"))
+
+
+@pytest.mark.parametrize(
+    "spoil", [_cycle, _undefined, _defined_twice, _missing_attribute, _wrong_type]
+)
+def test_invalid_graph_is_refused(network, tmp_path, spoil):
+    spoil(network)
+    path = tmp_path / "network.onnx"
+    onnx.save(network, path)
+    with pytest.raises(ValueError, match=r"is not a valid ONNX model.*Export it again"):
+        teachers.from_onnx(path)
+
+
+def _short_data(model):
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-4]
+
+
+def _fewer_means(model):
+    mean = next(t for t in model.graph.initializer if t.name == "m")
+    mean.CopyFrom(onnx.numpy_helper.from_array(np.zeros(3, np.float32), "m"))
+
+
+def _three_pads(model):
+    attribute = next(a for a in model.graph.node[0].attribute if a.name == "pads")
+    del attribute.ints[-1]
+
+
+def _flat_kernel(model):
+    kernel = next(t for t in model.graph.initializer if t.name == "w2")
+    kernel.CopyFrom(onnx.numpy_helper.from_array(np.zeros((4, 36), np.float32), "w2"))
+
+
+def _wrong_groups(model):
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("group", 7))
+
+
+@pytest.mark.parametrize(
+    "spoil", [_short_data, _fewer_means, _three_pads, _flat_kernel, _wrong_groups]
+)
+def test_graph_that_does_not_fit_together_is_refused(network, tmp_path, spoil):
+    spoil(network)
+    path = tmp_path / "network.onnx"
+    path.write_bytes(network.SerializeToString())
+    with pytest.raises(ValueError, match=r"is damaged|does not fit its inputs|not a valid"):
+        teachers.from_onnx(path)
+
+
+def test_too_many_nodes_are_refused(saved, monkeypatch):
+    monkeypatch.setattr(onnx_file, "MAX_NODES", 8)
+    with pytest.raises(ValueError, match="has 9 nodes. At most 8"):
+        teachers.from_onnx(saved)
+
+
+def test_two_inputs_are_refused(network, tmp_path):
+    second = onnx.helper.make_tensor_value_info("x2", onnx.TensorProto.FLOAT, ["batch", 3])
+    network.graph.input.append(second)
+    onnx.save(network, tmp_path / "network.onnx")
+    with pytest.raises(ValueError, match=r"2 inputs, \['x', 'x2'\]"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
+def test_output_that_no_image_reaches_is_refused(build, random, tmp_path):
+    nodes = [make_node("Relu", ["x"], ["y"]), make_node("Neg", ["c"], ["z"])]
+    source = build(nodes, (4,), {"c": random(1, 4)}, outputs=["y", "z"])
+    onnx.save(source, tmp_path / "network.onnx")
+    with pytest.raises(ValueError, match="output 'z' does not depend on the image"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
+def test_initializers_listed_as_inputs_are_constants(network, agrees):
+    """As files of IR version 3 do."""
+    for tensor in network.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        network.graph.input.append(info)
+    assert agrees(network).output_shape == (None, 5)
+
+
+def _save_externally(model, path, location="weights.bin"):
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=True,
+        location=location,
+        size_threshold=0,
+    )
+
+
+def test_weights_beside_the_file_are_read(network, tmp_path):
+    _save_externally(network, tmp_path / "network.onnx")
+    assert (tmp_path / "weights.bin").exists()
+    assert teachers.from_onnx(tmp_path / "network.onnx").count_params() > 0
+
+
+def test_missing_weights_file_is_named(network, tmp_path):
+    _save_externally(network, tmp_path / "network.onnx")
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ValueError, match=r"weights in 'weights.bin', which is missing"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
+def test_cut_off_weights_file_is_refused(network, tmp_path):
+    _save_externally(network, tmp_path / "network.onnx")
+    content = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"weights.bin|is damaged"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
+@pytest.mark.parametrize("kind", ["parent", "absolute", "symlink"])
+def test_weights_outside_the_folder_are_not_read(network, tmp_path, kind):
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    _save_externally(network, inner / "network.onnx")
+    outside = tmp_path / "weights.bin"
+    (inner / "weights.bin").rename(outside)
+    location = {"parent": "../weights.bin", "absolute": str(outside), "symlink": "weights.bin"}
+    if kind == "symlink":
+        (inner / "weights.bin").symlink_to(outside)
+    model = onnx.load(inner / "network.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location[kind]
+    (inner / "network.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="outside its own folder"):
+        teachers.from_onnx(inner / "network.onnx")
+
+
+def test_external_data_of_a_tensor_inside_a_node_is_not_read(build, random, tmp_path):
+    (tmp_path / "secret.bin").write_bytes(random(4).tobytes())
+    tensor = onnx.numpy_helper.from_array(random(4), "inside")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+    nodes = [make_node("Constant", [], ["c"]), make_node("Add", ["x", "c"], ["y"])]
+    source = build([make_node("Relu", ["x"], ["y"])], (4,))
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    source.graph.node[0].attribute.append(onnx.helper.make_attribute("value", tensor))
+    path = tmp_path / "network.onnx"
+    path.write_bytes(source.SerializeToString())
+    with pytest.raises(ValueError, match="'inside' inside a node keeps its data in another file"):
+        teachers.from_onnx(path)
