@@ -25,6 +25,13 @@ def spatial(channels: int, rank: int, **kwargs: Any) -> keras.layers.Layer:
     return keras.layers.Dense(channels, use_bias=False, **kwargs)
 
 
+def check_at_least_one(**numbers: int) -> None:
+    """Raise a `ValueError` unless every number of channels or blocks is at least 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {number}.")
+
+
 @keras.saving.register_keras_serializable(package="keras_amalgam")
 class Adapter(keras.layers.Layer):
     """Maps one model's features to the common width: 1×1 convolution, ReLU; no bias.
@@ -39,6 +46,9 @@ class Adapter(keras.layers.Layer):
     Output shape:
         The same with `units` channels.
 
+    Raises:
+        ValueError: If `units` is below 1.
+
     Reference:
         [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
 
@@ -50,6 +60,7 @@ class Adapter(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_at_least_one(units=units)
         self.units = units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -62,6 +73,10 @@ class Adapter(keras.layers.Layer):
     def call(self, features: Any) -> Any:
         """Adapt the features."""
         return self.linear(features)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape with other channels."""
+        return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

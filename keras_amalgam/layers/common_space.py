@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_amalgam.layers.adapter import pointwise, spatial
+from keras_amalgam.layers.adapter import check_at_least_one, pointwise, spatial
 
 
 @keras.saving.register_keras_serializable(package="keras_amalgam")
@@ -18,6 +18,9 @@ class ResidualBlock(keras.layers.Layer):
         units: Channels of the result.
         **kwargs: Of the layer.
 
+    Raises:
+        ValueError: If `units` is below 1.
+
     Example:
     ```python
     common = ResidualBlock(128)(adapted)
@@ -26,6 +29,7 @@ class ResidualBlock(keras.layers.Layer):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_at_least_one(units=units)
         self.units = units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -44,6 +48,10 @@ class ResidualBlock(keras.layers.Layer):
         """Apply the block."""
         skip = features if self.skip is None else self.skip(features)
         return ops.relu(self.second(self.first(features)) + skip)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape with other channels."""
+        return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -68,6 +76,9 @@ class CommonExtractor(keras.layers.Layer):
     Output shape:
         The same with `units` channels.
 
+    Raises:
+        ValueError: If `units` or `num_blocks` is below 1.
+
     Reference:
         [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
 
@@ -80,6 +91,7 @@ class CommonExtractor(keras.layers.Layer):
 
     def __init__(self, units: int, num_blocks: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_at_least_one(units=units, num_blocks=num_blocks)
         self.units = units
         self.num_blocks = num_blocks
 
@@ -97,6 +109,10 @@ class CommonExtractor(keras.layers.Layer):
         for block in self.blocks:
             adapted = block(adapted)
         return adapted
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape with other channels."""
+        return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -119,6 +135,9 @@ class FeatureDecoder(keras.layers.Layer):
     Output shape:
         The same with `channels` channels.
 
+    Raises:
+        ValueError: If `channels` is below 1.
+
     Reference:
         [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
 
@@ -130,6 +149,7 @@ class FeatureDecoder(keras.layers.Layer):
 
     def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_at_least_one(channels=channels)
         self.channels = channels
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -143,6 +163,10 @@ class FeatureDecoder(keras.layers.Layer):
     def call(self, common: Any) -> Any:
         """Reconstruct the features."""
         return self.linear(self.hidden(common))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The input's shape with other channels."""
+        return (*input_shape[:-1], self.channels)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
