@@ -41,8 +41,19 @@ for _name, _since, _function, _layer in (
     ("Pow", 7, ops.power, None),
     ("Max", 8, ops.maximum, layers.Maximum),
     ("Min", 8, ops.minimum, layers.Minimum),
+    ("Greater", 7, ops.greater, None),
+    ("GreaterOrEqual", 12, ops.greater_equal, None),
+    ("Less", 7, ops.less, None),
+    ("LessOrEqual", 12, ops.less_equal, None),
 ):
     _register_binary(_name, _since, _function, _layer)
+
+
+@operator("Where", since=9)
+def where(call: Call) -> Value:
+    """ops.where."""
+    value, operands = _aligned(call)
+    return value.with_tensor(call.write.operation(ops.where, *operands))
 
 
 @operator("Concat", since=4)

@@ -32,6 +32,16 @@ def test_power_agrees(agrees, build):
     agrees(build([node], (3, 5, 4), {"two": np.float32(2)}))
 
 
+@pytest.mark.parametrize("comparison", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_choice_between_tensors_agrees(agrees, build, random, comparison):
+    nodes = [
+        make_node(comparison, ["x", "c"], ["b"]),
+        make_node("Neg", ["x"], ["n"]),
+        make_node("Where", ["b", "n", "x"], ["y"]),
+    ]
+    agrees(build(nodes, (3, 5, 4), {"c": random(3, 1, 1)}))
+
+
 @pytest.mark.parametrize("reshaped", [True, False])
 def test_channel_gate_is_broadcast_over_the_map(agrees, build, random, reshaped):
     gate = (
