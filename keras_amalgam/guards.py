@@ -38,11 +38,12 @@ def check_training_data(x: Any, y: Any, channels: int) -> None:
             )
     elif isinstance(x, tuple):
         without_labels(x)
-    images = split(x)[0]
+    images, source = split(x)
     if isinstance(images, (np.ndarray, tf.Tensor)):
         if len(images) == 0:
             raise ValueError("There are no images. Received: an array of length 0.")
-        check_images(np.asarray(images), "fit")
+        images = np.asarray(images)
+        check_images(images if source is None else {"image": images, "source": source}, "fit")
         if images.shape[-1] != channels:
             raise ValueError(
                 "Images and student disagree about channels. Received: images of shape "

@@ -1,0 +1,117 @@
+"""What is refused before the first step; test_amalgamator.py has the rest, through `fit`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_amalgam.guards import StopOnNonFiniteLoss, check_training_data, split, without_labels
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3)).astype("uint8")
+SOURCE = np.zeros(6, "int32")
+
+
+def batches_of(*parts):
+    data = parts[0] if len(parts) == 1 else parts
+    return tf.data.Dataset.from_tensor_slices(data).batch(2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        IMAGES,
+        tf.constant(IMAGES),
+        {"image": IMAGES, "source": SOURCE},
+        {"image": IMAGES},
+        batches_of(IMAGES),
+        batches_of({"image": IMAGES, "source": SOURCE}),
+    ],
+    ids=["array", "tensor", "with sources", "dict", "data set", "data set with sources"],
+)
+def test_images_are_taken_in_every_form_and_looked_at(data):
+    check_training_data(data, None, channels=3)
+    with pytest.raises(ValueError, match="takes 1 channel"):
+        check_training_data(data, None, channels=1)
+
+
+def test_generator_is_not_consumed():
+    generator = iter([IMAGES])
+    check_training_data(generator, None, channels=3)
+    assert next(generator) is IMAGES
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, "Received: none. Call fit"),
+        ((IMAGES, SOURCE), "without labels"),
+        (batches_of(IMAGES, SOURCE), "without labels"),
+        (batches_of(IMAGES, SOURCE, SOURCE), "without labels"),
+        (IMAGES[:0], "no images"),
+        (batches_of(IMAGES).take(0), "data set is empty"),
+        ({"images": IMAGES}, r"Received keys: \['images'\]"),
+        ({"image": IMAGES, "label": SOURCE}, r"Received keys: \['image', 'label'\]"),
+        (batches_of({"pixels": IMAGES}), r"Received keys: \['pixels'\]"),
+        (IMAGES[0], r"Received: \(5, 5, 3\)"),
+        (IMAGES / 255, "scaled to 0..1"),
+        (batches_of(IMAGES / 255), "scaled to 0..1"),
+        ({"image": IMAGES / 255, "source": SOURCE}, "scaled to 0..1"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused(data, says):
+    with pytest.raises(ValueError, match=says):
+        check_training_data(data, None, channels=3)
+
+
+def test_sources_that_do_not_belong_to_the_images_are_refused():
+    for source in (SOURCE[:3], SOURCE.astype("float32")):
+        with pytest.raises(ValueError, match="one integer source per image"):
+            check_training_data({"image": IMAGES, "source": source}, None, channels=3)
+
+
+def test_labels_beside_the_images_are_refused():
+    with pytest.raises(ValueError, match=r"Received: fit\(x, y\)"):
+        check_training_data(IMAGES, SOURCE, channels=3)
+
+
+def test_sample_weights_are_refused():
+    with pytest.raises(ValueError, match="Sample weights are not supported"):
+        without_labels((IMAGES, None, SOURCE))
+
+
+def test_batches_are_split_into_images_and_sources():
+    for batch, expected in (
+        (IMAGES, None),
+        ({"image": IMAGES}, None),
+        ({"image": IMAGES, "source": SOURCE}, SOURCE),
+    ):
+        images, source = split(batch)
+        assert images is IMAGES
+        assert source is expected
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("logs", "named"),
+    [
+        ({"a": NAN, "a/x": NAN, "a/y": 1.0}, "NaN or infinity in term 'a', teacher 'x'."),
+        (
+            {"a": NAN, "a/x": NAN, "a/x/mmd": NAN, "a/x/reconstruction": 1.0},
+            "in term 'a', teacher 'x', component 'mmd'.",
+        ),
+        (
+            {"a": np.inf, "a/x": np.inf, "b": NAN, "b/y": NAN},
+            "in term 'a', teacher 'x'; term 'b', teacher 'y'.",
+        ),
+        ({"a": 1.0, "a/x": 1.0}, "in the regularisation."),
+    ],
+)
+def test_loss_that_is_not_finite_is_named_as_deep_as_it_goes(logs, named):
+    with pytest.raises(FloatingPointError, match="at batch 3") as raised:
+        StopOnNonFiniteLoss().on_train_batch_end(3, {"loss": NAN, **logs})
+    assert named in str(raised.value)
+
+
+def test_finite_losses_pass():
+    assert StopOnNonFiniteLoss().on_train_batch_end(0, {"loss": 1.0, "a": 1.0}) is None
