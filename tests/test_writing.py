@@ -1,0 +1,101 @@
+"""Writing leaves the whole result or what was there before, and never anything beside it."""
+
+import stat
+
+import pytest
+
+from keras_amalgam.writing import whole_directory, whole_file
+
+
+class Interrupted(RuntimeError):
+    """Stands for whatever ends the writing in its middle."""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_directory_appears_whole_with_its_parents(tmp_path):
+    target = tmp_path / "a" / "b"
+    with whole_directory(target) as folder:
+        (folder / "one.txt").write_text("1")
+        assert not target.exists()
+        assert folder.parent == target.parent  # A rename within one file system is atomic.
+    assert (target / "one.txt").read_text() == "1"
+    assert names(tmp_path / "a") == ["b"]
+    assert stat.S_IMODE(target.stat().st_mode) & 0o755 == 0o755
+
+
+def test_failure_inside_leaves_no_directory(tmp_path):
+    with pytest.raises(Interrupted), whole_directory(tmp_path / "new") as folder:
+        (folder / "one.txt").write_text("1")
+        raise Interrupted
+    assert names(tmp_path) == []
+
+
+def test_existing_directory_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "old").mkdir()
+    with (
+        pytest.raises(FileExistsError, match="old exists already"),
+        whole_directory(tmp_path / "old"),
+    ):
+        pytest.fail("The block must not run.")
+    assert names(tmp_path) == ["old"]
+
+
+def test_overwriting_replaces_the_directory_as_a_whole(tmp_path):
+    target = tmp_path / "old"
+    target.mkdir()
+    (target / "before.txt").write_text("before")
+    with whole_directory(target, overwrite=True) as folder:
+        (folder / "after.txt").write_text("after")
+        assert names(target) == ["before.txt"]
+    assert names(target) == ["after.txt"]
+    assert names(tmp_path) == ["old"]
+
+
+def test_failure_while_overwriting_keeps_the_old_directory(tmp_path):
+    target = tmp_path / "old"
+    target.mkdir()
+    (target / "before.txt").write_text("before")
+    with pytest.raises(Interrupted), whole_directory(target, overwrite=True) as folder:
+        (folder / "after.txt").write_text("after")
+        raise Interrupted
+    assert (target / "before.txt").read_text() == "before"
+    assert names(target) == ["before.txt"]
+    assert names(tmp_path) == ["old"]
+
+
+def test_overwriting_nothing_writes_a_new_directory(tmp_path):
+    with whole_directory(tmp_path / "new", overwrite=True) as folder:
+        (folder / "one.txt").write_text("1")
+    assert names(tmp_path / "new") == ["one.txt"]
+
+
+def test_file_appears_whole_under_its_own_suffix(tmp_path):
+    target = tmp_path / "a" / "report.html"
+    with whole_file(target) as path:
+        path.write_text("whole")
+        assert (path.suffix, target.exists()) == (".html", False)
+    assert target.read_text() == "whole"
+    assert names(tmp_path / "a") == ["report.html"]
+
+
+@pytest.mark.parametrize("before", [None, "before"])
+def test_failure_inside_leaves_the_file_as_it_was(tmp_path, before):
+    target = tmp_path / "report.html"
+    if before is not None:
+        target.write_text(before)
+    with pytest.raises(Interrupted), whole_file(target) as path:
+        path.write_text("half")
+        raise Interrupted
+    assert names(tmp_path) == ([] if before is None else ["report.html"])
+    assert before is None or target.read_text() == before
+
+
+def test_block_that_wrote_no_file_is_an_error_and_leaves_the_old_one(tmp_path):
+    target = tmp_path / "report.html"
+    target.write_text("before")
+    with pytest.raises(FileNotFoundError), whole_file(target):
+        pass
+    assert target.read_text() == "before"
