@@ -144,6 +144,8 @@ class Amalgamator(keras.Model):
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
         """
         check_training_data(x, y, channels=self.student.input_shape[-1])
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default for data sets.
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)

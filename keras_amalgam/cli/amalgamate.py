@@ -99,4 +99,4 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         common_features=values.common_features,
         ownership=values.ownership,
     )
-    job.run(made, values.out, overwrite=values.overwrite, started=started)
+    job.run(made, values.out, values.overwrite, started)

@@ -37,4 +37,5 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     from keras_amalgam.recipes import digits_fashion, job
 
     recipe = digits_fashion.recipe(full=values.full)
-    job.run(recipe, values.out, overwrite=values.overwrite, started=started)
+    full_run = None if values.full else "keras-amalgam demo --full"
+    job.run(recipe, values.out, values.overwrite, started, full_run)

@@ -31,4 +31,4 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     from keras_amalgam.recipes import job
     from keras_amalgam.recipes.recipe import load
 
-    job.run(load(positional[0]), values.out, overwrite=values.overwrite, started=started)
+    job.run(load(positional[0]), values.out, values.overwrite, started)

@@ -24,6 +24,7 @@ def run(
     directory: str | Path,
     overwrite: bool = False,
     started: float | None = None,
+    full_run: str | None = None,
     say: Say = print,
 ) -> dict[str, Any]:
     """Run a recipe and leave everything a person can use in a folder.
@@ -35,6 +36,7 @@ def run(
         directory: For student, artifacts, logs, `report.json` and `report.html`.
         overwrite: Whether an existing folder is replaced.
         started: `time.perf_counter()` at the start of the job, for the total time.
+        full_run: The command that runs what this job did not, if there is one.
         say: Where progress goes.
 
     Returns:
@@ -45,12 +47,14 @@ def run(
     """
     started = time.perf_counter() if started is None else started
     with whole_directory(directory, overwrite) as folder:
-        report = _run(recipe, folder, started, say)
+        report = _run(recipe, folder, started, full_run, say)
     say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
     return report
 
 
-def _run(recipe: Recipe, folder: Path, started: float, say: Say) -> dict[str, Any]:
+def _run(
+    recipe: Recipe, folder: Path, started: float, full_run: str | None, say: Say
+) -> dict[str, Any]:
     space = LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
     main, *others = recipe.methods
     amalgamation = _train(recipe, main, folder, say)
@@ -76,7 +80,7 @@ def _run(recipe: Recipe, folder: Path, started: float, say: Say) -> dict[str, An
         )
     report["seconds"]["total"] = time.perf_counter() - started
     report["goals"] = recipe.goals(report)
-    evaluation.write_report(folder, report, shown)
+    evaluation.write_report(folder, report, shown, full_run)
     say(evaluation.format_table(report))
     return report
 
@@ -159,7 +163,6 @@ def _compare(
         ownership = ownership_of(amalgamation)
         if ownership != "source" and method.removes is None:
             report["joint_accuracy"]["source_blind"] = said.joint_accuracy
-            report["joint_accuracy"][f"source_blind_{ownership}"] = said.joint_accuracy
             continue
         batch = next(iter(recipe.streams["train"]))
         entries.append(

@@ -5,6 +5,9 @@ from keras import layers
 
 COMPACT = "compact"
 
+# Of the moving statistics: short trainings of a few thousand steps must not lag behind.
+MOMENTUM = 0.95
+
 
 def backbone(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
     """A backbone without a top, with initial weights.
@@ -25,38 +28,34 @@ def backbone(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
     return make(include_top=False, input_shape=image_shape, weights=None)
 
 
-def compact(image_shape: tuple[int, int, int], width: int = 32) -> keras.Model:
+def compact(image_shape: tuple[int, int, int], width: int = 96, depth: int = 4) -> keras.Model:
     """A small depthwise-separable network for small images.
 
-    A strided convolution, then depthwise-separable blocks with residual connections at half and at
-    a quarter of the resolution. The last activation, `4 * width` channels at a quarter of the
-    resolution, is the layer `"map"`.
+    Two strided layers come first, so that nearly all work is done at a quarter of the resolution,
+    by depthwise-separable blocks with residual connections. The last activation is the layer
+    `"map"`.
 
     Args:
         image_shape: `(height, width, channels)`, sides of at least 8.
-        width: Channels at half resolution; twice as many at a quarter.
+        width: Channels of the blocks, a multiple of 4.
+        depth: Number of residual blocks.
 
     Reference:
         [Howard et al., 2017](https://arxiv.org/abs/1704.04861)
     """
     images = keras.Input(image_shape)
-    x = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(images)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = _residual(x)
-    x = _separable(x, 2 * width, strides=2)
-    for _ in range(3):
-        x = _residual(x)
-    x = layers.Conv2D(4 * width, 1, use_bias=False)(x)
-    x = layers.ReLU(name="map")(layers.BatchNormalization()(x))
+    x = layers.Conv2D(width // 4, 3, strides=2, padding="same", use_bias=False)(images)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
+    x = _separable(x, width, strides=2)
+    for _ in range(depth):
+        x = layers.Add()([x, _separable(x, width)])
+    x = layers.Conv2D(width * 4 // 3, 1, use_bias=False)(x)
+    x = layers.ReLU(name="map")(layers.BatchNormalization(momentum=MOMENTUM)(x))
     return keras.Model(images, x, name="compact")
 
 
 def _separable(x: keras.KerasTensor, channels: int, strides: int = 1) -> keras.KerasTensor:
     x = layers.DepthwiseConv2D(3, strides=strides, padding="same", use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))
     x = layers.Conv2D(channels, 1, use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization()(x))
-
-
-def _residual(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.Add()([x, _separable(x, x.shape[-1])])
+    return layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(x))

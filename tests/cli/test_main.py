@@ -1,0 +1,79 @@
+"""The command line as a user meets it: in processes of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from keras_amalgam.cli.main import COMMANDS, main
+
+
+def keras_amalgam(*arguments, cwd=None):
+    command = [sys.executable, "-m", "keras_amalgam", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_help_names_every_command_and_its_own_help(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_gives_an_example_and_every_flag(command, capsys):
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert f"keras-amalgam {command}" in said
+    assert "--out" in said and "--overwrite" in said
+
+
+def test_no_command_and_an_unknown_one_are_usage_errors(capsys):
+    assert main([]) == 2
+    assert main(["merge"]) == 2
+    assert "no command 'merge'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--ful"], "Unknown command line flag 'ful'"),
+        (["demo", "runs/demo"], "Only flags are expected"),
+        (["run"], "One RECIPE is expected"),
+        (["run", "recipe.py"], "--out=FOLDER is needed"),
+        (["amalgamate", "--images", ".", "--out", "x"], "At least one --teacher"),
+        (
+            ["amalgamate", "--teacher", "nowhere", "--images", ".", "--out", "x"],
+            "no folder nowhere",
+        ),
+        (
+            ["amalgamate", "--teacher", ".", "--images", ".", "--out", "x", "--epochs", "0"],
+            "epochs",
+        ),
+        (
+            ["amalgamate", "--teacher", ".", "--images", ".", "--out", "x", "--test", "a"],
+            "TEACHER=DIR",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_refused_with_advice(arguments, said, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "--help` explains" in error
+
+
+def test_an_existing_folder_is_not_overwritten_silently(tmp_path, capsys):
+    (tmp_path / "kept.txt").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_a_failing_run_says_why_and_leaves_nothing(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text("def recipe():\n    return 3\n")
+    done = keras_amalgam("run", recipe, "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "must return a Recipe. Received: 3" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["recipe.py"]
