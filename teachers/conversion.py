@@ -160,6 +160,12 @@ def _input_order(graph: Graph, port: Port) -> tuple[int, ...]:
 def _converted(
     node: Node, tensors: dict[str, Result], graph: Graph, names: Names
 ) -> dict[str, Result]:
+    missing = [name for name in node.inputs if name and name not in tensors]
+    if missing:
+        raise NotImplementedError(
+            f"Cannot convert {node}: its inputs {missing} are second outputs, or sparse constants, "
+            "which are not known."
+        )
     inputs = [tensors[name] if name else None for name in node.inputs]
     constants = [None if isinstance(value, Value) else value for value in inputs]
     depends_on_image = any(isinstance(value, Value) for value in inputs)

@@ -18,6 +18,16 @@ from keras_amalgam.teachers.onnx_graph import Graph, Node
 BATCH = 10_007
 OPEN = 10_009
 MAX_ELEMENTS = 2**27
+# What attributes and inputs that do not fit an operator make NumPy and the evaluator raise.
+_MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 FOLDABLE = frozenset(
     {
@@ -95,7 +105,12 @@ def fold(node: Node, constants: Sequence[np.ndarray | None]) -> tuple[np.ndarray
         onnx.helper.make_graph([proto], "fold", inputs, outputs),
         opset_imports=[onnx.helper.make_opsetid("", node.opset)],
     )
-    results = ReferenceEvaluator(model).run(None, feeds)
+    try:
+        results = ReferenceEvaluator(model).run(None, feeds)
+    except _MISFITS as error:
+        raise ValueError(
+            f"Cannot compute {node}, which does not fit its inputs: {error}"
+        ) from error
     return tuple(np.asarray(result) for result in results)
 
 

@@ -18,7 +18,8 @@ class OnnxFile:
 
     Args:
         path: Where it was read from.
-        sha256: Of the file's own bytes, hexadecimal.
+        sha256: Of the file's bytes, and of those of the weight files that it refers to, in order
+            of their names; hexadecimal.
         model: The parsed model, external data loaded.
     """
 
@@ -59,10 +60,12 @@ def read_onnx(path: str | Path) -> OnnxFile:
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
     content = path.read_bytes()
     model = _parse(content, path)
-    _load_external_data(model, path)
+    digest = hashlib.sha256(content)
+    for file in sorted(_load_external_data(model, path)):
+        digest.update(file.read_bytes())
     if model.functions:
         model = inline_local_functions(model)
-    return OnnxFile(path, hashlib.sha256(content).hexdigest(), model)
+    return OnnxFile(path, digest.hexdigest(), model)
 
 
 def check_valid(file: OnnxFile) -> None:
@@ -103,8 +106,9 @@ def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     return model
 
 
-def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
-    """Read weights kept in other files, which must lie in the model's folder."""
+def _load_external_data(model: onnx.ModelProto, path: Path) -> set[Path]:
+    """Read weights kept in other files, which must lie in the model's folder; those files."""
+    files = set()
     folder = path.parent.resolve()
     external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     for tensor in external:
@@ -129,3 +133,5 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
             ) from error
         del tensor.external_data[:]
         tensor.data_location = onnx.TensorProto.DEFAULT
+        files.add(target)
+    return files

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -81,9 +80,11 @@ def fuse_batch_norm(graph: Graph) -> Graph:
         norm = graph.only_consumer(node.outputs[0])
         if node.operator != "Conv" or norm is None or norm.operator != "BatchNormalization":
             continue
-        convolution = [constants.get(name) for name in node.inputs[1:]]
-        parameters = [constants.get(name) for name in norm.inputs[1:]]
-        if any(array is None for array in (*convolution, *parameters)):
+        if any(name not in constants for name in (*node.inputs[1:], *norm.inputs[1:])):
+            continue
+        convolution = [constants[name] for name in node.inputs[1:]]
+        parameters = [constants[name] for name in norm.inputs[1:]]
+        if any(array.shape != convolution[0].shape[:1] for array in parameters):
             continue
         names = (f"{node.name}/folded_kernel", f"{node.name}/folded_bias")
         epsilon = norm.attributes.get("epsilon", 1e-5)
@@ -98,7 +99,7 @@ def fuse_batch_norm(graph: Graph) -> Graph:
 
 
 def _folded(
-    convolution: Sequence[Any], parameters: Sequence[Any], epsilon: float
+    convolution: Sequence[np.ndarray], parameters: Sequence[np.ndarray], epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias that do what the convolution and the normalization did."""
     kernel, *bias = (array.astype(np.float64) for array in convolution)

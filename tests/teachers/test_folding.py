@@ -60,6 +60,21 @@ def test_bomb_is_refused_before_it_is_computed(node, inputs):
         fold(node, [np.asarray(value) for value in inputs])
 
 
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (_node("Add", "ab"), [np.zeros(3), np.zeros(4)]),
+        (_node("Gather", "ab"), [[1, 2], 7]),
+        (_node("Reshape", "ab"), [np.zeros(6), [4]]),
+        (_node("Transpose", "a", perm=[0, 5]), [np.zeros((2, 3))]),
+        (_node("Cast", "a", to=99), [[1.0]]),
+    ],
+)
+def test_constant_that_does_not_fit_is_refused_with_its_node(node, inputs):
+    with pytest.raises(ValueError, match=r"Cannot compute operator .*node 'node'"):
+        fold(node, [np.asarray(value) for value in inputs])
+
+
 @pytest.mark.parametrize("operator", ["RandomNormal", "If", "Loop", "Conv"])
 def test_only_cheap_and_certain_operators_are_folded(operator):
     assert not is_foldable(_node(operator, ""), [])

@@ -154,6 +154,22 @@ def test_half_precision_weights_become_float32(build, random, tmp_path):
     np.testing.assert_array_equal(model.get_weights()[0], half.transpose(2, 3, 1, 0))
 
 
+def test_network_of_bytes_takes_bytes(build, random, tmp_path):
+    nodes = [
+        make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+        make_node("Div", ["f", "most"], ["d"]),
+        make_node("Transpose", ["d"], ["t"], perm=[0, 3, 1, 2]),
+        make_node("Conv", ["t", "w"], ["y"]),
+    ]
+    constants = {"w": random(4, 3, 3, 3), "most": np.float32(255)}
+    source = build(nodes, (7, 6, 3), constants)
+    source.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    onnx.save(source, tmp_path / "network.onnx")
+    model = teachers.from_onnx(tmp_path / "network.onnx")
+    assert model.inputs[0].dtype == "uint8"
+    assert model.provenance.parity["outputs"]["y"]["range"] > 0.5
+
+
 @pytest.mark.parametrize(
     ("image", "given", "shape"),
     [

@@ -160,6 +160,27 @@ def test_weights_beside_the_file_are_read(network, tmp_path):
     assert teachers.from_onnx(tmp_path / "network.onnx").count_params() > 0
 
 
+def test_hash_covers_the_weights_beside_the_file(network, tmp_path):
+    _save_externally(network, tmp_path / "network.onnx")
+    first = teachers.from_onnx(tmp_path / "network.onnx").provenance.sha256
+    content = bytearray((tmp_path / "weights.bin").read_bytes())
+    content[3] ^= 1
+    (tmp_path / "weights.bin").write_bytes(content)
+    assert teachers.from_onnx(tmp_path / "network.onnx").provenance.sha256 != first
+
+
+def test_sparse_constant_is_refused(build, random, tmp_path):
+    source = build([make_node("Mul", ["x", "c"], ["y"], name="mul")], (4,), {"c": random(4)})
+    values = onnx.numpy_helper.from_array(random(2), "c")
+    indices = onnx.numpy_helper.from_array(np.array([0, 2]), "indices")
+    sparse = onnx.helper.make_sparse_tensor(values, indices, [4])
+    del source.graph.initializer[:]
+    source.graph.sparse_initializer.append(sparse)
+    (tmp_path / "network.onnx").write_bytes(source.SerializeToString())
+    with pytest.raises(NotImplementedError, match=r"'mul'.*\['c'\] are.*sparse"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
 def test_missing_weights_file_is_named(network, tmp_path):
     _save_externally(network, tmp_path / "network.onnx")
     (tmp_path / "weights.bin").unlink()
