@@ -1,11 +1,14 @@
 """Keras models and files, in safe mode, with their provenance."""
 
+import hashlib
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import keras_amalgam as ka
 from keras_amalgam import teachers
 
 
@@ -36,6 +39,16 @@ def test_file_gives_the_saved_network_and_its_provenance(tmp_path, suffix):
     assert len(model.provenance.sha256) == 64
     assert model.provenance.framework == f"keras {keras.__version__}"
     assert model.provenance.parity["outputs"]["output_0"]["max_abs_error"] <= 1e-6
+
+
+def test_demo_teacher_survives_saving_and_keeps_the_hash_of_its_file():
+    folder = Path(ka.__file__).parent / "data" / "demo" / "teachers"
+    provenance = teachers.from_keras(folder / "fashion.keras").provenance
+    digest = hashlib.sha256((folder / "fashion.keras").read_bytes()).hexdigest()
+    assert provenance.sha256 == digest
+    (errors,) = provenance.parity["outputs"].values()
+    assert errors["max_abs_error"] <= 1e-5
+    assert errors["range"] > 1
 
 
 def test_model_in_memory_stays_itself_and_is_fingerprinted():
