@@ -16,6 +16,7 @@ from keras_amalgam.guards import (
     split,
     without_labels,
 )
+from keras_amalgam.replicas import with_share
 from keras_amalgam.student import check_names
 from keras_amalgam.taps import Tap
 from keras_amalgam.teacher import Teacher
@@ -194,13 +195,12 @@ class Amalgamator(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of one replica."""
         images, source = split(without_labels(data))
+        images, share = with_share(images)
         teachers = self._graphs.teachers(images)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             losses = self.term_losses(self._graphs.student(images, training=True), teachers, source)
             loss = self._total(losses)
-            # Gradients are summed over replicas, so each must bring its part of the mean.
-            scaled = self.optimizer.scale_loss(loss / replicas)
+            scaled = self.optimizer.scale_loss(loss * share)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
         return self._log(losses, loss, images)
@@ -208,6 +208,7 @@ class Amalgamator(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         """The losses of one batch; no variable but the means changes."""
         images, source = split(without_labels(data))
+        images, _ = with_share(images)
         losses = self.term_losses(*self.signals(images), source)
         return self._log(losses, self._total(losses), images)
 
@@ -244,6 +245,13 @@ class Amalgamator(keras.Model):
             ValueError: If the teachers are not those of the manifest; says what differs.
         """
         return checkpoint.load(cls, path, teachers)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Under a strategy Keras builds a model on the mean over the replicas of the first batch,
+        # which fails where their shares are unequal. Here all but the optimizer is built already.
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
 
     def _history_keys(self) -> Iterator[str]:
         for term in self.terms:
