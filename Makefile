@@ -32,7 +32,7 @@ demo: $(VENV)/.ready
 demo-full: $(VENV)/.ready
 	$(BIN)/keras-amalgam demo --full --out $(OUT)_full --overwrite
 
-## test         lint-free fast tests, under ten minutes
+## test         the tests, under ten minutes
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -44,7 +44,7 @@ test-slow: $(VENV)/.ready-torch
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 ## format       let ruff mend what it can
 format: $(VENV)/.ready
@@ -61,7 +61,7 @@ demo-assets: $(VENV)/.ready-torch
 	$(BIN)/python scripts/demo_assets/build_data.py
 	$(BIN)/python scripts/demo_assets/train_digits.py
 	$(BIN)/python scripts/demo_assets/train_fashion.py
-	$(BIN)/python scripts/demo_assets/check.py
+	$(BIN)/python scripts/demo_assets/check.py --write
 
 ## clean        remove what these targets made, except runs/
 clean:
