@@ -1,0 +1,237 @@
+"""The rules of the house, read from the source: who imports whom, sizes, lists that must agree."""
+
+import ast
+import importlib.metadata
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = "keras_amalgam"
+ISLANDS = ("teachers", "export")
+
+# Inside the core imports run one way: from a floor only to those above it in this list.
+FLOORS = (
+    {"version", "versions", "images", "writing", "losses", "preprocessing"},
+    {"layers", "tasks"},
+    {"taps", "label_space"},
+    {"outputs", "teacher_files"},
+    {"teacher"},
+    {"student"},
+    {"terms"},
+    {"graphs", "guards", "checkpoint", "replicas"},
+    {"amalgamator"},
+    {"methods", "evaluation", "data"},
+    {"recipes"},
+    {"cli"},
+    {"__main__"},
+)
+CORE = set().union(*FLOORS[:9])
+COMPOSITION_ROOT = {"recipes", "cli", "__main__"}
+# Value objects of the core that the islands may use.
+SHARED = {"teacher", "preprocessing", "label_space", "tasks", "version"}
+
+TEXT = {".py", ".md", ".toml", ".txt", ".html", ".css", ".js", ".sh", ""}
+
+
+def sources(folder):
+    """Python files of a folder, without those behind the symlinks to the islands."""
+    for directory, _, names in os.walk(ROOT / folder):
+        yield from (pathlib.Path(directory, name) for name in names if name.endswith(".py"))
+
+
+def module_name(path):
+    """`teachers/parity.py` is `keras_amalgam.teachers.parity`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == PACKAGE else (PACKAGE, *parts)
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for folder in (PACKAGE, *ISLANDS) for path in sources(folder)}
+
+
+def imports(text, modules=frozenset(MODULES)):
+    """Full names of what a module imports, also inside functions, not for type checkers alone."""
+    tree = ast.parse(text)
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                found.add(name if name in modules else base)
+    return found
+
+
+def unit(name):
+    """The folder or file right under the package that a module belongs to."""
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def units_imported(path):
+    ours = {name for name in imports(path.read_text()) if name.split(".")[0] == PACKAGE}
+    return {unit(name) for name in ours}
+
+
+def floor(name):
+    numbers = [number for number, names in enumerate(FLOORS) if name in names]
+    assert numbers, f"{name} has no floor: put it where its imports allow."
+    return numbers[0]
+
+
+UNITS = sorted({unit(name) for name in MODULES} - {"__init__", *ISLANDS})
+
+
+def paths_of(name):
+    return [path for module, path in MODULES.items() if unit(module) == name]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_imports_run_one_way_through_the_core(name):
+    for path in paths_of(name):
+        for imported in units_imported(path) - {name, *ISLANDS}:
+            assert imported != "__init__", f"{path} imports the whole package."
+            assert floor(imported) < floor(name), f"{path} imports {imported}."
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_only_the_composition_root_sees_the_islands(name):
+    seen = {path.name for path in paths_of(name) if units_imported(path) & set(ISLANDS)}
+    assert not seen or name in COMPOSITION_ROOT
+
+
+@pytest.mark.parametrize("island", ISLANDS)
+def test_islands_use_the_cores_value_objects_alone_and_never_each_other(island):
+    for path in paths_of(island):
+        assert units_imported(path) <= {island, *SHARED}, path
+
+
+def test_package_itself_imports_the_core_alone():
+    assert units_imported(ROOT / PACKAGE / "__init__.py") <= CORE
+
+
+def test_every_import_is_absolute():
+    for path in MODULES.values():
+        assert not [name for name in imports(path.read_text()) if name.startswith(".")], path
+
+
+def test_reading_of_imports_sees_every_form_and_no_type_checking():
+    text = """
+import os.path
+from keras_amalgam import export, teachers as t
+from keras_amalgam.taps import Tap
+if TYPE_CHECKING:
+    from keras_amalgam.amalgamator import Amalgamator
+def late():
+    from . import cli
+"""
+    modules = {f"{PACKAGE}.export", f"{PACKAGE}.teachers"}
+    expected = {"os.path", "keras_amalgam.export", "keras_amalgam.teachers", "keras_amalgam.taps"}
+    assert imports(text, modules) == {*expected, "."}
+
+
+@pytest.mark.parametrize("island", ISLANDS)
+def test_bare_import_of_an_island_names_the_right_path(island):
+    command = [sys.executable, "-c", f"import {island}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: This package "), done.stderr
+    assert f"`from {PACKAGE} import {island}`" in last
+
+
+@pytest.mark.parametrize("island", ISLANDS)
+def test_islands_stand_at_the_top_and_are_linked_into_the_package(island):
+    assert os.readlink(ROOT / PACKAGE / island) == f"../{island}"
+
+
+def test_no_file_is_longer_than_320_lines():
+    folders = (PACKAGE, *ISLANDS, "tests", "scripts", "benchmarks", "docs", ".ci")
+    paths = [path for path in ROOT.iterdir() if path.is_file() and path.name != "LICENSE"]
+    for folder in folders:
+        for directory, _, names in os.walk(ROOT / folder):
+            paths += [pathlib.Path(directory, name) for name in names]
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in paths
+        if path.suffix in TEXT and not path.name.startswith(".")
+    }
+    assert len(lengths) > 50
+    assert {path: length for path, length in lengths.items() if length > 320} == {}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_packages_of_the_wheel_are_those_of_the_tree(project):
+    in_tree = {module for module, path in MODULES.items() if path.name == "__init__.py"}
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(in_tree)
+    assert project["tool"]["setuptools"]["package-dir"] == {
+        PACKAGE: PACKAGE,
+        **{f"{PACKAGE}.{island}": island for island in ISLANDS},
+    }
+
+
+def test_every_folder_with_modules_is_a_package():
+    for path in MODULES.values():
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def distribution(requirement):
+    """The name in `absl-py>=2.5,<3`, in PyPI's normal form."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement).group()
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def required():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    return {distribution(line) for line in lines if line.strip() and not line.startswith("#")}
+
+
+def test_requirements_are_the_only_list_of_run_time_dependencies(project):
+    assert "dependencies" not in project["project"]
+    assert "dependencies" in project["project"]["dynamic"]
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
+    others = {path.name for path in ROOT.glob("*") if path.name in ("setup.py", "setup.cfg")}
+    assert others | {path.name for path in ROOT.glob("*requirements*")} == {"requirements.txt"}
+
+
+def test_everything_that_is_imported_is_required(project):
+    """By requirements.txt, by an extra, or by one of these itself, as protobuf by onnx."""
+    extras = project["project"]["optional-dependencies"]
+    optional = {distribution(r) for name in extras if name != "dev" for r in extras[name]}
+    installed = {distribution(d.name): d for d in importlib.metadata.distributions()}
+    by_these = {
+        distribution(requirement)
+        for name in required() & set(installed)
+        for requirement in installed[name].requires or ()
+        if "extra ==" not in requirement
+    }
+    providers = importlib.metadata.packages_distributions()
+    missing = {}
+    for path in MODULES.values():
+        for name in {name.split(".")[0] for name in imports(path.read_text())}:
+            if name in sys.stdlib_module_names or name == PACKAGE:
+                continue
+            provided_by = {distribution(d) for d in providers.get(name, [name])}
+            if not provided_by & (required() | optional | by_these):
+                missing[str(path.relative_to(ROOT))] = name
+    assert missing == {}
