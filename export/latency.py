@@ -71,7 +71,7 @@ def measure_latency(
             "at least one repeat and no negative warm-up. Raise `repeats`."
         )
     if isinstance(target, (str, PathLike, keras.Model)):
-        source = _converted(target, image) if isinstance(target, keras.Model) else target
+        source: Any = _converted(target, image) if isinstance(target, keras.Model) else target
         loaded = tflite_runtime.load(source, threads)
         image = _noise(loaded) if image is None else image
         if image.shape != loaded.image_shape:
@@ -85,7 +85,8 @@ def measure_latency(
             "A callable does not tell what image it takes. Received: image=None. Expected: one raw "
             "image of shape (1, height, width, channels). Pass `image=`."
         )
-    return _time(lambda batch: _wait(target(batch)), image, repeats, warmup, None)
+    call: Any = target
+    return _time(lambda batch: _wait(call(batch)), image, repeats, warmup, None)
 
 
 def _converted(model: keras.Model, image: np.ndarray | None) -> bytes:

@@ -52,8 +52,9 @@ def from_keras(
     model = from_keras("squeezenet_weights.h5", architecture=build_squeezenet())
     ```
     """
+    model: Any = source
     if isinstance(source, keras.Model):
-        model, name, digest = source, f"{source.name} (in memory)", _weights_sha256(source)
+        name, digest = f"{model.name} (in memory)", _weights_sha256(model)
     elif not isinstance(source, (str, Path)):
         raise TypeError(
             "`source` must be a keras.Model or the path of a .keras or .h5 file. Received: "

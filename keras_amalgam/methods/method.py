@@ -39,6 +39,14 @@ class Method:
     removes: str | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a method that would train nothing."""
+        if not self.stages or "/" in self.name:
+            raise ValueError(
+                "A method needs at least one stage and a name without '/'. Received: "
+                f"{len(self.stages)} stages, name {self.name!r}."
+            )
+
 
 def cosine_adamw(
     learning_rate: float, weight_decay: float = 1e-4, warm_up: float = 0.05

@@ -57,11 +57,14 @@ def train(
     """
     keras.utils.set_random_seed(method.seed)
     trained = student()
+    steps = int(images.cardinality())
     history: dict[str, list[float]] = {}
+    amalgamator = Amalgamator(trained, teachers, student_tap, terms=method.stages[0].terms())
     start = time.perf_counter()
     for number, stage in enumerate(method.stages):
-        amalgamator = Amalgamator(trained, teachers, student_tap, terms=stage.terms())
-        amalgamator.compile(optimizer=stage.optimizer(stage.epochs * images.cardinality().numpy()))
+        if number:
+            amalgamator = Amalgamator(trained, teachers, student_tap, terms=stage.terms())
+        amalgamator.compile(optimizer=stage.optimizer(stage.epochs * steps))
         callbacks: list[Any] = []
         if logs is not None:
             callbacks.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))

@@ -5,7 +5,7 @@ normalisation; both ship with the package, as do the images. See `data/demo/LICE
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -142,7 +142,7 @@ def _methods(full: bool) -> list[Method]:
     ]
 
 
-def _goals(report: dict[str, Any], within: float) -> list[dict[str, Any]]:
+def _goals(report: Mapping[str, Any], within: float) -> list[dict[str, Any]]:
     goals = []
     for name, task in report["tasks"].items():
         student, teacher = task["student_accuracy"], task["teacher_accuracy"]
