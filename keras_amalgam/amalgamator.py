@@ -104,9 +104,10 @@ class Amalgamator(keras.Model):
         if not self._graphs.supports_jit:
             if jit_compile is True:
                 raise ValueError(
-                    "jit_compile=True is not possible: a teacher resizes with antialiasing or "
-                    "bicubic interpolation, or has a layer XLA cannot compile. Use "
-                    "jit_compile='auto' or a plain bilinear Preprocessing."
+                    "XLA must be able to compile student and teachers. Received: jit_compile=True, "
+                    "and one that resizes with antialiasing or other interpolation than bilinear "
+                    "and nearest, or has a layer that XLA cannot compile. Use jit_compile='auto' "
+                    "or a plain bilinear Preprocessing."
                 )
             jit_compile = False
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)

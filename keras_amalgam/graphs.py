@@ -8,6 +8,7 @@ import keras
 from keras_amalgam.taps import Tap, as_features, with_taps
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.terms import ModelSpec
+from keras_amalgam.xla import supports_jit
 
 
 class Graphs:
@@ -32,7 +33,8 @@ class Graphs:
         channels = student.input_shape[-1]
         self._student = _with_features(student, student_tap)
         self._teachers = {teacher.name: teacher.signals(channels) for teacher in teachers}
-        self.supports_jit = all(teacher.supports_jit for teacher in teachers)
+        models = (self._student, *self._teachers.values())
+        self.supports_jit = all(supports_jit(model) for model in models)
         self.student_spec = ModelSpec(
             "The student",
             {teacher.name: teacher.class_names for teacher in teachers},

@@ -32,7 +32,7 @@ class Preprocessing:
         mean: Subtracted after scaling: one number or one per channel.
         std: Divisor after subtracting, positive: one number or one per channel.
         interpolation: Of the resizing: `"bilinear"`, `"nearest"`, `"bicubic"`, `"lanczos3"`
-            or `"lanczos5"`. Bicubic resizing neither runs under XLA nor exports to TFLite.
+            or `"lanczos5"`. Only the first two run under XLA; bicubic does not export to TFLite.
         antialias: Whether shrinking is antialiased, as Pillow does; not possible under XLA.
         crop_fraction: Side of the central crop over the side resized to, in (0, 1]: 0.875 is
             the usual 256 → 224.
@@ -71,11 +71,6 @@ class Preprocessing:
             raise ValueError(
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
             )
-
-    @property
-    def supports_jit(self) -> bool:
-        """Whether the resizing can be compiled by XLA; TensorFlow's kernels decide."""
-        return self.size is None or not (self.antialias or self.interpolation == "bicubic")
 
     def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
         """Add the preprocessing to a functional graph.

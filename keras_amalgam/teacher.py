@@ -115,12 +115,6 @@ class Teacher:
         """The classes in the order of the logits."""
         return self.task.class_names
 
-    @property
-    def supports_jit(self) -> bool:
-        """Whether everything from raw images to signals can be compiled by XLA."""
-        layers = self.model._flatten_layers()
-        return self.preprocessing.supports_jit and all(layer.supports_jit for layer in layers)
-
     def signals(self, channels: int = 3) -> keras.Model:
         """The model from raw images to what a term reads.
 

@@ -17,7 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
-    {"version", "versions", "images", "writing", "losses", "preprocessing"},
+    {"version", "versions", "images", "writing", "losses", "preprocessing", "xla"},
     {"layers", "tasks"},
     {"taps", "label_space"},
     {"outputs", "teacher_files"},

@@ -215,21 +215,6 @@ def test_channels_that_cannot_be_brought_together_are_refused(settings, given, n
         Preprocessing(**settings).build(keras.Input((8, 8, given)), network)
 
 
-@pytest.mark.parametrize(
-    ("settings", "possible"),
-    [
-        ({}, True),
-        ({"size": (4, 4)}, True),
-        ({"size": (4, 4), "antialias": True}, False),
-        ({"size": (4, 4), "interpolation": "bicubic"}, False),
-        ({"antialias": True}, True),
-    ],
-    ids=str,
-)
-def test_supports_jit_knows_what_xla_cannot_resize(settings, possible):
-    assert Preprocessing(**settings).supports_jit is possible
-
-
 def test_rescaling_inside_a_model_is_found_before_its_first_weights_only():
     first, last = keras.layers.Rescaling(1 / 255), keras.layers.Rescaling(2.0)
     inner = keras.Sequential([keras.Input((4, 4, 3)), first, keras.layers.Conv2D(2, 3)])

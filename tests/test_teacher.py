@@ -276,8 +276,3 @@ def test_rescaling_twice_is_told_from_rescaling_further(layer, preprocessing, tw
         return
     with pytest.raises(ValueError, match="rescaled twice"):
         teacher_of(model, preprocessing=preprocessing)
-
-
-def test_supports_jit_is_what_resizing_and_layers_support():
-    assert teacher_of().supports_jit
-    assert not teacher_of(preprocessing=ka.Preprocessing((12, 12), antialias=True)).supports_jit
