@@ -2,13 +2,16 @@
 
     python scripts/update_readme.py runs/demo
 
-The table is what the run printed; the picture is cut from its report.
+The table is what the run printed; the picture is the section of its report that shows the common
+space, drawn by headless Chromium (Debian's package `chromium`).
 """
 
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 from keras_amalgam.evaluation import format_table
 
@@ -25,13 +28,33 @@ def fill(text: str, name: str, content: str) -> str:
     return pattern.sub(lambda match: f"{opening}\n{content}\n<!-- end -->", text)
 
 
+def draw(page: str, picture: pathlib.Path) -> None:
+    """Photograph the section on the common space of a report's page."""
+    head = page[: page.index("<body")]
+    section = re.search(r'<section id="space">.*?</section>', page, re.DOTALL)
+    if section is None:
+        raise ValueError("The report shows no common space.")
+    with tempfile.TemporaryDirectory() as folder:
+        cut = pathlib.Path(folder) / "cut.html"
+        cut.write_text(f"{head}<body><main>{section[0]}</main></body></html>")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        where = [f"--user-data-dir={folder}/profile", f"--screenshot={picture}"]
+        subprocess.run(
+            ["chromium", *options, *where, "--window-size=720,760", cut.as_uri()],
+            check=True,
+            capture_output=True,
+        )
+
+
 def main(run: str) -> None:
     """Fill the README from the report of a run."""
     report = json.loads((pathlib.Path(run) / "report.json").read_text())
     readme = ROOT / "README.md"
     text = fill(readme.read_text(), "table", format_table(report, markdown=True))
+    (ROOT / PICTURE).parent.mkdir(parents=True, exist_ok=True)
+    draw((pathlib.Path(run) / "report.html").read_text(), ROOT / PICTURE)
     picture = f"![The common space of the demo's teachers and student]({PICTURE})"
-    text = fill(text, "picture", picture if (ROOT / PICTURE).exists() else "")
+    text = fill(text, "picture", picture)
     readme.write_text(text)
 
 

@@ -72,7 +72,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
             raise ValueError(f"There is no folder {folder}.")
     for test in values.test:
         name, _, folder = test.partition("=")
-        if not name or not Path(folder).is_dir():
+        if not name or not folder or not Path(folder).is_dir():
             raise ValueError(f"--test wants TEACHER=DIR, an existing folder. Received: {test}.")
     if values.channels == 2:
         raise ValueError("--channels must be 1 or 3. Received: 2.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_amalgam.layers import Adapter, CommonExtractor, FeatureDecoder
@@ -141,9 +142,11 @@ class CommonFeatures(AmalgamationTerm):
     def _pool(self, features: Any) -> Any:
         if self._size is None or tuple(features.shape[1:3]) == self._size:
             return features
-        return ops.adaptive_average_pool(
-            ops.convert_to_tensor(features), output_size=self._size, data_format="channels_last"
-        )
+        # Two small matrix products; keras.ops.adaptive_average_pool fails for a size of 1.
+        down = _averages(features.shape[1], self._size[0])
+        across = _averages(features.shape[2], self._size[1])
+        features = ops.einsum("ih,bhwc->biwc", ops.cast(down, features.dtype), features)
+        return ops.einsum("jw,biwc->bijc", ops.cast(across, features.dtype), features)
 
     def _rows(self, common: Any) -> Any:
         """Common features as rows of length one, of all replicas if asked for."""
@@ -160,6 +163,15 @@ class CommonFeatures(AmalgamationTerm):
             "estimator": self.estimator,
             "global_batch": self.global_batch,
         }
+
+
+def _averages(size: int, parts: int) -> np.ndarray:
+    """Adaptive average pooling of one axis as a matrix, shape `(parts, size)`."""
+    matrix = np.zeros((parts, size), "float32")
+    for part in range(parts):
+        start, end = part * size // parts, -(-(part + 1) * size // parts)
+        matrix[part, start:end] = 1.0 / (end - start)
+    return matrix
 
 
 def _of_all_replicas(rows: Any) -> Any:

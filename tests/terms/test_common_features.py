@@ -101,6 +101,14 @@ def test_maps_whose_sizes_do_not_divide_are_pooled_over_overlapping_windows():
     np.testing.assert_allclose(common, term.embed(pooled, [teacher])[0], atol=1e-6)
 
 
+def test_pooling_of_uneven_maps_averages_overlapping_windows():
+    """7 -> 3 has the windows 0:3, 2:5, 4:7, and 7 -> 1 is the mean."""
+    term = connected((3, 1, 2), {"first": (7, 7, 2)}, units=2)
+    features = np.random.default_rng(0).random((2, 7, 7, 2), "float32")
+    expected = np.stack([features[:, a : a + 3].mean((1, 2)) for a in (0, 2, 4)], 1)[:, :, None]
+    np.testing.assert_allclose(term._pool(features), expected, atol=1e-6)
+
+
 def test_vectors_share_a_space_too():
     term = connected((6,), {"first": (5,)}, units=4)
     rng = np.random.default_rng(0)
