@@ -18,7 +18,8 @@ def mmd_squared(
 
     The kernel is the sum of `exp(-d² / 2σ²)` over the bandwidths σ. The biased estimator is zero
     for equal samples and never negative; the unbiased one has mean zero for equal distributions
-    and can be negative. Quadratic in the batch.
+    and can be negative; it does not exist for a sample of one row, where zero is returned.
+    Quadratic in the batch.
 
     Args:
         x: Student features, shape `(num_x, units)`.
@@ -47,11 +48,14 @@ def mmd_squared(
     within_y = _kernel(_squared_distances_within(y), bandwidths)
     between = _kernel(_squared_distances(x, y), bandwidths)
     if estimator == "unbiased":
-        return (
+        value = (
             _mean_off_diagonal(within_x, len(bandwidths))
             + _mean_off_diagonal(within_y, len(bandwidths))
             - 2.0 * ops.mean(between)
         )
+        # The last batch of an epoch may be a single image.
+        smaller = ops.minimum(ops.shape(x)[0], ops.shape(y)[0])
+        return ops.where(smaller > 1, value, 0.0)
     value = ops.mean(within_x) + ops.mean(within_y) - 2.0 * ops.mean(between)
     return ops.maximum(value, 0.0)
 
@@ -86,4 +90,5 @@ def _kernel(squared_distances: Any, bandwidths: Sequence[float]) -> Any:
 def _mean_off_diagonal(kernel: Any, diagonal: float) -> Any:
     # Each diagonal entry is the sum of as many ones as there are bandwidths.
     samples = ops.cast(ops.shape(kernel)[0], "float32")
-    return (ops.sum(kernel) - samples * diagonal) / (samples * (samples - 1.0))
+    pairs = ops.maximum(samples * (samples - 1.0), 1.0)
+    return (ops.sum(kernel) - samples * diagonal) / pairs

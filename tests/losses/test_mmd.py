@@ -63,6 +63,18 @@ def test_unbiased_mmd_of_equal_distributions_has_mean_zero():
     assert min(values) < 0
 
 
+@pytest.mark.parametrize("shapes", [(1, 4), (4, 1), (1, 1)], ids=str)
+def test_unbiased_mmd_of_a_single_row_is_zero_and_pulls_nowhere(shapes):
+    rng = np.random.default_rng(5)
+    x, y = (tf.constant(rng.normal(size=(rows, 3)).astype("float32")) for rows in shapes)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = mmd_squared(x, y, (1.0,), "unbiased")
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(tape.gradient(value, x), np.zeros(x.shape))
+    assert float(mmd_squared(x, y, (1.0,), "biased")) > 0
+
+
 def test_mmd_of_float16_is_computed_in_float32():
     rng = np.random.default_rng(4)
     x, y = rng.normal(size=(2, 8, 300)).astype("float16")
