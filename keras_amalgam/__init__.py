@@ -4,14 +4,61 @@ Teachers of different architectures, frameworks and tasks go in; the student imi
 and, in a space common to all, their features. See `Amalgamator`.
 """
 
-from keras_amalgam import tasks as tasks
-from keras_amalgam.amalgamator import Amalgamator as Amalgamator
-from keras_amalgam.label_space import LabelSpace as LabelSpace
-from keras_amalgam.preprocessing import Preprocessing as Preprocessing
-from keras_amalgam.student import build_student as build_student
-from keras_amalgam.taps import Tap as Tap
-from keras_amalgam.teacher import Teacher as Teacher
-from keras_amalgam.terms import AmalgamationTerm as AmalgamationTerm
-from keras_amalgam.terms import CommonFeatures as CommonFeatures
-from keras_amalgam.terms import SoftTargets as SoftTargets
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_amalgam.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from keras_amalgam import tasks as tasks
+    from keras_amalgam.amalgamator import Amalgamator as Amalgamator
+    from keras_amalgam.label_space import LabelSpace as LabelSpace
+    from keras_amalgam.preprocessing import Preprocessing as Preprocessing
+    from keras_amalgam.student import build_student as build_student
+    from keras_amalgam.taps import Tap as Tap
+    from keras_amalgam.teacher import Teacher as Teacher
+    from keras_amalgam.terms import AmalgamationTerm as AmalgamationTerm
+    from keras_amalgam.terms import CommonFeatures as CommonFeatures
+    from keras_amalgam.terms import SoftTargets as SoftTargets
+
+# Where each public name lives. They are imported when first used, so that the command line answers
+# at once and can quieten TensorFlow before TensorFlow is imported.
+_HOMES = {
+    "Amalgamator": "amalgamator",
+    "LabelSpace": "label_space",
+    "Preprocessing": "preprocessing",
+    "build_student": "student",
+    "Tap": "taps",
+    "Teacher": "teacher",
+    "AmalgamationTerm": "terms",
+    "CommonFeatures": "terms",
+    "SoftTargets": "terms",
+}
+
+__all__ = [
+    "AmalgamationTerm",
+    "Amalgamator",
+    "CommonFeatures",
+    "LabelSpace",
+    "Preprocessing",
+    "SoftTargets",
+    "Tap",
+    "Teacher",
+    "__version__",
+    "build_student",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "tasks":
+        return importlib.import_module("keras_amalgam.tasks")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_amalgam' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"keras_amalgam.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

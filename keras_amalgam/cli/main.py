@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"There is no command {name!r}.\n\n{_usage()}", file=sys.stderr)
         return EXIT_USAGE
     # TensorFlow greets with pages about the hardware unless told not to before it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     return _run(name, importlib.import_module(f"keras_amalgam.cli.{name}"), rest)
 
 
