@@ -87,8 +87,11 @@ def write(
         serving_function(model, signature),
         input_signature=[tf.TensorSpec(image_shape, tf.float32, name=INPUT_NAME)],
     )
-    with quiet():
-        archive.write_out(str(directory), verbose=False)
+    try:
+        with quiet():
+            archive.write_out(str(directory), verbose=False)
+    except tf.errors.OpError as error:  # TensorFlow's own words for a full or broken disk.
+        raise OSError(f"The SavedModel cannot be written: {error.message}") from error
 
 
 def run(directory: Path, images: np.ndarray) -> dict[str, np.ndarray]:
