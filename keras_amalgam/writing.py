@@ -32,7 +32,11 @@ def whole_directory(directory: str | Path, overwrite: bool = False) -> Iterator[
         if target.exists():
             replaced = temporary.with_name(f"{temporary.name}-replaced")
             target.rename(replaced)
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except OSError:
+                replaced.rename(target)  # The earlier result goes back to its place.
+                raise
             shutil.rmtree(replaced)
         else:
             temporary.rename(target)

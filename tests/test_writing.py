@@ -1,6 +1,7 @@
 """Writing leaves the whole result or what was there before, and never anything beside it."""
 
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,22 @@ def test_block_that_wrote_no_file_is_an_error_and_leaves_the_old_one(tmp_path):
     with pytest.raises(FileNotFoundError), whole_file(target):
         pass
     assert target.read_text() == "before"
+
+
+def test_failure_of_the_last_rename_puts_the_old_directory_back(tmp_path, monkeypatch):
+    """The one moment in which the target is not there."""
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    rename = Path.rename
+
+    def failing(self, other):
+        if self.name.startswith(".out-") and not self.name.endswith("-replaced"):
+            raise OSError("no more")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="no more"), whole_directory(target, True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "old.txt").read_text() == "old"

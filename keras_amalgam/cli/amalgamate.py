@@ -7,8 +7,8 @@ pictures below a folder; they need no labels. If photos/ has one sub-folder per 
 it (photos/cars, photos/birds), the student is told which collection an image came from
 (--ownership source), which helps: it is provenance, not a label.
 
-With --test cars=DIR, DIR having one sub-folder per class, the report says how accurate teacher and
-student are.
+With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, the report says how
+accurate teachers and student are.
 """
 
 import time

@@ -26,7 +26,7 @@ class Recipe:
         student_tap: The student's layer to imitate with.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
             unlabelled, unaugmented images for int8; by default the training images.
-        evaluation: Labelled test data by task; may be empty.
+        evaluation: Labelled test data by task, for every task or for none.
         methods: The first trains the student that is exported; the others are trained and
             evaluated for comparison.
         goals: From a finished report to `evaluation.goal`s, to be shown in it.
@@ -61,6 +61,13 @@ class Recipe:
             raise ValueError(
                 f"The recipe {self.name!r} evaluates tasks that no teacher has. Received: "
                 f"{strangers}. Teachers: {names}."
+            )
+        missing = sorted(set(names) - set(self.evaluation))
+        if self.evaluation and missing:
+            raise ValueError(
+                f"The recipe {self.name!r} has test images for some tasks only, and the joint "
+                f"accuracy needs all. Missing: {missing}. Give test images for every teacher, or "
+                "for none."
             )
 
 

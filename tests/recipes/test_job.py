@@ -1,5 +1,6 @@
 """A recipe from start to end, small; and what becomes of it when something fails."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -107,6 +108,12 @@ def test_a_recipe_without_what_it_needs_is_refused(recipe):
             "x", recipe.teachers, recipe.student, "map", recipe.streams, {"cats": None},
             recipe.methods,
         )  # fmt: skip
+
+
+def test_test_images_for_some_tasks_only_are_refused(recipe):
+    some = {"digits": recipe.evaluation["digits"]}
+    with pytest.raises(ValueError, match=r"Missing: \['shapes'\]"):
+        dataclasses.replace(recipe, evaluation=some)
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones():
