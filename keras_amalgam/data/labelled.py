@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_amalgam.data.canvases import Canvas, CanvasSpec, check_image_spec
 from keras_amalgam.data.files import check_folder, decode_files, list_images
 from keras_amalgam.data.mixing import reason_of
+from keras_amalgam.data.prefetch import prefetched
 from keras_amalgam.data.prepared import read_prepared
 from keras_amalgam.data.sources import from_arrays
 from keras_amalgam.images import check_images
@@ -196,7 +197,7 @@ def _labelled(
     if first is None:
         raise ValueError(f"{where} is empty. Received: no image. Give at least one.")
     check_images(first[0], where)
-    batches = batches.prefetch(tf.data.AUTOTUNE)
+    batches = prefetched(batches)
     names = None if class_names is None else tuple(class_names)
     # As keras.utils.image_dataset_from_directory does.
     batches.class_names = names  # pyright: ignore[reportAttributeAccessIssue]

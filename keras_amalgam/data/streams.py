@@ -8,6 +8,7 @@ from keras_amalgam.data.augmentation import Augmentation, augment_by_source
 from keras_amalgam.data.canvases import Canvas, CanvasSpec, check_unlabelled
 from keras_amalgam.data.epochs import Epoch
 from keras_amalgam.data.mixing import mix_cached, mix_uncached
+from keras_amalgam.data.prefetch import prefetched
 
 _DEFAULT_EPOCH = Epoch()
 
@@ -66,7 +67,7 @@ def stream(
         images = images if augment is None else augment(images, source, seeds[0])
         return {"image": images, "source": source} if isinstance(sources, Mapping) else images
 
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return prefetched(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
 
 
 def _placed(

@@ -38,6 +38,12 @@ def test_stream_yields_every_image_of_every_source_once_per_epoch(cache):
         assert sorted(epoch_of(stream)) == [*range(2, 32), *range(100, 120)]
 
 
+def test_an_epoch_need_not_wait_for_the_tuning_of_its_pipeline():
+    stream = data.stream(two_sources(), batch_size=8)
+    assert stream.options().autotune.enabled is False
+    assert stream.take(1).map(lambda batch: batch).options().autotune.enabled is False
+
+
 @CACHE
 def test_stream_says_which_source_an_image_came_from(cache):
     stream = data.stream(two_sources(), batch_size=8, epoch=data.Epoch(cache=cache))
