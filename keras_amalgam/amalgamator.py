@@ -34,7 +34,8 @@ class Amalgamator(keras.Model):
 
     Train with plain `compile(optimizer=…)` and `fit(images)`. Images are RGB or grey in 0..255:
     a `tf.data.Dataset` of batches, an array, or either of them as
-    `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection.
+    `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection and
+    -1 an unknown one.
 
     Args:
         student: Takes raw images and returns `{task name: logits}`, as `build_student` makes it.
@@ -145,7 +146,9 @@ class Amalgamator(keras.Model):
             ValueError: If there are labels, no images, or images that are not 0..255.
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
         """
-        check_training_data(x, y, channels=self.student.input_shape[-1])
+        by_source = any(term.uses_source for term in self.terms)
+        owners = list(self._graphs.teacher_specs) if by_source else None
+        check_training_data(x, y, channels=self.student.input_shape[-1], owners=owners)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default for data sets.
         given = [] if callbacks is None else callbacks

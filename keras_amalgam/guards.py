@@ -1,7 +1,7 @@
 """What stops a training before or while it goes wrong."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras_amalgam.images import check_images
 
 
-def check_training_data(x: Any, y: Any, channels: int) -> None:
-    """Refuse labels, missing images and images that are not 0..255, before the first step.
+def check_training_data(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> None:
+    """Refuse labels, missing images, images that are not 0..255 and sources of no teacher.
 
     Looks at the first batch of a data set, and at no batch of a generator, which has but one run.
 
@@ -20,6 +20,8 @@ def check_training_data(x: Any, y: Any, channels: int) -> None:
         x: What `fit` got as images.
         y: What `fit` got as labels.
         channels: Of the student's raw images.
+        owners: The teachers' names in their order, if a term believes the one whose collection an
+            image came from; sources are looked at only then.
 
     Raises:
         ValueError: Saying what is wrong and what to do.
@@ -30,6 +32,7 @@ def check_training_data(x: Any, y: Any, channels: int) -> None:
         _refuse_labels("fit(x, y)")
     if isinstance(x, tf.data.Dataset):
         without_labels(x.element_spec)
+        _check_source_names(getattr(x, "source_names", None), owners)
         x = next(iter(x.take(1)), None)
         if x is None:
             raise ValueError(
@@ -50,6 +53,31 @@ def check_training_data(x: Any, y: Any, channels: int) -> None:
                 f"{tuple(images.shape)}, a student that takes {channels} channel(s). Bring the "
                 "images to the student's channels, or use build_student(…, image_channels=…)."
             )
+        _check_sources(source, owners)
+
+
+def _check_source_names(names: Sequence[str] | None, owners: Sequence[str] | None) -> None:
+    """Sources are numbers, so another order would silently exchange the teachers."""
+    if names is None or owners is None or list(names) == list(owners):
+        return
+    if set(names) == set(owners):
+        raise ValueError(
+            "Sources and teachers must be in one order: source k is the k-th teacher's collection. "
+            f"Received: sources {list(names)}, teachers {list(owners)}. Give the sources in the "
+            "teachers' order."
+        )
+
+
+def _check_sources(source: Any, owners: Sequence[str] | None) -> None:
+    if source is None or owners is None:
+        return
+    strangers = np.setdiff1d(source, np.arange(-1, len(owners)))
+    if strangers.size:
+        raise ValueError(
+            "A source must be the number of the teacher whose collection the image came from, or "
+            f"-1 if that is unknown. Received: {strangers.tolist()} for the teachers "
+            f"{dict(enumerate(owners))}. Number the collections in the teachers' order."
+        )
 
 
 def without_labels(data: Any) -> Any:

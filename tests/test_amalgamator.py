@@ -154,6 +154,8 @@ def test_sources_reach_the_terms(build, make):
     assert model.fit(data, batch_size=8, verbose=0).history["soft_targets/shapes"][0] > 0
     with pytest.raises(ValueError, match="where each image came from"):
         model.fit(make.images(16), batch_size=8, verbose=0)
+    with pytest.raises(ValueError, match=r"Received: \[2\] for the teachers"):
+        model.fit(data | {"source": data["source"] + 1}, batch_size=8, verbose=0)
 
 
 def test_resumed_training_equals_an_unbroken_one(build, teachers, make, tmp_path):

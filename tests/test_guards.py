@@ -1,13 +1,17 @@
 """What is refused before the first step; test_amalgamator.py has the rest, through `fit`."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_amalgam import data
 from keras_amalgam.guards import StopOnNonFiniteLoss, check_training_data, split, without_labels
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3)).astype("uint8")
 SOURCE = np.zeros(6, "int32")
+check = partial(check_training_data, y=None, channels=3, owners=["a", "b"])
 
 
 def batches_of(*parts):
@@ -28,14 +32,14 @@ def batches_of(*parts):
     ids=["array", "tensor", "with sources", "dict", "data set", "data set with sources"],
 )
 def test_images_are_taken_in_every_form_and_looked_at(data):
-    check_training_data(data, None, channels=3)
+    check(data)
     with pytest.raises(ValueError, match="takes 1 channel"):
-        check_training_data(data, None, channels=1)
+        check(data, channels=1)
 
 
 def test_generator_is_not_consumed():
     generator = iter([IMAGES])
-    check_training_data(generator, None, channels=3)
+    check(generator)
     assert next(generator) is IMAGES
 
 
@@ -59,18 +63,38 @@ def test_generator_is_not_consumed():
 )
 def test_what_is_no_batch_of_images_is_refused(data, says):
     with pytest.raises(ValueError, match=says):
-        check_training_data(data, None, channels=3)
+        check(data)
 
 
 def test_sources_that_do_not_belong_to_the_images_are_refused():
     for source in (SOURCE[:3], SOURCE.astype("float32")):
         with pytest.raises(ValueError, match="one integer source per image"):
-            check_training_data({"image": IMAGES, "source": source}, None, channels=3)
+            check({"image": IMAGES, "source": source})
+
+
+@pytest.mark.parametrize("stranger", [2, -2])
+@pytest.mark.parametrize("form", [dict, batches_of], ids=["array", "data set"])
+def test_sources_of_no_teacher_are_refused_where_a_term_uses_them(form, stranger):
+    source = np.array([stranger, -1, 0, 1, 1, 0], "int32")
+    given = form({"image": IMAGES, "source": source})
+    with pytest.raises(ValueError, match=rf"Received: \[{stranger}\] for the teachers"):
+        check(given)
+    check(given, owners=None)
+
+
+def test_sources_in_another_order_than_the_teachers_are_refused_where_a_term_uses_them():
+    folders = {name: data.from_arrays(IMAGES) for name in "ba"}
+    stream = data.stream(folders, batch_size=4)
+    with pytest.raises(ValueError, match=r"sources \['b', 'a'\], teachers \['a', 'b'\]"):
+        check(stream)
+    check(stream, owners=None)
+    check(stream, owners=["b", "a"])
+    check(stream, owners=["cats", "dogs"])
 
 
 def test_labels_beside_the_images_are_refused():
     with pytest.raises(ValueError, match=r"Received: fit\(x, y\)"):
-        check_training_data(IMAGES, SOURCE, channels=3)
+        check(IMAGES, y=SOURCE)
 
 
 def test_sample_weights_are_refused():

@@ -45,8 +45,9 @@ def stream(
 
     Returns:
         A finite data set of known cardinality. From a mapping, batches `{"image": (batch, height,
-        width, channels), "source": (batch,) int32}`, source k being the k-th of the mapping; from
-        one data set, images only. `uint8` if all sources are, else `float32`.
+        width, channels), "source": (batch,) int32}`, source k being the k-th of the mapping, whose
+        names are the attribute `source_names`; from one data set, images only. `uint8` if all
+        sources are, else `float32`.
 
     Raises:
         TypeError: If a source is no data set, bears labels or is of another type.
@@ -67,7 +68,10 @@ def stream(
         images = images if augment is None else augment(images, source, seeds[0])
         return {"image": images, "source": source} if isinstance(sources, Mapping) else images
 
-    return prefetched(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
+    mixed = prefetched(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
+    if isinstance(sources, Mapping):
+        mixed.source_names = tuple(sources)  # pyright: ignore[reportAttributeAccessIssue]
+    return mixed
 
 
 def _placed(

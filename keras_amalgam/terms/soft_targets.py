@@ -77,6 +77,11 @@ class SoftTargets(AmalgamationTerm):
         """The one loss per teacher."""
         return ("soft_target",)
 
+    @property
+    def uses_source(self) -> bool:
+        """Whether `ownership` is by source."""
+        return self.ownership == "source"
+
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Lay out the label space."""
         self._label_space = LabelSpace(
@@ -99,7 +104,7 @@ class SoftTargets(AmalgamationTerm):
                 for name in logits
             }
         target = ops.softmax(self._label_space.join(logits) / self.temperature)
-        if self.ownership == "source":
+        if self.uses_source:
             target = self._target_of_source(logits, target, source)
         joint = self._label_space.join(student["logits"])
         by_class = cross_entropy_by_class(joint, target, self.temperature)

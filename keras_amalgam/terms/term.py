@@ -58,6 +58,11 @@ class AmalgamationTerm(keras.layers.Layer):
         """Names of the losses that the term returns for each teacher."""
         raise NotImplementedError(f"{type(self).__name__} must name its `components`.")
 
+    @property
+    def uses_source(self) -> bool:
+        """Whether the term believes the teacher whose collection an image came from."""
+        return False
+
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Fit the term to its models; called once, by the amalgamator's constructor.
 
