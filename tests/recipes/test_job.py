@@ -26,6 +26,7 @@ def recipe(teachers, make):
     images = {"image": make.images(32), "source": np.arange(32, dtype="int32") % 2}
     stage = Stage(both, 1, cosine_adamw(1e-2))
     without = Stage(lambda: both()[:1], 1, cosine_adamw(1e-2))
+    untaught = Stage(lambda: both()[1:], 1, cosine_adamw(1e-2))
     blind = Stage(lambda: [SoftTargets("per_task")], 1, cosine_adamw(1e-2))
     test = {
         teacher.name: tf.data.Dataset.from_tensor_slices(
@@ -44,6 +45,7 @@ def recipe(teachers, make):
             Method("main", (stage, stage)),
             Method("all", (stage,)),
             Method("without", (without,), removes="common_features"),
+            Method("untaught", (untaught,), removes="soft_targets"),
             Method("blind", (blind,)),
         ],
     )
@@ -62,7 +64,8 @@ def test_a_job_leaves_everything_a_person_can_use(recipe, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
     assert export.read_labels(out / "student_int8.tflite")["shapes"] == ("circle", "square")
     assert len(report["history"]["loss"]) == 2  # Two stages of one epoch.
-    assert [entry["removed"] for entry in report["ablation"]] == [None, "common_features"]
+    removed = [entry["removed"] for entry in report["ablation"]]
+    assert removed == [None, "common_features", "soft_targets"]
     assert report["joint_accuracy"]["source_blind"] is not None
     assert any("student %" in text for text in said)
 
