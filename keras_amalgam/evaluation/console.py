@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_amalgam.evaluation import view
+from keras_amalgam.evaluation import evidence, view
 
 
 def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
@@ -34,6 +34,7 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
     tables = [
         _table(headers, rows, "lrrrrr", markdown),
         _table(["joint accuracy, task unknown", "%"], joint, "lr", markdown),
+        *_removed(report, markdown),
         _table(["cost", "of", "value"], cost, "llr", markdown),
     ]
     if goals:
@@ -42,11 +43,26 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
     return "\n\n".join(tables)
 
 
+def _removed(report: Mapping[str, Any], markdown: bool) -> list[str]:
+    """The table of what each term is worth, if the comparisons were run."""
+    shown = evidence.ablation_view(report)
+    if shown is None:
+        return []
+    columns = [f"{column} %" for column in shown["columns"]]
+    rows = [
+        [row["removed"], *(cell["value"] for cell in row["cells"]), row["verdict"]]
+        for row in shown["rows"]
+    ]
+    nothing = ["nothing (all terms)", *shown["full"], ""]
+    headers = ["term removed", *columns, "verdict"]
+    return [_table(headers, [nothing, *rows], f"l{'r' * len(columns)}l", markdown)]
+
+
 def _table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], sides: str, markdown: bool
 ) -> str:
     if markdown:
-        rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+        headers, *rows = ([cell.replace("|", r"\|") for cell in row] for row in (headers, *rows))
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -79,8 +79,8 @@ def recipe(full: bool = False) -> Recipe:
             "seed": 0,
         },
         notes=[
-            "In the comparisons every run, the one with all terms included, takes "
-            f"{COMPARED_EPOCHS} epochs and the same seed."
+            "In the comparisons every run, the source-blind one and the one with all terms "
+            f"included, takes {COMPARED_EPOCHS} epochs and the same seed."
         ]
         if full
         else [],

@@ -14,7 +14,8 @@ def test_plain_table_is_aligned(report):
 
 
 def test_markdown_table_has_a_cell_for_every_header(report):
-    report["tasks"]["a|b"] = report["tasks"].pop("digits")
+    for entry in (report, *report["ablation"]):
+        entry["tasks"]["a|b"] = entry["tasks"].pop("digits")
 
     tables = format_table(report, markdown=True).split("\n\n")[:-1]
 
@@ -46,3 +47,13 @@ def test_every_accuracy_of_the_table_comes_from_the_report(report):
 
     assert "70.00 ± 1.02" in format_table(report)
     assert "70.00" not in before
+
+
+def test_table_shows_what_each_term_is_worth_if_that_was_run(report):
+    (removed,) = [t for t in format_table(report).split("\n\n") if t.startswith("term removed")]
+    assert re.search(r"^nothing \(all terms\) +98.15 +88.95 +91.72$", removed, re.MULTILINE)
+    assert re.search(
+        r"^soft_targets +11.35 +9.25 +5.15 +its removal costs accuracy$", removed, re.MULTILINE
+    )
+    report["ablation"] = []
+    assert "term removed" not in format_table(report)
