@@ -12,7 +12,9 @@ from keras_amalgam import checkpoint
 from keras_amalgam.graphs import Graphs
 from keras_amalgam.guards import (
     StopOnNonFiniteLoss,
-    check_training_data,
+    checked,
+    named_errors,
+    refuse_weights,
     split,
     without_labels,
 )
@@ -137,23 +139,47 @@ class Amalgamator(keras.Model):
             x: Images, or a data set of them; see the class.
             y: Must be `None`: nothing is labelled.
             callbacks: As in `keras.Model.fit`.
-            **kwargs: As in `keras.Model.fit`.
+            **kwargs: As in `keras.Model.fit`; `validation_data` are unlabelled images, too.
 
         Returns:
             The `keras.callbacks.History`.
 
         Raises:
-            ValueError: If there are labels, no images, or images that are not 0..255.
+            ValueError: If there are labels, weights, no images, or images that are not 0..255.
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
         """
-        by_source = any(term.uses_source for term in self.terms)
-        owners = list(self._graphs.teacher_specs) if by_source else None
-        check_training_data(x, y, channels=self.student.input_shape[-1], owners=owners)
+        refuse_weights(kwargs)
+        x = self._checked(x, y)
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self._checked(kwargs["validation_data"])
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default for data sets.
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
-        return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
+        with named_errors():
+            return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
+
+    def evaluate(self, x: Any = None, y: None = None, **kwargs: Any) -> Any:
+        """The losses on unlabelled images; otherwise as `keras.Model.evaluate`.
+
+        Args:
+            x: Images, or a data set of them; see the class.
+            y: Must be `None`: nothing is labelled.
+            **kwargs: As in `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
+        refuse_weights(kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` calls, which has checked.
+            x = self._checked(x, y)
+        with named_errors():
+            return super().evaluate(x, **kwargs)
+
+    def _checked(self, x: Any, y: Any = None) -> Any:
+        by_source = any(term.uses_source for term in self.terms)
+        owners = list(self._graphs.teacher_specs) if by_source else None
+        return checked(x, y, channels=self.student.input_shape[-1], owners=owners)
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """The student's answer, `{task: logits}`."""

@@ -56,6 +56,8 @@ def load(cls: "type[Amalgamator]", path: str | Path, teachers: Sequence[Teacher]
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"There is no file to load. Received: {path}. Give what `save` wrote.")
     try:
         with zipfile.ZipFile(path) as archive:
             saved = json.loads(archive.read("config.json"))

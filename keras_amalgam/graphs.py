@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import Tap, as_features, with_taps
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.terms import ModelSpec
@@ -69,9 +70,21 @@ def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
             f"{sorted(heads) or 'without names'}, teachers {sorted(wanted)}. "
             "build_student(backbone, teachers) makes a student with the right heads."
         )
+    said = getattr(student, "class_names", None) or {}
     for teacher in teachers:
-        shape = tuple(heads[teacher.name].shape)
-        teacher.task.check_output(shape, f"The student's head {teacher.name!r}")
+        where = f"The student's head {teacher.name!r}"
+        teacher.task.check_output(tuple(heads[teacher.name].shape), where)
+        kind = final_activation(heads[teacher.name])
+        if kind is not None:
+            raise ValueError(
+                f"{where} must return logits. Received: {kind}. Leave out its activation."
+            )
+        if tuple(said.get(teacher.name, teacher.class_names)) != teacher.class_names:
+            raise ValueError(
+                f"{where} was built for other classes than the teacher's. Received: "
+                f"{list(said[teacher.name])}, teacher {list(teacher.class_names)}. The order "
+                "counts. Build the student from these teachers."
+            )
 
 
 def _with_features(student: keras.Model, tap: Tap | None) -> keras.Model:

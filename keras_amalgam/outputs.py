@@ -45,7 +45,7 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
             f"{owner} must have one output. Received: {len(model.outputs)} outputs. "
             "Choose one: keras.Model(model.input, model.outputs[0])."
         )
-    seen = _activation(model)
+    seen = final_activation(model.output)
     looks_like = seen or _probe(model)
     kind = looks_like if outputs == "auto" else outputs
     _check_kind(outputs, looks_like, owner)
@@ -79,9 +79,16 @@ def _inverse(kind: str, output: Any) -> Any:
     return logarithm - ops.log(ops.maximum(1.0 - output, MIN_COMPLEMENT))
 
 
-def _activation(model: keras.Model) -> str | None:
-    """What the last operation makes of the logits, if it says so itself."""
-    last = model.output._keras_history.operation
+def final_activation(output: keras.KerasTensor) -> str | None:
+    """What the last operation makes of the logits, if it says so itself.
+
+    Args:
+        output: Of a functional model.
+
+    Returns:
+        `"probabilities"`, `"sigmoid"`, or `None` for anything else.
+    """
+    last = output._keras_history.operation
     # By name, as the operations behind ops.softmax and ops.sigmoid are no public classes.
     seen = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}.get(type(last).__name__)
     activation = getattr(last, "activation", None)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_amalgam.outputs import final_activation
 from keras_amalgam.preprocessing import (
     Preprocessing,
     check_rescaled_once,
@@ -41,8 +42,10 @@ def build_student(
         The student.
 
     Raises:
-        ValueError: If there is no teacher, two share a name, the backbone's output is neither
-            map nor vector, or images would be rescaled twice.
+        TypeError: If the teachers are no sequence of `Teacher`.
+        ValueError: If there is no teacher, two share a name or one has that of a layer, the
+            backbone's output is neither map nor vector, or probabilities, or images would be
+            rescaled twice.
 
     Example:
     ```python
@@ -53,13 +56,7 @@ def build_student(
     ```
     """
     check_names(teachers)
-    as_functional(backbone)
-    if len(backbone.output_shape) not in (2, 4):
-        raise ValueError(
-            "The backbone's output must be a map (batch, height, width, channels) or a vector "
-            f"(batch, channels). Received: {backbone.name!r} with output {backbone.output_shape}. "
-            "Build it with include_top=False."
-        )
+    _check_backbone(backbone)
     height, width, channels = backbone.input_shape[1:]
     if preprocessing is None:
         size = None if None in (height, width) else (height, width)
@@ -75,14 +72,42 @@ def build_student(
         x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
+    taken = [layer.name for layer in keras.Model(images, x).layers]
+    for teacher in teachers:
+        if teacher.name in taken:
+            raise ValueError(
+                "A head is a layer and needs a name of its own. Received: teacher "
+                f"{teacher.name!r} and a layer of the student of that name, one of {taken}. "
+                "Rename the teacher, or the backbone."
+            )
     outputs = {teacher.name: teacher.task.head(teacher.name)(x) for teacher in teachers}
     student = keras.Model(images, outputs, name=name)
     student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
     return student
 
 
+def _check_backbone(backbone: keras.Model) -> None:
+    output = as_functional(backbone).output
+    if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
+        raise ValueError(
+            "The backbone's output must be a map (batch, height, width, channels) or a vector "
+            f"(batch, channels). Received: {backbone.name!r} with output {backbone.output_shape}. "
+            "Build it with include_top=False."
+        )
+    if final_activation(output) == "probabilities":
+        raise ValueError(
+            "The backbone must end in features. Received: "
+            f"{backbone.name!r}, which ends in a softmax. Build it with include_top=False."
+        )
+
+
 def check_names(teachers: Sequence[Teacher]) -> None:
-    """Raise a `ValueError` unless there are teachers, each with a name of its own."""
+    """Raise unless these are teachers, at least one, each with a name of its own."""
+    if not isinstance(teachers, Sequence) or not all(isinstance(t, Teacher) for t in teachers):
+        raise TypeError(
+            f"Teachers must be a list of Teacher. Received: {type(teachers).__name__} "
+            f"{teachers!r:.80}. Give [Teacher(model, name=…, class_names=…), …]."
+        )
     names = [teacher.name for teacher in teachers]
     if not names:
         raise ValueError("At least one teacher is needed. Received: none.")

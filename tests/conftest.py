@@ -103,3 +103,21 @@ def teachers():
 def make():
     """The builders above, as test modules cannot import each other."""
     return SimpleNamespace(teacher=small_teacher, student=small_student, images=grey_images)
+
+
+@pytest.fixture
+def build(teachers, make):
+    """An amalgamator over the tiny teachers, compiled."""
+
+    import keras
+
+    import keras_amalgam as ka
+
+    def build(terms=None, student=None, compile_with=None, **student_arguments):
+        student = student or make.student(teachers, **student_arguments)
+        terms = terms or [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5)]
+        model = ka.Amalgamator(student, teachers, student_tap="student_map", terms=terms)
+        model.compile(optimizer=keras.optimizers.SGD(0.05), **(compile_with or {}))
+        return model
+
+    return build

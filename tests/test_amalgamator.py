@@ -8,20 +8,6 @@ import tensorflow as tf
 import keras_amalgam as ka
 
 
-@pytest.fixture
-def build(teachers, make):
-    """An amalgamator over the tiny teachers, compiled."""
-
-    def build(terms=None, student=None, compile_with=None, **student_arguments):
-        student = student or make.student(teachers, **student_arguments)
-        terms = terms or [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5)]
-        model = ka.Amalgamator(student, teachers, student_tap="student_map", terms=terms)
-        model.compile(optimizer=keras.optimizers.SGD(0.05), **(compile_with or {}))
-        return model
-
-    return build
-
-
 def weights_of(*models):
     return [value.copy() for model in models for value in model.get_weights()]
 
@@ -187,6 +173,8 @@ def test_resuming_with_other_teachers_is_refused_saying_what_differs(
     other = make.teacher("shapes", ["circle", "square"], size=(16, 16), width=5, seed=99)
     with pytest.raises(ValueError, match=r"another teacher 'shapes'.*weights_sha256"):
         ka.Amalgamator.load(tmp_path / "a.keras", [teachers[0], other])
+    with pytest.raises(ValueError, match="There is no file to load. Received: .*nowhere.keras"):
+        ka.Amalgamator.load(tmp_path / "nowhere.keras", teachers)
     with pytest.raises(ValueError, match="in this order"):
         ka.Amalgamator.load(tmp_path / "a.keras", teachers[::-1])
 
@@ -216,64 +204,6 @@ def test_student_alone_predicts_what_the_amalgamator_predicts(build, make):
     expected = model.student.predict(images, verbose=0)
     for name, values in model.predict(images, verbose=0).items():
         np.testing.assert_array_equal(values, expected[name])
-
-
-def test_labels_given_by_habit_are_refused(build, make):
-    images, labels = make.images(8), np.zeros(8, "int32")
-    labelled = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-    model = build()
-    for arguments in ((images, labels), (labelled,)):
-        with pytest.raises(ValueError, match="without labels"):
-            model.fit(*arguments, verbose=0)
-    with pytest.raises(ValueError, match="Nothing is labelled"):
-        model.compile(loss="mse")
-
-
-def test_empty_data_is_refused(build, make):
-    empty = tf.data.Dataset.from_tensor_slices(make.images(2)).batch(4, drop_remainder=True)
-    for data in (empty, make.images(0)):
-        with pytest.raises(ValueError, match=r"empty|no images"):
-            build().fit(data)
-
-
-def test_images_of_another_range_are_refused(build, make):
-    images = make.images(8).astype("float32")
-    for wrong, advice in (
-        (images / 255, "0..1"),
-        (images - 128, "0..255"),
-        (images * 300, "0..255"),
-    ):
-        with pytest.raises(ValueError, match=advice):
-            build().fit(wrong, batch_size=4, verbose=0)
-
-
-def test_wrong_channel_count_is_refused(build, make):
-    with pytest.raises(ValueError, match=r"takes 1 channel"):
-        build().fit(np.repeat(make.images(8), 3, axis=-1), batch_size=4, verbose=0)
-
-
-def test_nan_stops_the_training_naming_term_and_teacher(build, teachers, make):
-    """The second teacher's bias is NaN, so its logits and, jointly, the target are."""
-    model = build(terms=[ka.SoftTargets(ownership="per_task")])
-    dense = teachers[1].model.layers[-1]
-    dense.bias.assign(np.full(2, np.nan))
-    with pytest.raises(FloatingPointError, match=r"term 'soft_targets', teacher 'shapes'") as error:
-        model.fit(make.images(32), batch_size=8, epochs=3, verbose=0)
-    assert "'digits'" not in str(error.value)
-
-
-def test_bad_constructions_are_refused(teachers, make):
-    student = make.student(teachers)
-    with pytest.raises(ValueError, match="no layer 'nowhere'.*student_map"):
-        ka.Amalgamator(student, teachers, student_tap="nowhere")
-    with pytest.raises(ValueError, match="student has no tap"):
-        ka.Amalgamator(student, teachers, terms=[ka.CommonFeatures(units=2)])
-    with pytest.raises(ValueError, match="each with a name of its own"):
-        ka.Amalgamator(student, teachers, terms=[ka.SoftTargets(), ka.SoftTargets()])
-    with pytest.raises(ValueError, match=r"twice: \['digits'\]"):
-        ka.build_student(make.student(teachers), [teachers[0], teachers[0]])
-    with pytest.raises(ValueError, match="heads"):
-        ka.Amalgamator(student, teachers[:1])
 
 
 def test_xla_is_refused_for_a_teacher_that_cannot(teachers, make):

@@ -7,11 +7,18 @@ import pytest
 import tensorflow as tf
 
 from keras_amalgam import data
-from keras_amalgam.guards import StopOnNonFiniteLoss, check_training_data, split, without_labels
+from keras_amalgam.guards import (
+    StopOnNonFiniteLoss,
+    checked,
+    named_errors,
+    split,
+    without_labels,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3)).astype("uint8")
 SOURCE = np.zeros(6, "int32")
-check = partial(check_training_data, y=None, channels=3, owners=["a", "b"])
+NAN = float("nan")
+check = partial(checked, y=None, channels=3, owners=None)
 
 
 def batches_of(*parts):
@@ -78,18 +85,75 @@ def test_sources_of_no_teacher_are_refused_where_a_term_uses_them(form, stranger
     source = np.array([stranger, -1, 0, 1, 1, 0], "int32")
     given = form({"image": IMAGES, "source": source})
     with pytest.raises(ValueError, match=rf"Received: \[{stranger}\] for the teachers"):
-        check(given)
-    check(given, owners=None)
+        check(given, owners=["a", "b"])
+    check(given)
 
 
-def test_sources_in_another_order_than_the_teachers_are_refused_where_a_term_uses_them():
-    folders = {name: data.from_arrays(IMAGES) for name in "ba"}
-    stream = data.stream(folders, batch_size=4)
-    with pytest.raises(ValueError, match=r"sources \['b', 'a'\], teachers \['a', 'b'\]"):
-        check(stream)
-    check(stream, owners=None)
-    check(stream, owners=["b", "a"])
+def take(stream):
+    return stream.take(1).prefetch(2)
+
+
+@pytest.mark.parametrize("names", ["ba", "b", "bc"])
+@pytest.mark.parametrize("form", [lambda stream: stream, take], ids=["stream", "taken"])
+def test_sources_in_another_order_than_the_teachers_are_refused_where_a_term_uses_them(form, names):
+    sources = {name: data.from_arrays(IMAGES) for name in names}
+    stream = form(data.stream(sources, batch_size=4))
+    with pytest.raises(ValueError, match=r"sources \['b'.*teachers \['a', 'b'\]"):
+        check(stream, owners=["a", "b"])
+    check(stream)
+    check(stream, owners=[*names])
     check(stream, owners=["cats", "dogs"])
+
+
+def test_sources_that_were_renumbered_are_believed():
+    stream = data.stream({name: data.from_arrays(IMAGES) for name in "ba"}, batch_size=4)
+    renumbered = stream.map(lambda batch: {**batch, "source": 1 - batch["source"]})
+    check(renumbered, owners=["a", "b"])
+
+
+@pytest.mark.parametrize("value", [NAN, np.inf, -1.0, 256.0])
+def test_a_later_batch_that_holds_no_images_is_named(value):
+    images = IMAGES.astype("float32")
+    images[4, 1, 2, 0] = value
+    given = check(batches_of(images))
+    batches = iter(given)
+    assert next(batches).shape == next(batches).shape == (2, 5, 5, 3)
+    says = "finite and in 0..255. Received: a later batch"
+    with pytest.raises(ValueError, match=says), named_errors():
+        next(batches)
+
+
+def test_a_later_batch_with_a_source_of_no_teacher_is_named():
+    source = np.array([0, 1, 1, 0, 2, 0], "int32")
+    given = batches_of({"image": IMAGES, "source": source})
+    with pytest.raises(ValueError, match=r"values from 0 to 2"), named_errors():
+        list(check(given, owners=["a", "b"]))
+    assert len(list(check(given))) == 3
+
+
+def test_other_errors_of_a_data_set_pass_as_they_are():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="something else"), named_errors():
+        tf.debugging.Assert(False, ["something else"])
+
+
+def test_a_data_set_that_passes_is_the_same():
+    images = IMAGES.astype("float32")
+    given = check(batches_of({"image": images, "source": SOURCE}), owners=["a"])
+    assert int(given.cardinality()) == 3
+    for batch, number in zip(given, range(3), strict=True):
+        np.testing.assert_array_equal(batch["image"], images[2 * number : 2 * number + 2])
+        assert batch["source"].dtype == tf.int32
+
+
+def test_images_of_different_sizes_are_refused_with_the_remedy():
+    sizes = tf.data.Dataset.range(4).map(lambda n: tf.zeros((4 + n, 4, 3), tf.uint8))
+    with pytest.raises(ValueError, match="cannot be read.*brought to one"):
+        check(sizes.batch(2))
+
+
+def test_a_list_of_images_is_refused():
+    with pytest.raises(TypeError, match="a list of 6. Use np.stack"):
+        check(list(IMAGES))
 
 
 def test_labels_beside_the_images_are_refused():
@@ -111,9 +175,6 @@ def test_batches_are_split_into_images_and_sources():
         images, source = split(batch)
         assert images is IMAGES
         assert source is expected
-
-
-NAN = float("nan")
 
 
 @pytest.mark.parametrize(

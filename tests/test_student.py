@@ -167,3 +167,29 @@ def test_backbones_and_teachers_that_do_not_fit_are_refused(teachers):
         ka.build_student(
             backbone_of(), teachers, ka.Preprocessing(channels="bgr"), image_channels=1
         )
+
+
+def test_a_backbone_that_ends_in_probabilities_is_refused(teachers):
+    features = backbone_of(vector=True)
+    x = keras.layers.Dense(4, activation="softmax")(features.output)
+    with pytest.raises(ValueError, match="ends in a softmax. Build it with include_top=False"):
+        ka.build_student(keras.Model(features.input, x), teachers)
+
+
+def test_a_backbone_of_several_outputs_is_refused(teachers):
+    backbone = backbone_of()
+    several = keras.Model(backbone.input, [backbone.output, backbone.output])
+    with pytest.raises(ValueError, match="backbone's output must be"):
+        ka.build_student(several, teachers)
+
+
+@pytest.mark.parametrize("name", ["backbone", "pooled"])
+def test_a_teacher_named_like_a_layer_of_the_student_is_refused(name, make):
+    with pytest.raises(ValueError, match=f"Received: teacher '{name}' and a layer"):
+        ka.build_student(backbone_of(), [make.teacher(name, ["x", "y"])])
+
+
+@pytest.mark.parametrize("wrong", [{"a": 1}, "teachers", [keras.Sequential()]])
+def test_what_are_no_teachers_is_a_type_error(wrong):
+    with pytest.raises(TypeError, match="Teachers must be a list of Teacher. Received: "):
+        ka.build_student(backbone_of(), wrong)
