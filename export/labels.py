@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 
 from keras_amalgam.export.signatures import Signature
+from keras_amalgam.tasks.names import fits_a_line
 
 Labels = dict[str, tuple[str, ...]]
 
@@ -162,7 +163,7 @@ def _checked(head: str, names: Sequence[str], shape: tuple[int | None, ...]) -> 
             f"for {units} units. Expected: one name per unit, in the order of the units. Pass the "
             "names that the head was trained with."
         )
-    broken = [name for name in names if not name.strip() or len(name.splitlines()) != 1]
+    broken = [name for name in names if not fits_a_line(name)]
     if broken:
         raise ValueError(
             f"A class name of head '{head}' does not fit on a line of a labels file. Received: "

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_amalgam.tasks.names import as_class_names
+
 
 class LabelSpace:
     """All classes that any task knows, each once, in the order of first mention.
@@ -25,13 +27,14 @@ class LabelSpace:
     ```
 
     Raises:
+        TypeError: If a task's classes are no sequence of strings.
         ValueError: If there is no task, or a task names a class twice.
     """
 
     def __init__(self, class_names: Mapping[str, Sequence[str]]) -> None:
         if not class_names:
             raise ValueError("A label space needs at least one task. Received: none.")
-        self.class_names = {task: tuple(names) for task, names in class_names.items()}
+        self.class_names = {task: as_class_names(names) for task, names in class_names.items()}
         for task, names in self.class_names.items():
             if len(set(names)) < len(names):
                 raise ValueError(

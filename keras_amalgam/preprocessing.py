@@ -191,6 +191,31 @@ def _as_tuple(value: float | tuple[float, ...]) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
+def check_takes_images(model: keras.Model, owner: str) -> None:
+    """Refuse a model that does not take one batch of channels-last images.
+
+    Args:
+        model: A functional or sequential model.
+        owner: Whom to name in the error, such as `"Teacher 'birds'"`.
+
+    Raises:
+        ValueError: If its input is no such batch.
+    """
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"{owner} must take one batch of images (batch, height, width, channels). Received: "
+            f"a model of input shape {shape}."
+        )
+    if shape[1] in (1, 3) and shape[3] not in (1, 3):
+        raise ValueError(
+            f"{owner} takes its images channels-first. Received: a model of input shape {shape}. "
+            "Expected: (batch, height, width, channels). Export it to ONNX and convert that with "
+            "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
+            "with data_format='channels_last'."
+        )
+
+
 def has_built_in_rescaling(model: keras.Model) -> bool:
     """Whether the model itself takes 0..255 images.
 

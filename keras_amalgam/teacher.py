@@ -14,10 +14,12 @@ from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.preprocessing import (
     Preprocessing,
     check_rescaled_once,
+    check_takes_images,
     has_built_in_rescaling,
 )
 from keras_amalgam.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.tasks import Classification, Task
+from keras_amalgam.tasks.names import check_task_name
 from keras_amalgam.teacher_files import CARD_VERSION, load_model, read_card
 from keras_amalgam.writing import whole_directory
 
@@ -53,7 +55,8 @@ class Teacher:
 
     Args:
         model: A functional or sequential Keras model of one image input and one output.
-        name: The task's name: of the student's head, in the history and in every artifact.
+        name: The task's name: of the student's head, in the history and in every artifact. ASCII
+            letters, digits, `_`, `.` and `-`, a letter or a digit first; not `"image"`.
         class_names: Short for `task=Classification(class_names)`.
         task: What the teacher knows.
         tap: The layer whose output is imitated in the common space: a layer's name or path, a
@@ -70,7 +73,7 @@ class Teacher:
     ```
 
     Raises:
-        TypeError: If `model` is no Keras model.
+        TypeError: If `model` is no Keras model or a name is no string.
         ValueError: If the parts do not fit each other; the message says which and why.
     """
 
@@ -84,26 +87,25 @@ class Teacher:
         outputs: Outputs = "auto",
         preprocessing: Preprocessing | None = None,
     ) -> None:
+        check_task_name(name)
         if not isinstance(model, keras.Model):
             raise TypeError(
                 f"Teacher {name!r} needs a keras.Model. Received: {type(model).__name__}. "
                 "keras_amalgam.teachers converts other formats."
             )
-        if not name or "/" in name:
-            raise ValueError(
-                f"A teacher's name must be a word without '/': it names a head. Received: {name!r}."
-            )
-        if (class_names is None) == (task is None):
+        if class_names is not None and task is None:
+            task = Classification(class_names)
+        elif class_names is not None or task is None:
             raise ValueError(
                 f"Teacher {name!r} needs either `class_names` or `task`. Received: "
                 f"{'neither' if task is None else 'both'}. `class_names` is short for "
                 "task=Classification(class_names)."
             )
-        self.name = name
+        self.name = str(name)
         with self._named_in_errors():
             as_functional(model)
         self.model = model
-        self.task: Task = task if task is not None else Classification(class_names or ())
+        self.task: Task = task
         self.outputs: Outputs = outputs
         self.provenance: Provenance | None = getattr(model, "provenance", None)
         self.tap = self._resolve_tap(tap)
@@ -166,7 +168,8 @@ class Teacher:
         with whole_directory(directory) as folder:
             self.model.save(folder / "model.keras")
             (folder / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
-            (folder / "labels.txt").write_text("\n".join(self.class_names) + "\n")
+            labels = "\n".join(self.class_names) + "\n"
+            (folder / "labels.txt").write_text(labels, encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path) -> "Teacher":
@@ -208,12 +211,8 @@ class Teacher:
         return Tap(source_names.get(tap.layer, tap.layer), tap.tokens)
 
     def _complete(self, preprocessing: Preprocessing | None) -> Preprocessing:
+        check_takes_images(self.model, f"Teacher {self.name!r}")
         shape = self.model.input_shape
-        if not isinstance(shape, tuple) or len(shape) != 4:
-            raise ValueError(
-                f"Teacher {self.name!r} must take one batch of images (batch, height, width, "
-                f"channels). Received: a model of input shape {shape}."
-            )
         if preprocessing is None:
             if not has_built_in_rescaling(self.model):
                 raise ValueError(

@@ -122,6 +122,8 @@ def test_missing_task_and_empty_space_are_refused():
         LabelSpace({})
     with pytest.raises(ValueError, match="each of its classes once. Received: .*task 'pets'"):
         LabelSpace({"pets": ["cat", "dog", "cat"]})
+    with pytest.raises(TypeError, match="must be a sequence of strings. Received: 'cat' of type"):
+        LabelSpace({"pets": "cat"})
 
 
 def test_logits_of_another_number_than_the_classes_are_refused():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_amalgam import Preprocessing
-from keras_amalgam.preprocessing import has_built_in_rescaling
+from keras_amalgam.preprocessing import check_takes_images, has_built_in_rescaling
 
 RGB = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype("uint8")
 GREY = RGB[..., :1]
@@ -213,6 +213,19 @@ def test_settings_out_of_range_are_refused(settings, says):
 def test_channels_that_cannot_be_brought_together_are_refused(settings, given, network):
     with pytest.raises(ValueError, match="disagree about channels. Received: images with"):
         Preprocessing(**settings).build(keras.Input((8, 8, given)), network)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 6), (3, None, None)], ids=str)
+def test_channels_first_model_is_refused_as_such(shape):
+    model = keras.Sequential([keras.Input(shape), keras.layers.ReLU()])
+    with pytest.raises(ValueError, match="It takes its images channels-first. Received: a model"):
+        check_takes_images(model, "It")
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1), (3, 8, 3), (1, 1, 1), (None, None, 3)], ids=str)
+def test_channels_last_model_of_low_images_takes_images(shape):
+    model = keras.Sequential([keras.Input(shape), keras.layers.ReLU()])
+    assert check_takes_images(model, "It") is None
 
 
 def test_rescaling_inside_a_model_is_found_before_its_first_weights_only():

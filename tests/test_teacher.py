@@ -188,7 +188,7 @@ def test_missing_files_are_named(saved, name):
     [
         ({"class_names": ["0", "1"]}, r"Received: an output of shape \(None, 3\) and 2 class"),
         ({"class_names": ["0", "1", "1"]}, r"stand twice: \['1'\]"),
-        ({"class_names": "012"}, "Received: '012'"),
+        ({"class_names": ["0", "1\n", "2"]}, r"lines of a labels file. Received: '1\\n'"),
         ({"class_names": None}, "Received: neither"),
         ({"task": ka.tasks.Classification(CLASSES)}, "Received: both"),
         ({"tap": "conv5"}, r"'digits': .*no layer 'conv5'.*'map' \(None, 10, 10, 4\)"),
@@ -198,8 +198,8 @@ def test_missing_files_are_named(saved, name):
         ({"preprocessing": ka.Preprocessing(channels="rgb")}, "'digits': .*about channels"),
         ({"preprocessing": ka.Preprocessing(mean=(1.0, 2.0, 3.0))}, "'digits': .*about channels"),
         ({"outputs": "probabilities"}, "'digits' is said to return probabilities"),
-        ({"name": "a/b"}, "Received: 'a/b'"),
-        ({"name": ""}, "Received: ''"),
+        ({"name": "my birds"}, "'my birds'. Expected: ASCII letters.*Name it 'my_birds'"),
+        ({"name": "image"}, "name of a student's input. Received: 'image'"),
     ],
     ids=str,
 )
@@ -209,14 +209,36 @@ def test_parts_that_do_not_fit_are_refused(changes, says):
 
 
 def test_models_that_cannot_be_teachers_are_refused():
-    for shape, says in (((12, 12, 4), "takes 4"), ((12,), "one batch of images")):
+    for shape, says in (
+        ((12, 12, 4), "takes 4"),
+        ((12,), "one batch of images"),
+        ((3, 12, 12), r"channels-first. Received: .*\(None, 3, 12, 12\).*teachers.from_onnx"),
+    ):
         layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(3)]
         with pytest.raises(ValueError, match=f"'digits'.*{says}"):
             teacher_of(keras.Sequential(layers), tap=None)
     with pytest.raises(ValueError, match="'digits': A sequential model must know"):
         teacher_of(keras.Sequential([keras.layers.Dense(3)]))
-    with pytest.raises(TypeError, match="needs a keras.Model. Received: str"):
-        teacher_of("model.keras")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "model.keras"}, "needs a keras.Model. Received: str"),
+        ({"name": 3}, "name must be a string. Received: 3 of type int"),
+    ],
+    ids=str,
+)
+def test_parts_of_another_type_are_refused(changes, says):
+    with pytest.raises(TypeError, match=says):
+        teacher_of(**changes)
+
+
+def test_class_names_of_an_array_are_kept_as_plain_text(tmp_path):
+    teacher = teacher_of(class_names=np.array(["ä", "b c", "d"]))
+    teacher.save(tmp_path / "t")
+    assert (tmp_path / "t/labels.txt").read_text("utf-8").splitlines() == ["ä", "b c", "d"]
+    assert ka.Teacher.load(tmp_path / "t").task == teacher.task
 
 
 def test_sequential_model_can_be_a_teacher(tmp_path):

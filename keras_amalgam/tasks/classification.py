@@ -7,16 +7,20 @@ from typing import Any
 import keras
 
 from keras_amalgam.losses.soft_target import soft_target_loss
+from keras_amalgam.tasks.names import as_class_names
 
 
 class Classification:
     """One of several named classes.
 
     Args:
-        class_names: The classes in the order of the logits, at least two, all different.
+        class_names: The classes in the order of the logits, at least two, all different: any
+            sequence of strings that each fit on a line of a labels file.
 
     Raises:
-        ValueError: If there are fewer than two names or a name stands twice.
+        TypeError: If it is no sequence of strings.
+        ValueError: If there are fewer than two names, a name stands twice, is empty or has a
+            line break.
 
     Example:
     ```python
@@ -27,12 +31,12 @@ class Classification:
     kind = "classification"
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        names = tuple(str(name) for name in class_names)
+        names = as_class_names(class_names)
         twice = [name for name, count in Counter(names).items() if count > 1]
-        if isinstance(class_names, str) or len(names) < 2 or twice:
+        if len(names) < 2 or twice:
             raise ValueError(
                 "`class_names` must be a list of at least two different names. Received: "
-                + (f"names that stand twice: {twice}." if twice else f"{class_names!r}.")
+                + (f"names that stand twice: {twice}." if twice else f"{list(names)}.")
             )
         self.class_names = names
 
