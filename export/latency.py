@@ -90,7 +90,8 @@ def measure_latency(
 
 
 def _converted(model: keras.Model, image: np.ndarray | None) -> bytes:
-    size = spatial_size(model, None if image is None else image.shape[1:3])
+    shape = None if image is None else image.shape[1:3]
+    size = spatial_size(model, shape, remedy="`image=`")
     model = float32_copy(model)
     return tflite_conversion.convert(model, describe(model), size)
 

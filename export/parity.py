@@ -131,7 +131,7 @@ def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> N
         subject: What was compared, for messages.
 
     Raises:
-        ValueError: Naming the head, the measurement and the bound.
+        ValueError: Naming the head, the measurement, the bound and the argument that moves it.
     """
     for head, parity in measured.items():
         largest = parity.largest or 1.0
@@ -143,13 +143,16 @@ def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> N
         for name, value, limit in limits:
             # Written so that a NaN fails.
             if limit is not None and not value <= limit:
-                raise _disagreement(subject, head, f"{name} {value:.3g}", f"at most {limit:.3g}")
+                raise _disagreement(
+                    subject, head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance"
+                )
         if not parity.argmax_agreement >= bounds.min_agreement:
             raise _disagreement(
                 subject,
                 head,
                 f"the same decision on {parity.argmax_agreement:.1%}",
                 f"at least {bounds.min_agreement:.1%}",
+                "min_agreement",
             )
 
 
@@ -188,9 +191,11 @@ def _measure(expected: np.ndarray, actual: np.ndarray) -> HeadParity:
     )
 
 
-def _disagreement(subject: str, head: str, received: str, expected: str) -> ValueError:
+def _disagreement(
+    subject: str, head: str, received: str, expected: str, argument: str
+) -> ValueError:
     return ValueError(
         f"{subject} disagrees with the Keras model at head '{head}'. Received: {received}. "
         f"Expected: {expected}. Nothing was left in place. Compare on real images with `images=`, "
-        "choose a finer precision, or accept more with `tolerance=`."
+        f"or accept more with `{argument}=`; a TFLite file may want a finer `precision=`."
     )

@@ -115,7 +115,7 @@ def prepare(
     signature = describe(model)
     labels = labels_module.resolve(model, signature, class_names)
     if images is None:
-        size = spatial_size(model, image_shape)
+        size = spatial_size(model, image_shape, remedy="`images=`")
         images = random_images(signature, size if image_shape else _off_size(signature, size))
     else:
         images = checked_images(images, signature, "images")

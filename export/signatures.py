@@ -128,13 +128,18 @@ def flat_operations(model: keras.Model) -> Iterator[Any]:
             yield operation
 
 
-def spatial_size(model: keras.Model, image_shape: Sequence[int] | None = None) -> tuple[int, int]:
+def spatial_size(
+    model: keras.Model,
+    image_shape: Sequence[int] | None = None,
+    remedy: str = "`image_shape=(height, width)`",
+) -> tuple[int, int]:
     """Height and width for an artifact or a sample of fixed size.
 
     Args:
         model: A model that `describe` accepts.
         image_shape: `(height, width)` or `(height, width, channels)`; by default the model's
             own input size, else the size that it first resizes images to.
+        remedy: The caller's argument that tells the size where it cannot be inferred.
 
     Returns:
         `(height, width)` in pixels.
@@ -165,8 +170,7 @@ def spatial_size(model: keras.Model, image_shape: Sequence[int] | None = None) -
     raise ValueError(
         f"Model '{model.name}' takes images of any size, so their size here is unknown. "
         f"Received: input shape {(None, height, width, channels)} and no resizing to infer "
-        "it from. Expected: a fixed height and width. Pass `image_shape=(height, width)` "
-        "or `images=` of the size you mean."
+        f"it from. Expected: a fixed height and width. Pass {remedy} of the size you mean."
     )
 
 

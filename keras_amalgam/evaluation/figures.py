@@ -26,6 +26,8 @@ _VARIABLES = {_INK: "ink", _MUTED: "muted", _RULE: "rule", _PAPER: "paper"} | {
     color: f"series-{index}" for index, color in enumerate(_SERIES)
 }
 _DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2))]
+_LABEL_GAP = 2.0  # pixels of 1/100 inch
+_MAX_SWEEPS = 200
 _TEACHER_MARKERS = ["s", "^", "D", "v", "P", "X"]
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -60,8 +62,8 @@ def accuracies(rows: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) ->
     Returns:
         SVG.
     """
-    looks = {"teacher": ("s", _MUTED, "none"), "student": ("o", _SERIES[0], _SERIES[0])}
-    looks["int8"] = ("D", _SERIES[1], "none")
+    looks = {"teacher": ("s", _MUTED, "none"), "student": ("o", _INK, _INK)}
+    looks["int8"] = ("D", _INK, "none")
     shift = {"teacher": -0.22, "student": 0.0, "int8": 0.22}
 
     def draw(axes: Axes) -> None:
@@ -126,13 +128,13 @@ def curves(
     return _svg(draw, (3.5, 2.2), f"curves-{name}")
 
 
-def space_by_task(space: CommonSpace, student: str) -> str:
+def space_by_task(space: CommonSpace, student: str, colors: Mapping[str, int]) -> str:
     """The common space coloured by the images' task, the models told apart by their markers."""
-    tasks = list(dict.fromkeys(space.task.tolist()))
 
     def draw(axes: Axes) -> None:
-        for index, task in enumerate(tasks):
-            _scatter(axes, space, space.task == task, student, _SERIES[index % NUM_SERIES])
+        for task in sorted(set(space.task.tolist()), key=colors.__getitem__):
+            color = _SERIES[colors[task] % NUM_SERIES]
+            _scatter(axes, space, space.task == task, student, color)
         _bare(axes)
 
     return _svg(draw, (4.4, 4.2), "space")
@@ -146,12 +148,13 @@ def space_by_class(space: CommonSpace, student: str, task: str) -> str:
         for index, name in enumerate(classes):
             shown = (space.task == task) & (space.label == name)
             _scatter(axes, space, shown, student, _SERIES[index % NUM_SERIES])
+        _bare(axes)
+        centers = {}
         for name in classes:
             shown = (space.task == task) & (space.label == name)
             own = shown & (space.model == student)
-            x, y = np.median(space.points[own if own.any() else shown], axis=0)
-            axes.text(x, y, name, ha="center", va="center", parse_math=False, weight="bold")
-        _bare(axes)
+            centers[name] = np.median(space.points[own if own.any() else shown], axis=0)
+        _label(axes, centers)
 
     return _svg(draw, (4.4, 4.2), f"space-{task}")
 
@@ -193,6 +196,56 @@ def _scatter(axes: Axes, space: CommonSpace, shown: np.ndarray, student: str, co
 def _bare(axes: Axes) -> None:
     axes.set_axis_off()
     axes.margins(0.04)
+
+
+def _label(axes: Axes, centers: Mapping[str, np.ndarray]) -> None:
+    """Names at their centres in the data, moved no further than their boxes need to stay apart."""
+    texts = [
+        axes.text(x, y, name, ha="center", va="center", parse_math=False, weight="bold")
+        for name, (x, y) in centers.items()
+    ]
+    for text in texts:
+        text.set_in_layout(False)  # the drawing must not change its scale once names are placed
+    figure: Any = axes.get_figure(root=True)
+    figure.draw_without_rendering()
+    boxes = np.array([text.get_window_extent().get_points() for text in texts])
+    low, high = axes.bbox.get_points()
+    sizes = boxes[:, 1] - boxes[:, 0] + _LABEL_GAP
+    placed = _apart(boxes.mean(axis=1), sizes, low, high)
+    for text, point in zip(texts, axes.transData.inverted().transform(placed), strict=True):
+        text.set_position(point)
+
+
+def _apart(centers: np.ndarray, sizes: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Centres of boxes moved into `low..high` and, upwards or downwards, off each other.
+
+    A pair of boxes that overlap is moved by half each, in turn, until no pair overlaps. Pairs keep
+    their order in height, so that there is always a solution if there is room.
+
+    Args:
+        centers: `(boxes, 2)`.
+        sizes: Widths and heights, `(boxes, 2)`.
+        low: Lower left corner of the room, `(2,)`.
+        high: Upper right corner of the room, `(2,)`.
+    """
+    lowest, highest = low + sizes / 2, np.maximum(high - sizes / 2, low + sizes / 2)
+    placed = np.clip(centers, lowest, highest)
+    pairs = [
+        (below, above)
+        for below, above in itertools.combinations(np.argsort(placed[:, 1], kind="stable"), 2)
+        if abs(placed[below, 0] - placed[above, 0]) < (sizes[below, 0] + sizes[above, 0]) / 2
+    ]
+    for _ in range(_MAX_SWEEPS):
+        before = placed.copy()
+        for below, above in pairs:
+            wanted = (sizes[below, 1] + sizes[above, 1]) / 2
+            missing = max(0.0, wanted - (placed[above, 1] - placed[below, 1]))
+            placed[below, 1] -= missing / 2
+            placed[above, 1] += missing / 2
+        placed = np.clip(placed, lowest, highest)
+        if np.allclose(placed, before, atol=0.01):
+            break
+    return placed
 
 
 def _svg(draw: Callable[[Axes], None], size: tuple[float, float], name: str) -> str:

@@ -1,6 +1,6 @@
 """Groups of drawings for the page: loss curves, the common space, the samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -13,18 +13,36 @@ _LEARNING_RATES = ("learning_rate", "lr")
 _SUM = "sum"
 
 
-def loss_panels(history: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+def series_colors(
+    tasks: Iterable[str],
+    history: Mapping[str, Sequence[float]] | None,
+    space: CommonSpace | None,
+) -> dict[str, int]:
+    """The page's series colour of each task and its teacher: the tasks' first, in their order.
+
+    Args:
+        tasks: The report's tasks.
+        history: As for `loss_panels`; teachers that are no task come after.
+        space: As for `space_view`; other tasks come last.
+    """
+    drawn = history_teachers(history or {}) + (space.task.tolist() if space else [])
+    return {name: index for index, name in enumerate(dict.fromkeys([*tasks, *drawn]))}
+
+
+def loss_panels(
+    history: Mapping[str, Sequence[float]], colors: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """One panel each for the loss, every term, every component of a term and the learning rate.
 
     Args:
         history: Values per epoch under the keys `loss`, `<term>`, `<term>/<teacher>` and
             `<term>/<teacher>/<component>`, as Keras' `History` has them.
+        colors: From `series_colors`.
 
     Returns:
         Panels in the order of the history, the learning rate last.
     """
     terms = list(dict.fromkeys(key.split("/")[0] for key in history))
-    colors = {teacher: index for index, teacher in enumerate(history_teachers(history))}
     grouped: dict[tuple[str, ...], list[tuple[str, Sequence[float]]]] = {}
     for key, values in history.items():
         term, *rest = key.split("/")
@@ -40,24 +58,28 @@ def history_teachers(history: Mapping[str, Sequence[float]]) -> list[str]:
     return list(dict.fromkeys(key.split("/")[1] for key in history if "/" in key))
 
 
-def curve_legend(history: Mapping[str, Sequence[float]]) -> list[dict[str, str]]:
+def curve_legend(
+    history: Mapping[str, Sequence[float]], colors: Mapping[str, int]
+) -> list[dict[str, str]]:
     """What the lines of `loss_panels` mean: ink for a sum, a colour and dash for each teacher."""
     dashes = ["none", "5 2", "1.5 1.5", "6 2 1.5 2"]
     legend = [{"name": _SUM, "color": "ink", "dash": "none"}]
-    for index, teacher in enumerate(history_teachers(history)):
+    for teacher in sorted(history_teachers(history), key=colors.__getitem__):
+        index = colors[teacher]
         color = f"series-{index % figures.NUM_SERIES}"
         legend.append({"name": teacher, "color": color, "dash": dashes[index % len(dashes)]})
     return legend
 
 
-def space_view(space: CommonSpace, student: str) -> dict[str, Any]:
+def space_view(space: CommonSpace, student: str, colors: Mapping[str, int]) -> dict[str, Any]:
     """The common space by task, then each task by class, with the legend of markers and colours.
 
     Args:
         space: From `common_space`.
         student: Which of its models is the student.
+        colors: From `series_colors`; the tasks stand in its order.
     """
-    tasks = list(dict.fromkeys(space.task.tolist()))
+    tasks = sorted(set(space.task.tolist()), key=colors.__getitem__)
     models = list(dict.fromkeys(space.model.tolist()))
     signs = figures.markers(models, student)
     legend = [
@@ -69,15 +91,19 @@ def space_view(space: CommonSpace, student: str) -> dict[str, Any]:
         for model in models
     ]
     legend += [
-        {"name": f"{task} images", "sign": "■", "color": f"series-{index % figures.NUM_SERIES}"}
-        for index, task in enumerate(tasks)
+        {
+            "name": f"{task} images",
+            "sign": "■",
+            "color": f"series-{colors[task] % figures.NUM_SERIES}",
+        }
+        for task in tasks
     ]
     who = formats.words(models)
     panels = [
         {
             "title": "All test images shown, by task",
             "alt": f"Common features of {who} in the plane, coloured by task",
-            "figure": Markup(figures.space_by_task(space, student)),
+            "figure": Markup(figures.space_by_task(space, student, colors)),
         }
     ]
     panels += [

@@ -126,6 +126,8 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
     tasks = report["tasks"]
     history, settings = report.get("history"), report.get("settings")
     confusion = evidence.confusion_view(report)
+    space = pictures.space
+    colors = panels.series_colors(tasks, history, space)
     return {
         "report": {"created": "", "notes": [], **report},
         "not_run_word": view.NOT_RUN,
@@ -143,9 +145,9 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "ablation": evidence.ablation_view(report),
         "costs": view.cost_tables(report),
         "parity": view.parity_rows(report),
-        "panels": panels.loss_panels(history) if history else [],
-        "curve_legend": panels.curve_legend(history) if history else [],
-        "space": panels.space_view(pictures.space, pictures.student) if pictures.space else None,
+        "panels": panels.loss_panels(history, colors) if history else [],
+        "curve_legend": panels.curve_legend(history, colors) if history else [],
+        "space": panels.space_view(space, pictures.student, colors) if space else None,
         "retrieval": evidence.retrieval_view(report),
         "confusion": confusion,
         "samples": panels.sample_groups(pictures.samples),

@@ -108,6 +108,23 @@ def test_check_names_the_bound_that_is_exceeded(bounds, message):
     parity.check(measured, parity.Bounds(0.1, 0.05, 0.025, 0.75), "It")
 
 
+@pytest.mark.parametrize(
+    ("precision", "measured", "remedy"),
+    [
+        ("float32", parity.HeadParity(0.1, 0.0, 1.0, largest=2.0), {"tolerance": 0.1}),
+        ("float16", parity.HeadParity(0.1, 0.0, 1.0, largest=2.0), {"tolerance": 0.1}),
+        ("dynamic", parity.HeadParity(0.1, 0.07, 1.0, largest=2.0), {"tolerance": 0.1}),
+        ("int8", parity.HeadParity(0.1, 0.0, 0.75, largest=2.0), {"min_agreement": 0.75}),
+    ],
+)
+def test_argument_that_a_disagreement_advises_mends_it(precision, measured, remedy):
+    (advised,) = remedy
+    with pytest.raises(ValueError, match=f"accept more with `{advised}=`"):
+        parity.check({"a": measured}, parity.DEFAULT_BOUNDS[precision], "It")
+    given = {"tolerance": None, "min_agreement": None, **remedy}
+    parity.check({"a": measured}, parity.bounds_for(precision, **given), "It")
+
+
 def test_check_refuses_nan():
     outputs = {"a": np.array([[np.nan, 1.0]])}
     measured = parity.compare({"a": np.array([[0.0, 1.0]])}, outputs, "It")
