@@ -1,4 +1,4 @@
-"""Writing that leaves either the whole result or nothing."""
+"""Writing that leaves the whole result or nothing, and replaces nothing but earlier results."""
 
 import shutil
 import tempfile
@@ -7,28 +7,50 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def is_replaceable(directory: str | Path, mark: str | None) -> bool:
+    """Whether nothing but an earlier result is lost with `directory`.
+
+    Args:
+        directory: What exists there.
+        mark: The file that an earlier result holds; None if there is no such file.
+
+    Returns:
+        True for an empty directory and for one that holds `mark`; false for somebody's own files.
+    """
+    target = Path(directory)
+    if not target.is_dir():
+        return False
+    return not any(target.iterdir()) or (mark is not None and (target / mark).is_file())
+
+
 @contextmanager
-def whole_directory(directory: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def whole_directory(
+    directory: str | Path, overwrite: bool = False, mark: str | None = None
+) -> Iterator[Path]:
     """A temporary sibling that becomes `directory` when the block ends without an error.
 
     Args:
         directory: The target.
-        overwrite: Whether an existing target is replaced.
+        overwrite: Whether an earlier result there is replaced. Anything else never is.
+        mark: The file by which an earlier result is known, such as `"report.json"`; without it
+            only an empty directory is replaced.
 
     Yields:
         The directory to write into.
 
     Raises:
-        FileExistsError: If the target exists and `overwrite` is false.
+        FileExistsError: If the target exists and `overwrite` is false, or it is neither empty nor
+            an earlier result.
+        OSError: If nothing can be written there.
     """
-    target = Path(directory)
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    # Resolved, as "." has no name and a link to an earlier result is to go on being one.
+    target = Path(directory).resolve()
+    _check_target(target, overwrite, mark)
+    temporary = _temporary_beside(target)
     try:
         temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
         yield temporary
+        _check_target(target, overwrite, mark)  # Somebody may have put files there meanwhile.
         if target.exists():
             replaced = temporary.with_name(f"{temporary.name}-replaced")
             target.rename(replaced)
@@ -42,6 +64,29 @@ def whole_directory(directory: str | Path, overwrite: bool = False) -> Iterator[
             temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_target(target: Path, overwrite: bool, mark: str | None) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
+    if not is_replaceable(target, mark):
+        raise FileExistsError(
+            f"Only an earlier result is ever replaced. Received: {target}, which is neither an "
+            f"empty directory nor one that holds {mark!r}. Choose another directory."
+        )
+
+
+def _temporary_beside(target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise type(error)(
+            f"Nothing can be written into the folder {target.parent}. Received: "
+            f"{error.strerror}. Choose another place for {target.name}."
+        ) from error
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def test_overwriting_replaces_the_directory_as_a_whole(tmp_path):
     target = tmp_path / "old"
     target.mkdir()
     (target / "before.txt").write_text("before")
-    with whole_directory(target, overwrite=True) as folder:
+    with whole_directory(target, overwrite=True, mark="before.txt") as folder:
         (folder / "after.txt").write_text("after")
         assert names(target) == ["before.txt"]
     assert names(target) == ["after.txt"]
@@ -59,12 +59,73 @@ def test_failure_while_overwriting_keeps_the_old_directory(tmp_path):
     target = tmp_path / "old"
     target.mkdir()
     (target / "before.txt").write_text("before")
-    with pytest.raises(Interrupted), whole_directory(target, overwrite=True) as folder:
+    with pytest.raises(Interrupted), whole_directory(target, True, "before.txt") as folder:
         (folder / "after.txt").write_text("after")
         raise Interrupted
     assert (target / "before.txt").read_text() == "before"
     assert names(target) == ["before.txt"]
     assert names(tmp_path) == ["old"]
+
+
+@pytest.mark.parametrize("mark", [None, "report.json"])
+def test_overwriting_refuses_a_folder_without_its_mark(tmp_path, mark):
+    target = tmp_path / "photos"
+    target.mkdir()
+    (target / "holiday.png").write_text("mine")
+    with (
+        pytest.raises(FileExistsError, match="Only an earlier result"),
+        whole_directory(target, overwrite=True, mark=mark),
+    ):
+        pytest.fail("The block must not run.")
+    assert names(tmp_path) == ["photos"]
+    assert (target / "holiday.png").read_text() == "mine"
+
+
+def test_overwriting_refuses_a_file(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with (
+        pytest.raises(FileExistsError, match="Only an earlier result"),
+        whole_directory(tmp_path / "notes", overwrite=True, mark="report.json"),
+    ):
+        pytest.fail("The block must not run.")
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_overwriting_takes_an_empty_directory(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with whole_directory(tmp_path / "empty", overwrite=True, mark="report.json") as folder:
+        (folder / "one.txt").write_text("1")
+    assert names(tmp_path / "empty") == ["one.txt"]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_files_that_came_meanwhile_are_kept(tmp_path, overwrite):
+    target = tmp_path / "out"
+    with pytest.raises(FileExistsError), whole_directory(target, overwrite, "report.json"):
+        target.mkdir()
+        (target / "holiday.png").write_text("mine")
+    assert names(target) == ["holiday.png"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_overwriting_through_a_link_keeps_the_link(tmp_path):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "report.json").write_text("earlier")
+    (tmp_path / "latest").symlink_to(tmp_path / "first")
+    with whole_directory(tmp_path / "latest", overwrite=True, mark="report.json") as folder:
+        (folder / "report.json").write_text("new")
+    assert (tmp_path / "latest").is_symlink()
+    assert (tmp_path / "first" / "report.json").read_text() == "new"
+    assert names(tmp_path) == ["first", "latest"]
+
+
+def test_a_parent_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with (
+        pytest.raises(OSError, match=r"written into the folder .*file\. Received: "),
+        whole_directory(tmp_path / "file" / "out"),
+    ):
+        pytest.fail("The block must not run.")
 
 
 def test_overwriting_nothing_writes_a_new_directory(tmp_path):
@@ -115,7 +176,10 @@ def test_failure_of_the_last_rename_puts_the_old_directory_back(tmp_path, monkey
         return rename(self, other)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="no more"), whole_directory(target, True) as folder:
+    with (
+        pytest.raises(OSError, match="no more"),
+        whole_directory(target, True, "old.txt") as folder,
+    ):
         (folder / "new.txt").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (target / "old.txt").read_text() == "old"

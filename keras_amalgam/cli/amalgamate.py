@@ -2,13 +2,14 @@
 
     keras-amalgam amalgamate --teacher cars/ --teacher birds/ --images photos/ --out runs/mine
 
-A teacher is a folder written by Teacher.save: model.keras and card.json. The images are all
-pictures below a folder; they need no labels. If photos/ has one sub-folder per teacher, named like
-it (photos/cars, photos/birds), the student is told which collection an image came from
-(--ownership source), which helps: it is provenance, not a label.
+A teacher is a folder written by Teacher.save: model.keras and card.json. The images are all JPEG,
+PNG, BMP and GIF files (.jpg, .jpeg, .png, .bmp, .gif) below a folder; they need no labels. If
+photos/ has one sub-folder per teacher, named like it (photos/cars, photos/birds), the student is
+told which collection an image came from (--ownership source), which helps: it is provenance, not a
+label. Images elsewhere below photos/ are then left out, which is said.
 
-With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, the report says how
-accurate teachers and student are.
+With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
+teacher names its classes, the report says how accurate teachers and student are.
 """
 
 import time
@@ -46,6 +47,13 @@ def define_flags(values: flags.FlagValues) -> None:
         0.0,
         flag_values=values,
     )
+    flags.DEFINE_boolean(
+        "flip",
+        True,
+        "Mirror half of the images left to right, at random. Turn it off with --noflip where "
+        "mirrored images mean something else or nothing: text, digits, signs.",
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "ownership",
         None,
@@ -77,19 +85,26 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     if values.channels == 2:
         raise ValueError("--channels must be 1 or 3. Received: 2.")
     output.check(values)
+    output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.recipes import job
-    from keras_amalgam.recipes.own_teachers import recipe
+    from keras_amalgam.recipes import job, own_teachers
     from keras_amalgam.teacher import Teacher
 
-    made = recipe(
-        [Teacher.load(folder) for folder in values.teacher],
-        Path(values.images),
-        tests=dict(test.split("=", 1) for test in values.test),
+    teachers = [Teacher.load(folder) for folder in values.teacher]
+    images, tests = Path(values.images), _tests(values)
+    names = [teacher.name for teacher in teachers]
+    try:
+        own_teachers.check_choices(names, images, tests, values.student, values.ownership)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(str(error)) from error
+    made = own_teachers.recipe(
+        teachers,
+        images,
+        tests,
         student=values.student,
         image_shape=(values.size, values.size, values.channels),
         epochs=values.epochs,
@@ -98,5 +113,13 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         temperature=values.temperature,
         common_features=values.common_features,
         ownership=values.ownership,
+        flip=values.flip,
+        teacher_bytes=sum((Path(f) / "model.keras").stat().st_size for f in values.teacher),
     )
+    for note in made.notes:
+        print(note)
     job.run(made, values.out, values.overwrite, started)
+
+
+def _tests(values: flags.FlagValues) -> dict[str, str]:
+    return dict(test.split("=", 1) for test in values.test)

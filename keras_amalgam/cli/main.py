@@ -24,7 +24,8 @@ commands:
 {commands}
 
 `keras-amalgam COMMAND --help` explains a command. Exit codes: 0 done, 1 it failed, 2 the command
-line is wrong, 130 interrupted. Nothing is ever overwritten without --overwrite.
+line is wrong, 130 interrupted. Nothing is ever overwritten without --overwrite, and nothing but an
+earlier result with it.
 """
 
 
@@ -66,10 +67,11 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
             return 0
         command.check(values, positional)
     except (flags.Error, ValueError) as error:
-        print(f"{error}\n`keras-amalgam {name} --help` explains.", file=sys.stderr)
-        return EXIT_USAGE
+        return _usage_error(name, error)
     try:
         command.run(values, positional)
+    except flags.Error as error:  # Seen to be wrong only when the files it names were read.
+        return _usage_error(name, error)
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -77,6 +79,11 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
         return EXIT_ERROR
     return 0
+
+
+def _usage_error(name: str, error: Exception) -> int:
+    print(f"{error}\n`keras-amalgam {name} --help` explains.", file=sys.stderr)
+    return EXIT_USAGE
 
 
 def _flag_help(values: flags.FlagValues) -> str:

@@ -1,14 +1,17 @@
 """The flags that every command has for where its results go."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags
+
+from keras_amalgam.writing import is_replaceable
 
 
 def define_flags(values: flags.FlagValues, default: str | None) -> None:
     """Define `--out` and `--overwrite`."""
     flags.DEFINE_string("out", default, "Folder for the results.", flag_values=values)
-    flags.DEFINE_boolean("overwrite", False, "Replace the folder if it exists.", flag_values=values)
+    flags.DEFINE_boolean("overwrite", False, "Replace an earlier result.", flag_values=values)
 
 
 def check(values: flags.FlagValues) -> None:
@@ -19,6 +22,24 @@ def check(values: flags.FlagValues) -> None:
         raise ValueError(
             f"{values.out} exists already. Choose another --out, or replace it with --overwrite."
         )
+    if Path(values.out).exists() and not is_replaceable(values.out, mark="report.json"):
+        raise ValueError(
+            f"--overwrite replaces earlier results only. Received: --out={values.out}, which is "
+            "neither an empty folder nor one that holds report.json. Choose another --out."
+        )
+
+
+def check_apart(values: flags.FlagValues, inputs: Iterable[str]) -> None:
+    """Refuse a folder for the results that could cost an input, or become part of one."""
+    out = Path(values.out).resolve()
+    for folder in inputs:
+        path = Path(folder).resolve()
+        if out.is_relative_to(path) or path.is_relative_to(out):
+            raise ValueError(
+                "The results need a folder apart from all inputs. Received: "
+                f"--out={values.out} and the input {folder}. Choose an --out that is neither "
+                "inside an input nor around it."
+            )
 
 
 def check_no_arguments(positional: list[str]) -> None:

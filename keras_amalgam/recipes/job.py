@@ -35,7 +35,7 @@ def run(
     Args:
         recipe: What to run.
         directory: For student, artifacts, logs, `report.json` and `report.html`.
-        overwrite: Whether an existing folder is replaced.
+        overwrite: Whether an earlier result is replaced. Any other folder never is.
         started: `time.perf_counter()` at the start of the job, for the total time.
         full_run: The command that runs what this job did not, if there is one.
         say: Where progress goes.
@@ -44,10 +44,11 @@ def run(
         The report, as in `report.json`.
 
     Raises:
-        FileExistsError: If the folder exists and `overwrite` is false.
+        FileExistsError: If the folder exists and `overwrite` is false, or it is neither empty nor
+            an earlier result.
     """
     started = time.perf_counter() if started is None else started
-    with whole_directory(directory, overwrite) as folder:
+    with whole_directory(directory, overwrite, mark="report.json") as folder:
         report = _run(recipe, folder, started, full_run, say)
     say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
     return report

@@ -2,7 +2,8 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ class Recipe:
         student_tap: The student's layer to imitate with.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
             unlabelled, unaugmented images for int8; by default the training images.
-        evaluation: Labelled test data by task, for every task or for none.
+        evaluation: Labelled test data by task, for every task or for none. Where a data set has
+            the attribute `class_names`, as those of `keras_amalgam.data` do, they are the
+            teacher's, in its order.
         methods: The first trains the student that is exported; the others are trained and
             evaluated for comparison.
         goals: From a finished report to `evaluation.goal`s, to be shown in it.
@@ -55,20 +58,41 @@ class Recipe:
                 f"Received: {len(self.teachers)} teachers, {len(self.methods)} methods, streams "
                 f"{list(self.streams)}."
             )
-        names = [teacher.name for teacher in self.teachers]
-        strangers = sorted(set(self.evaluation) - set(names))
-        if strangers:
-            raise ValueError(
-                f"The recipe {self.name!r} evaluates tasks that no teacher has. Received: "
-                f"{strangers}. Teachers: {names}."
-            )
-        missing = sorted(set(names) - set(self.evaluation))
-        if self.evaluation and missing:
-            raise ValueError(
-                f"The recipe {self.name!r} has test images for some tasks only, and the joint "
-                f"accuracy needs all. Missing: {missing}. Give test images for every teacher, or "
-                "for none."
-            )
+        check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)
+        for teacher in self.teachers:
+            names = getattr(self.evaluation.get(teacher.name), "class_names", None)
+            if names is not None and tuple(names) != teacher.class_names:
+                raise ValueError(
+                    f"The test images of teacher {teacher.name!r} number the classes otherwise "
+                    f"than the teacher. Received: class names {list(names)}. Expected: "
+                    f"{list(teacher.class_names)}. Give the data set the teacher's class names, "
+                    "in the teacher's order."
+                )
+
+
+def check_evaluated(recipe: str, teachers: Sequence[str], tasks: Collection[str]) -> None:
+    """Refuse test images for other tasks than the teachers', or for some of them only.
+
+    Args:
+        recipe: Its name.
+        teachers: Their names.
+        tasks: Those with test images.
+
+    Raises:
+        ValueError: Naming the tasks.
+    """
+    strangers = sorted(set(tasks) - set(teachers))
+    if strangers:
+        raise ValueError(
+            f"The recipe {recipe!r} evaluates tasks that no teacher has. Received: {strangers}. "
+            f"Teachers: {list(teachers)}."
+        )
+    missing = sorted(set(teachers) - set(tasks))
+    if tasks and missing:
+        raise ValueError(
+            f"The recipe {recipe!r} has test images for some tasks only, and the joint accuracy "
+            f"needs all. Missing: {missing}. Give test images for every teacher, or for none."
+        )
 
 
 def load(name: str) -> Recipe:
@@ -79,7 +103,7 @@ def load(name: str) -> Recipe:
             `"digits_fashion"`.
 
     Raises:
-        ValueError: If there is no such module, or it has no `recipe()`.
+        ValueError: If there is no such module, it has no `recipe()`, or that needs arguments.
     """
     module = _import(name)
     make = getattr(module, "recipe", None)
@@ -87,6 +111,12 @@ def load(name: str) -> Recipe:
         raise ValueError(
             f"{name} is no recipe: it has no function `recipe()`. Write one that returns a "
             "keras_amalgam.recipes.Recipe."
+        )
+    needed = _needed_arguments(make)
+    if needed:
+        raise ValueError(
+            f"recipe() of {name} must need no argument. Received: one that needs "
+            f"{', '.join(needed)}. Write a module of your own whose recipe() calls it with them."
         )
     recipe = make()
     if not isinstance(recipe, Recipe):
@@ -109,8 +139,23 @@ def _import(name: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name not in (candidate, candidate.split(".")[0]):
                 raise
-    shipped = [p.stem for p in Path(__file__).parent.glob("*_*.py") if p.stem[0] != "_"]
     raise ValueError(
         f"There is no recipe {name!r}. Give a Python file, an importable module, or one of "
-        f"{sorted(shipped)}."
+        f"{_shipped()}."
     )
+
+
+def _shipped() -> list[str]:
+    """The modules of this folder that `load` makes a recipe of."""
+    stems = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    made = {stem: getattr(_import(stem), "recipe", None) for stem in stems}
+    return [stem for stem, make in made.items() if callable(make) and not _needed_arguments(make)]
+
+
+def _needed_arguments(make: Callable[..., Any]) -> list[str]:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in inspect.signature(make).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in variable
+    ]

@@ -19,13 +19,22 @@ def backbone(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
     Raises:
         ValueError: If there is no such backbone.
     """
+    check_name(name)
     if name == COMPACT:
         return compact(image_shape)
-    make = getattr(keras.applications, name, None)
-    if make is None or not callable(make):
-        known = [n for n in dir(keras.applications) if n[0].isupper()]
-        raise ValueError(f"There is no student {name!r}. Known: {[COMPACT, *known]}.")
+    make = getattr(keras.applications, name)
     return make(include_top=False, input_shape=image_shape, weights=None)
+
+
+def names() -> list[str]:
+    """Every backbone's name."""
+    return [COMPACT, *(name for name in dir(keras.applications) if name[0].isupper())]
+
+
+def check_name(name: str) -> None:
+    """Raise a `ValueError` unless there is such a backbone."""
+    if name not in names():
+        raise ValueError(f"There is no student {name!r}. Known: {names()}.")
 
 
 def compact(image_shape: tuple[int, int, int], width: int = 96, depth: int = 4) -> keras.Model:

@@ -69,6 +69,27 @@ def test_an_existing_folder_is_not_overwritten_silently(tmp_path, capsys):
     assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("command", [["demo"], ["run", "digits_fashion"]])
+def test_overwriting_refuses_a_folder_that_is_no_earlier_result(tmp_path, capsys, command):
+    (tmp_path / "kept.txt").write_text("mine")
+    assert main([*command, "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "earlier results only. Received: --out=" in capsys.readouterr().err
+    assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    done = keras_amalgam("run", "digits_fashion", "--out", tmp_path / "file" / "out")
+    assert done.returncode == 1
+    assert f"Nothing can be written into the folder {tmp_path / 'file'}." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_that_needs_arguments_is_refused_by_name(tmp_path, capsys):
+    assert main(["run", "own_teachers", "--out", str(tmp_path / "out")]) == 1
+    assert "recipe() of own_teachers must need no argument" in capsys.readouterr().err
+
+
 def test_a_failing_run_says_why_and_leaves_nothing(tmp_path):
     recipe = tmp_path / "recipe.py"
     recipe.write_text("def recipe():\n    return 3\n")

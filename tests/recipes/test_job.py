@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_amalgam import export
+from keras_amalgam import data, export
 from keras_amalgam.methods import Method, Stage, cosine_adamw
 from keras_amalgam.recipes import Recipe, job
 from keras_amalgam.recipes.recipe import load
@@ -103,6 +103,16 @@ def test_a_failing_job_leaves_nothing_and_keeps_the_earlier_result(recipe, teach
         job.run(recipe, tmp_path / "out", say=lambda text: None)
 
 
+def test_a_job_replaces_only_an_earlier_result(recipe, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "holiday.png").write_text("mine")
+    said = []
+    with pytest.raises(FileExistsError, match="Only an earlier result"):
+        job.run(recipe, tmp_path / "out", overwrite=True, say=said.append)
+    assert not said  # Nothing was trained.
+    assert (tmp_path / "out" / "holiday.png").read_text() == "mine"
+
+
 def test_a_recipe_without_what_it_needs_is_refused(recipe):
     with pytest.raises(ValueError, match=r"streams\['train'\]"):
         Recipe("x", recipe.teachers, recipe.student, "map", {}, {}, recipe.methods)
@@ -119,9 +129,32 @@ def test_test_images_for_some_tasks_only_are_refused(recipe):
         dataclasses.replace(recipe, evaluation=some)
 
 
-def test_an_unknown_recipe_lists_the_shipped_ones():
-    with pytest.raises(ValueError, match="digits_fashion"):
+@pytest.mark.parametrize("names", [("0", "2", "1"), ("0", "1"), ("a", "b", "c")])
+def test_test_images_of_other_class_names_than_the_teachers_are_refused(recipe, make, names):
+    labels = np.arange(4) % len(names)
+    images = data.labelled_from_arrays(make.images(4), labels, class_names=names)
+    evaluation = {**recipe.evaluation, "digits": images}
+    with pytest.raises(ValueError) as refused:
+        dataclasses.replace(recipe, evaluation=evaluation)
+    assert f"Received: class names {list(names)}" in str(refused.value)
+    assert "Expected: ['0', '1', '2']" in str(refused.value)
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), None])
+def test_test_images_of_the_teachers_class_names_or_none_are_taken(recipe, make, names):
+    images = data.labelled_from_arrays(make.images(4), np.arange(4) % 3, class_names=names)
+    evaluation = {**recipe.evaluation, "digits": images}
+    assert dataclasses.replace(recipe, evaluation=evaluation).evaluation["digits"] is images
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones_that_run():
+    with pytest.raises(ValueError, match=r"or one of \['digits_fashion'\]"):
         load("no_such_recipe")
+
+
+def test_a_recipe_that_needs_arguments_is_refused_naming_them():
+    with pytest.raises(ValueError, match=r"must need no argument. Received: .*teachers, images"):
+        load("own_teachers")
 
 
 def test_demo_student_is_at_most_a_quarter_of_the_teachers():

@@ -1,0 +1,176 @@
+"""The recipe behind `amalgamate`: what it reads, what it refuses, what it measures."""
+
+import json
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_amalgam as ka
+from keras_amalgam import evaluation
+from keras_amalgam.cli.main import main
+from keras_amalgam.recipes import own_teachers, students
+from keras_amalgam.taps import with_taps
+
+# Not in alphabetical order, which is that of the folders.
+VEHICLES = ("van", "bus", "sedan")
+DEFAULTS = {
+    "student": "compact",
+    "image_shape": (16, 16, 3),
+    "epochs": 1,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "temperature": 2.0,
+    "common_features": 0.1,
+    "ownership": None,
+    "flip": True,
+}
+QUICK = ("compact", "MobileNetV3Small")
+
+
+def channel_teacher(name, class_names):
+    """Right by construction: class 0 is the reddest image, 1 the greenest, 2 the bluest."""
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(3, 1, use_bias=False, name="colours")(inputs)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False, name="logits")(x))
+    model.get_layer("colours").set_weights([np.eye(3, dtype="float32").reshape(1, 1, 3, 3)])
+    model.get_layer("logits").set_weights([10 * np.eye(3, dtype="float32")])
+    preprocessing = ka.Preprocessing(size=(16, 16), scale=1 / 255)
+    return ka.Teacher(
+        model, name, class_names=class_names, tap="colours", preprocessing=preprocessing
+    )
+
+
+def write_images(folder, count, channel=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        image = np.random.default_rng(number).integers(0, 100, (20, 20, 3))
+        image[..., channel] += 100
+        Image.fromarray(image.astype("uint8")).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def vehicles(tmp_path):
+    """A teacher, images to learn from, and test images of which one in six lies wrong."""
+    write_images(tmp_path / "photos" / "cars", 6)
+    for channel, name in enumerate(VEHICLES):
+        write_images(tmp_path / "test" / name, 2, channel)
+    write_images(tmp_path / "test" / "van", 1, channel=1)
+    return SimpleNamespace(
+        teacher=channel_teacher("cars", VEHICLES),
+        folder=tmp_path,
+        images=tmp_path / "photos",
+        test=tmp_path / "test",
+    )
+
+
+def make_recipe(vehicles, tests=None, **changes):
+    return own_teachers.recipe(
+        [vehicles.teacher], vehicles.images, tests or {}, **{**DEFAULTS, **changes}
+    )
+
+
+def test_test_folders_number_the_classes_as_the_teacher_does(vehicles):
+    recipe = make_recipe(vehicles, {"cars": str(vehicles.test)})
+    space = ka.LabelSpace({"cars": VEHICLES})
+    predict = evaluation.teachers_predictor(recipe.teachers)
+    said = evaluation.evaluate(predict, recipe.evaluation, space)
+    assert said.task_accuracy == {"cars": pytest.approx(5 / 6)}
+
+
+@pytest.mark.parametrize("change", ["another class", "a missing class"])
+def test_test_folders_of_other_classes_are_refused(vehicles, change):
+    if change == "another class":
+        write_images(vehicles.test / "tram", 1)
+    else:
+        (vehicles.test / "bus").rename(vehicles.folder / "bus")
+    with pytest.raises(ValueError, match=r"teacher 'cars': .*(tram|bus)"):
+        make_recipe(vehicles, {"cars": str(vehicles.test)})
+
+
+def tap_resolves_in_every_student(vehicles, name):
+    recipe = make_recipe(vehicles, student=name, image_shape=(96, 96, 3))
+    for _ in range(2):
+        student = recipe.student()
+        (tapped,) = with_taps(student, [recipe.student_tap]).output["taps"]
+        assert len(tapped.shape) == 4
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_student_tap_is_found_in_every_student_made(vehicles, name):
+    tap_resolves_in_every_student(vehicles, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(students.names()) - set(QUICK)))
+def test_student_tap_is_found_in_every_student_made_of_any_name(vehicles, name):
+    tap_resolves_in_every_student(vehicles, name)
+
+
+def test_images_in_no_collection_are_counted_and_named(vehicles):
+    write_images(vehicles.images / "dogs" / "small", 3)
+    write_images(vehicles.images, 1)
+    recipe = make_recipe(vehicles)
+    assert recipe.settings["images of cars"] == 6
+    assert recipe.settings["images left out"] == 4
+    (note,) = recipe.notes
+    assert f"4, in {vehicles.images} (1), {vehicles.images / 'dogs'} (3)." in note
+
+
+def test_a_note_of_left_out_images_stays_short(vehicles):
+    for number in range(8):
+        write_images(vehicles.images / f"class_{number}", 1)
+    (note,) = make_recipe(vehicles).notes
+    assert note.endswith("class_4 (1) and 3 more folders.")
+
+
+def test_all_images_are_used_without_collections(vehicles):
+    write_images(vehicles.images / "dogs", 3)
+    (vehicles.images / "cars").rename(vehicles.images / "street")
+    recipe = make_recipe(vehicles)
+    assert (recipe.settings["images"], recipe.settings["images left out"]) == (9, 0)
+    assert not recipe.notes
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_images_are_mirrored_only_if_told(vehicles, flip):
+    """Every image is dark on the left, so a mirrored one is dark on the right."""
+    image = np.zeros((16, 16, 3), "uint8")
+    image[:, 8:] = 200
+    for path in (vehicles.images / "cars").iterdir():
+        Image.fromarray(image).save(path)
+    recipe = make_recipe(vehicles, flip=flip)
+    batches = [np.asarray(batch["image"]) for batch in recipe.streams["train"].repeat(8)]
+    mirrored = [one[:, :5].mean() > one[:, -5:].mean() for one in np.concatenate(batches)]
+    assert any(mirrored) is flip
+    assert recipe.settings["mirrored images"] is flip
+
+
+def test_a_batch_larger_than_the_images_is_refused_with_the_flag_to_lower(vehicles):
+    with pytest.raises(ValueError, match=r"6 images .*Lower --batch_size to 6"):
+        make_recipe(vehicles, batch_size=7)
+
+
+@pytest.mark.slow
+def test_command_reports_accuracies_images_and_bytes_known_beforehand(vehicles, capsys):
+    """With a student of `keras.applications`, whose layers Keras numbers anew each time."""
+    write_images(vehicles.images / "dogs", 3)
+    vehicles.teacher.save(vehicles.folder / "cars")
+    folders = {name: vehicles.folder / name for name in ("cars", "photos", "test", "out")}
+    code = main(
+        ["amalgamate", f"--teacher={folders['cars']}", f"--images={folders['photos']}",
+         f"--test=cars={folders['test']}", f"--out={folders['out']}", "--size=32", "--epochs=1",
+         "--batch_size=4", "--student=MobileNetV3Small", "--noflip"]
+    )  # fmt: skip
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    report = json.loads((folders["out"] / "report.json").read_text())
+    assert report["tasks"]["cars"]["teacher_accuracy"] == pytest.approx(5 / 6)
+    assert report["bytes"]["teachers"] == (folders["cars"] / "model.keras").stat().st_size
+    settings = report["settings"]
+    assert (settings["images of cars"], settings["images left out"]) == (6, 3)
+    assert settings["mirrored images"] is False
+    assert f"sub-folder: 3, in {folders['photos'] / 'dogs'} (3)." in said.out
