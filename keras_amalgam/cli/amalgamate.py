@@ -84,6 +84,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
             raise ValueError(f"--test wants TEACHER=DIR, an existing folder. Received: {test}.")
     if values.channels == 2:
         raise ValueError("--channels must be 1 or 3. Received: 2.")
+    if len(_tests(values)) < len(values.test):
+        raise ValueError(f"--test wants one folder per teacher. Received: {values.test}.")
     output.check(values)
     output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
