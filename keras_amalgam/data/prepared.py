@@ -40,8 +40,10 @@ def read_prepared(
                 f"TFDS data set '{name}' has no feature '{key}'. Received: {argument}={key!r}. "
                 f"Choose one of {sorted(features or ())}."
             )
+    # TFDS keeps small data sets in memory, where a stream would keep them twice.
+    reading = tfds.ReadConfig(try_autocache=False)
     try:
-        dataset = builder.as_dataset(split=split, shuffle_files=False)
+        dataset = builder.as_dataset(split=split, shuffle_files=False, read_config=reading)
     except ValueError as error:
         raise ValueError(
             f"TFDS data set '{name}' has no such split. Received: split={split!r}. Choose one of "
