@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.images import check_images
+from keras_amalgam.images import SOURCES_NEEDED, check_images
 
 
 def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
@@ -136,9 +136,7 @@ def named_errors() -> Iterator[None]:
 
 def refuse_weights(settings: Mapping[str, Any]) -> None:
     """Raise a `ValueError` if samples or classes are to be weighted."""
-    given = sorted(
-        k for k in ("sample_weight", "class_weight") if settings.get(k, None) is not None
-    )
+    given = [name for name in ("sample_weight", "class_weight") if settings.get(name) is not None]
     if given:
         raise ValueError(
             f"Images cannot be weighted. Received: {given}. Leave it out; "
@@ -177,11 +175,7 @@ def _check_sources(source: Any, owners: Sequence[str] | None) -> None:
     if owners is None:
         return
     if source is None:
-        raise ValueError(
-            "ownership='source' needs to know where each image came from. Received: images "
-            "without sources. Yield {'image': images, 'source': numbers}, as "
-            "keras_amalgam.data.stream does, or choose another ownership."
-        )
+        raise ValueError(SOURCES_NEEDED)
     strangers = np.setdiff1d(source, np.arange(-1, len(owners)))
     if strangers.size:
         raise ValueError(

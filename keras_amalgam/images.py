@@ -6,6 +6,12 @@ from typing import Any
 import numpy as np
 
 CHANNELS = (1, 3)
+# Said before a training and by a term called by itself.
+SOURCES_NEEDED = (
+    "ownership='source' needs to know where each image came from. Received: images without "
+    "sources. Yield {'image': images, 'source': numbers}, as keras_amalgam.data.stream does, or "
+    "choose another ownership."
+)
 
 
 def check_images(images: Any, where: str = "Images") -> None:

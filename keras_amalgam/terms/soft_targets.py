@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_amalgam.images import SOURCES_NEEDED
 from keras_amalgam.label_space import LabelSpace
 from keras_amalgam.losses.soft_target import (
     check_temperature,
@@ -114,11 +115,7 @@ class SoftTargets(AmalgamationTerm):
     def _target_of_source(self, logits: Mapping[str, Any], joint: Any, source: Any) -> Any:
         """Each image's target from its own teacher; `joint` where the source is unknown."""
         if source is None:
-            raise ValueError(
-                "ownership='source' needs to know where each image came from. Received: images "
-                "without sources. Yield {'image': images, 'source': numbers}, as "
-                "keras_amalgam.data.stream does, or choose another ownership."
-            )
+            raise ValueError(SOURCES_NEEDED)
         target = joint
         for number, (name, values) in enumerate(logits.items()):
             own = ops.softmax(ops.cast(values, "float32") / self.temperature)
