@@ -1,6 +1,7 @@
 """A source graph written as a Keras model, node by node."""
 
 import keyword
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import keras
 import onnx
 
-from keras_amalgam.teachers.folding import FOLDABLE, fold, is_foldable
 from keras_amalgam.teachers.layout import (
     Value,
     as_source,
@@ -21,14 +21,22 @@ from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.operators import is_known, resolve, unknown
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import Result
-from keras_amalgam.teachers.passes import simplified, without_unused
-from keras_amalgam.teachers.writer import Names, Writer, as_layer_name
+from keras_amalgam.teachers.passes import simplified
+from keras_amalgam.teachers.passes.folding import (
+    BATCH,
+    FOLDABLE,
+    MAX_ELEMENTS,
+    fold,
+    is_foldable,
+)
+from keras_amalgam.teachers.passes.rewriting import without_unused
+from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
 
 # Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
 _SPATIAL = {
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace",
-    "GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "MaxPool", "Resize",
-    "SpaceToDepth", "Upsample",
+    "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization",
+    "InstanceNormalization", "LpPool", "LRN", "MaxPool", "Resize", "SpaceToDepth", "Upsample",
 }  # fmt: skip
 _STOPS = {"Flatten", "Gemm", "MatMul", "Reshape", "Shape", "Squeeze"}
 
@@ -71,13 +79,14 @@ def convert_file(
     refuse_unknown_operators(graph)
     check_valid(file)
     graph = simplified(graph, fold_batch_norm)
-    names = Names()
+    scope = Scope()
     port = _only_input(graph)
-    image = _input(graph, port, names, input_shape)
+    image = _input(graph, port, scope, input_shape)
+    scope.image = image.tensor
     tensors: dict[str, Result] = {**graph.constants, port.name: image}
     for node in graph.nodes:
-        tensors.update(_converted(node, tensors, graph, names))
-    outputs = [_output(port, tensors, names, image) for port in graph.outputs]
+        tensors.update(_converted(node, tensors, graph, scope))
+    outputs = [_output(port, tensors, scope, image) for port in graph.outputs]
     name = as_layer_name(file.path.stem)
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
     values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
@@ -105,7 +114,7 @@ def _only_input(graph: Graph) -> Port:
     return graph.inputs[0]
 
 
-def _input(graph: Graph, port: Port, names: Names, given: tuple[int | None, ...] | None) -> Value:
+def _input(graph: Graph, port: Port, scope: Scope, given: tuple[int | None, ...] | None) -> Value:
     rank = len(port.shape)
     if rank < 2:
         raise ValueError(
@@ -129,10 +138,12 @@ def _input(graph: Graph, port: Port, names: Names, given: tuple[int | None, ...]
             f"The file leaves the number of channels of input {port.name!r} open. Pass "
             "`input_shape=(height, width, channels)`."
         )
-    name = names.unique(as_layer_name(port.name).replace(".", "_").replace("-", "_"))
+    name = scope.unique(as_layer_name(port.name).replace(".", "_").replace("-", "_"))
     # Exported signatures need a name that is a Python argument.
     name = name if name.isidentifier() and not keyword.iskeyword(name) else f"input_{name}"
-    tensor = keras.Input(shape, dtype=port.dtype, name=name)
+    # Half and double precision are computed as all else is, so that preprocessing stays exact.
+    dtype = "float32" if port.dtype.startswith("float") else port.dtype
+    tensor = keras.Input(shape, dtype=dtype, name=name)
     return Value(tensor, order)
 
 
@@ -158,7 +169,7 @@ def _input_order(graph: Graph, port: Port) -> tuple[int, ...]:
 
 
 def _converted(
-    node: Node, tensors: dict[str, Result], graph: Graph, names: Names
+    node: Node, tensors: dict[str, Result], graph: Graph, scope: Scope
 ) -> dict[str, Result]:
     missing = [name for name in node.inputs if name and name not in tensors]
     if missing:
@@ -172,7 +183,7 @@ def _converted(
     try:
         if not depends_on_image and is_foldable(node, constants):
             return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
-        result = resolve(node)(Call(node, inputs, graph, Writer(node.name, names)))
+        result = resolve(node)(Call(node, inputs, graph, Writer(node.name, scope)))
     except NotImplementedError as error:
         raise NotImplementedError(f"Cannot convert {node}: {error}") from error
     except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
@@ -181,20 +192,36 @@ def _converted(
             f"Cannot convert {node}, which does not fit its inputs: {error}"
         ) from error
     results = result if isinstance(result, tuple) else (result,)
+    for made in results:
+        _refuse_huge(node, made)
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
 
 
-def _output(port: Port, tensors: dict[str, Result], names: Names, image: Value) -> Value:
+def _refuse_huge(node: Node, made: Result) -> None:
+    """Nothing for one image is as large as what a damaged or malicious file may ask for."""
+    sizes = [size or 1 for size in made.tensor.shape[1:]] if isinstance(made, Value) else []
+    rows = made.batch // BATCH if isinstance(made, Value) else 1
+    if math.prod(sizes) * rows > MAX_ELEMENTS:
+        raise ValueError(
+            f"Cannot convert {node}: it would make {math.prod(sizes) * rows:,} numbers for one "
+            f"image. At most {MAX_ELEMENTS:,} are allowed."
+        )
+
+
+def _output(port: Port, tensors: dict[str, Result], scope: Scope, image: Value) -> Value:
     """An output as in the source, but with its channels where the image has them."""
     value = tensors.get(port.name)
     if not isinstance(value, Value):
         raise ValueError(
             f"The output {port.name!r} does not depend on the image. Export the network again."
         )
-    write = Writer(f"{port.name}_output", names)
-    if value.rank == 4 and image.rank == 4:
-        return to_order(write, value, image.order)
-    return as_source(write, value)
+    write = Writer(f"{port.name}_output", scope)
+    try:
+        if value.rank == 4 and image.rank == 4:
+            return to_order(write, value, image.order)
+        return as_source(write, value)
+    except NotImplementedError as error:
+        raise NotImplementedError(f"Cannot convert the output {port.name!r}: {error}") from error
 
 
 def _structured(ports: Sequence[Port], values: Sequence[Value]) -> Any:

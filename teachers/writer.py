@@ -9,6 +9,8 @@ import numpy as np
 
 _SCOPES_WITHOUT_MEANING = re.compile(r"^(StatefulPartitionedCall(_\d+)?/)+")
 
+_ALL = slice(None)
+
 
 def as_layer_name(source_name: str) -> str:
     """A name that Keras, TensorFlow's scopes and file formats all accept.
@@ -25,12 +27,19 @@ def as_layer_name(source_name: str) -> str:
     return name or "node"
 
 
-class Names:
-    """Layer names used so far in one model."""
+class Scope:
+    """One model while it is written: the layer names used so far, and its input.
+
+    Attributes:
+        image: The model's input; `None` until it is there.
+    """
+
+    image: Any = None
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start with nothing."""
         self._taken: set[str] = set()
+        self._row: Any = None
 
     def unique(self, name: str) -> str:
         """The name, with a number behind it if it is taken (case does not distinguish names)."""
@@ -41,6 +50,21 @@ class Names:
         self._taken.add(candidate.lower())
         return candidate
 
+    def row(self) -> Any:
+        """The number of a table's only row, shape `(1,)` when the model runs."""
+        if self._row is None:
+            self._row = _rows(self, self.image, "weights", slice(1))
+        return self._row
+
+
+def _rows(scope: Scope, tensor: Any, name: str, images: slice = _ALL) -> Any:
+    """Zeros of shape `(batch,)`, one for each of the tensor's images."""
+    first = tensor[(images, *(0 for _ in tensor.shape[1:]))]
+    rows = keras.ops.zeros_like(first, dtype="int32")
+    for part, made in (("first", first), ("rows", rows)):
+        made._keras_history.operation.name = scope.unique(f"{name}_{part}")
+    return rows
+
 
 class Writer:
     """Adds the layers of one source node to the Keras graph.
@@ -50,13 +74,18 @@ class Writer:
 
     Args:
         name: The node's name in the source.
-        names: Names used so far.
+        scope: The model that is being written.
     """
 
-    def __init__(self, name: str, names: Names) -> None:
+    def __init__(self, name: str, scope: Scope) -> None:
         """See the class."""
         self._name = as_layer_name(name)
-        self._names = names
+        self._scope = scope
+
+    @property
+    def image(self) -> Any:
+        """The model's input."""
+        return self._scope.image
 
     def layer(
         self,
@@ -105,5 +134,42 @@ class Writer:
         result._keras_history.operation.name = self._unique(part or function.__name__)
         return result if part else self.layer(keras.layers.Identity, result)
 
+    def sum(self, tensor: Any, constant: Any, part: str = "") -> Any:
+        """`ops.add`, the constant first.
+
+        As the second operand Keras takes one that is as wide as the last axis for its bias, even
+        if it lies along another axis (`add` in keras/src/backend/tensorflow/numpy.py).
+
+        Args:
+            tensor: Depends on the image.
+            constant: A number, an array or a weight.
+            part: As in `layer`.
+        """
+        return self.operation(keras.ops.add, constant, tensor, part=part)
+
+    def weight(self, array: np.ndarray, part: str = "weight", like: Any = None) -> Any:
+        """An array that the source learned, as the weight of a layer and not as a number in it.
+
+        It is the one row of an `Embedding`, the stock layer that gives back a weight as it is.
+
+        Args:
+            array: Any shape; cast to float32. One of two values at most, a mask, is not trained.
+            part: As in `layer`.
+            like: A tensor whose batch the result takes on.
+
+        Returns:
+            Shape of the array; with `like`, `(batch, *shape)`.
+        """
+        rows = self._scope.row() if like is None else _rows(self._scope, like, self._unique(part))
+        table = np.asarray(array, np.float32).reshape(1, -1)
+        made = keras.layers.Embedding(
+            1, table.size, name=self._unique(part), dtype="float32",
+            trainable=len(np.unique(table)) > 2,
+        )  # fmt: skip
+        row = made(rows)
+        made.set_weights([table])
+        shape = array.shape if like is None else (-1, *array.shape)
+        return self.operation(keras.ops.reshape, row, shape, part=f"{part}_reshape")
+
     def _unique(self, part: str) -> str:
-        return self._names.unique(f"{self._name}_{part}" if part else self._name)
+        return self._scope.unique(f"{self._name}_{part}" if part else self._name)

@@ -8,13 +8,12 @@ from keras import layers, ops
 
 from keras_amalgam.teachers.layout import (
     Value,
-    aligned_constant,
     channels_last,
     in_source_columns,
     to_order,
 )
 from keras_amalgam.teachers.operators.call import Call
-from keras_amalgam.teachers.operators.registry import operator
+from keras_amalgam.teachers.operators.registry import register_operator
 
 
 def _register_binary(name: str, since: int, function: Any, layer: Any = None) -> None:
@@ -23,24 +22,21 @@ def _register_binary(name: str, since: int, function: Any, layer: Any = None) ->
     def handler(call: Call) -> Value:
         if len(call.inputs) != 2:
             raise call.refusal(f"it has {len(call.inputs)} inputs, only two are known")
-        value, operands = _aligned(call)
-        if layer is not None and not any(isinstance(x, (float, np.ndarray)) for x in operands):
+        value, operands = aligned(call)
+        if layer is not None and len(_values(call.inputs)) == len(operands):
             return value.with_tensor(call.write.layer(layer, operands))
         return value.with_tensor(call.write.operation(function, *operands))
 
     by_function = f"ops.{function.__name__}"
     handler.__doc__ = f"{layer.__name__}; {by_function} with a constant" if layer else by_function
-    operator(name, since)(handler)
+    register_operator(name, since)(handler)
 
 
 for _name, _since, _function, _layer in (
-    ("Add", 7, ops.add, layers.Add),
     ("Sub", 7, ops.subtract, layers.Subtract),
     ("Mul", 7, ops.multiply, layers.Multiply),
     ("Div", 7, ops.divide, None),
     ("Pow", 7, ops.power, None),
-    ("Max", 8, ops.maximum, layers.Maximum),
-    ("Min", 8, ops.minimum, layers.Minimum),
     ("Greater", 7, ops.greater, None),
     ("GreaterOrEqual", 12, ops.greater_equal, None),
     ("Less", 7, ops.less, None),
@@ -49,27 +45,80 @@ for _name, _since, _function, _layer in (
     _register_binary(_name, _since, _function, _layer)
 
 
-@operator("Where", since=9)
+@register_operator("Add", since=7)
+def add(call: Call) -> Value:
+    """Add; ops.add with a constant."""
+    value, operands = aligned(call)
+    if len(_values(call.inputs)) == len(operands):
+        return value.with_tensor(call.write.layer(layers.Add, operands))
+    if isinstance(call.inputs[0], np.ndarray):
+        operands.reverse()
+    return value.with_tensor(call.write.sum(*operands))
+
+
+@register_operator("Max", since=8)
+def maximum(call: Call) -> Value:
+    """Maximum; ops.maximum with a constant."""
+    return _extreme(call, ops.maximum, layers.Maximum)
+
+
+@register_operator("Min", since=8)
+def minimum(call: Call) -> Value:
+    """Minimum; ops.minimum with a constant."""
+    return _extreme(call, ops.minimum, layers.Minimum)
+
+
+def _extreme(call: Call, function: Any, layer: Any) -> Value:
+    value, operands = aligned(call)
+    if len(operands) == 1:
+        return value
+    if len(_values(call.inputs)) == len(operands):
+        return value.with_tensor(call.write.layer(layer, operands))
+    result, *others = operands
+    for index, other in enumerate(others, 1):
+        part = "" if index == len(others) else f"of_{index + 1}"
+        result = call.write.operation(function, result, other, part=part)
+    return value.with_tensor(result)
+
+
+@register_operator("Where", since=9)
 def where(call: Call) -> Value:
     """ops.where."""
-    value, operands = _aligned(call)
+    value, operands = aligned(call)
     return value.with_tensor(call.write.operation(ops.where, *operands))
 
 
-@operator("Concat", since=4)
+@register_operator("Concat", since=4)
 def concat(call: Call) -> Value:
     """Concatenate."""
-    values = [call.value(index) for index in range(len(call.inputs))]
-    leader = _leader(values)
+    leader = _leader(_values(call.inputs))
+    values = [
+        _for_every_image(call, index, leader) if isinstance(x, np.ndarray) else call.value(index)
+        for index, x in enumerate(call.inputs)
+    ]
     axis = call.attribute("axis") % leader.rank
+    if axis == leader.order[0]:
+        raise call.refusal("it joins batches")
     values = [_in_order_of(call, value, leader) for value in values]
     tensor = call.write.layer(
         layers.Concatenate, [value.tensor for value in values], axis=leader.axis(axis)
     )
-    return Value(tensor, leader.order, _joined_columns(values))
+    return Value(tensor, leader.order, _joined_columns(values), leader.batch)
 
 
-def _aligned(call: Call) -> tuple[Value, list[Any]]:
+def _for_every_image(call: Call, index: int, leader: Value) -> Value:
+    """A constant with the batch of a value that it stands beside."""
+    array = call.constant(index)
+    batch = leader.order[0]
+    if array.ndim != leader.rank or array.shape[batch] != 1:
+        raise call.refusal(f"its constant input {index} of shape {array.shape} has its own batch")
+    array = array.squeeze(batch)
+    weight = call.write.weight(array, f"input_{index}", like=leader.tensor)
+    order = (batch, *(axis for axis in range(leader.rank) if axis != batch))
+    return Value(weight, order, batch=leader.batch)
+
+
+def aligned(call: Call) -> tuple[Value, list[Any]]:
     """The node's inputs in one layout: that layout, and tensors, arrays and floats."""
     given = list(call.inputs)
     columns = {None if v.columns is None else v.columns.tobytes() for v in _values(given)}
@@ -79,7 +128,7 @@ def _aligned(call: Call) -> tuple[Value, list[Any]]:
     operands = [
         _in_order_of(call, x, leader).tensor
         if isinstance(x, Value)
-        else aligned_constant(call.constant(index), leader)
+        else call.operand(index, leader)
         for index, x in enumerate(given)
     ]
     return leader, operands

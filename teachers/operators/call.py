@@ -6,9 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import Value, as_source, channels_last, to_order
+from keras_amalgam.teachers.layout import (
+    Value,
+    aligned_constant,
+    as_source,
+    channels_last,
+    to_order,
+)
 from keras_amalgam.teachers.onnx_graph import Graph, Node
 from keras_amalgam.teachers.writer import Writer
+
+MAX_LITERAL = 16  # Numbers that stand in the model's configuration; more of them are a weight.
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,18 @@ class Call:
         is_float = not np.issubdtype(value.dtype, np.integer) and value.dtype != np.bool_
         return value.astype(np.float32) if is_float else value
 
+    def operand(self, index: int, value: Value) -> Any:
+        """A constant input as it meets a value: a number, a small array, or else a weight.
+
+        Raises:
+            NotImplementedError: If it depends on the image or has a batch of its own.
+        """
+        array = aligned_constant(self.constant(index), value)
+        is_weight = isinstance(array, np.ndarray) and array.dtype != np.bool_
+        if is_weight and array.size > MAX_LITERAL:
+            return self.write.weight(array, f"input_{index}")
+        return array
+
     def integers(self, index: int, attribute: str) -> list[int] | None:
         """Integers that older opsets keep in an attribute and newer ones in a constant input."""
         if self.has(index):
@@ -83,7 +103,11 @@ class Call:
 
     def maps(self, tensor: Any) -> Value:
         """A result `(batch, height, width, channels)`."""
-        return Value(tensor, channels_last(4))
+        return Value(tensor, channels_last(4), batch=self.value().batch)
+
+    def images_in_file(self) -> int:
+        """The number of images that the file was written for; 1 where it leaves that open."""
+        return self.graph.inputs[0].shape[0] or 1
 
     def refusal(self, reason: str) -> NotImplementedError:
         """The error for a form of the operator that is not known; who converts adds the node."""

@@ -1,14 +1,16 @@
 """Dense layers and matrix products."""
 
+from typing import Any
+
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, natural, to_order
+from keras_amalgam.teachers.layout import Order, Value, in_source_columns, to_order
 from keras_amalgam.teachers.operators.call import Call
-from keras_amalgam.teachers.operators.registry import operator
+from keras_amalgam.teachers.operators.registry import register_operator
 
 
-@operator("Gemm", since=7)
+@register_operator("Gemm", since=7)
 def gemm(call: Call) -> Value:
     """Dense; the rows of its kernel take up the order of a flattened map."""
     if call.attribute("transA", 0):
@@ -19,14 +21,66 @@ def gemm(call: Call) -> Value:
     return _dense(call, kernel, None if bias is None else bias * call.attribute("beta", 1.0))
 
 
-@operator("MatMul", since=1)
+@register_operator("MatMul", since=1)
 def matmul(call: Call) -> Value:
     """Dense with a constant matrix (a bias that follows is taken in), else a matrix product."""
-    if isinstance(call.inputs[1], np.ndarray) and call.inputs[1].ndim == 2:
+    left, right = call.inputs[:2]
+    if isinstance(right, np.ndarray) and right.ndim == 2:
         return _dense(call, call.constant(1), call.constant(2))  # The pass fuse_bias adds input 2.
-    left, right = call.source_tensor(0), call.source_tensor(1)
-    result = call.write.operation(ops.matmul, left, right)
-    return Value(result, natural(len(result.shape)))
+    values = [value for value in (left, right) if isinstance(value, Value)]
+    leader = max(values, key=lambda value: value.rank)
+    batch = {value.order[0] - value.rank for value in values}
+    if min(value.rank for value in values) < 2 or len(batch) > 1 or batch & {-1, -2}:
+        raise call.refusal("the batch takes part in its sums, or stands at different axes")
+    tensors = [_factor(call, index, leader) for index in (0, 1)]
+    product = call.write.operation(ops.matmul, *tensors)
+    return Value(product, _batch_first(leader), batch=leader.batch)
+
+
+def _factor(call: Call, index: int, leader: Value) -> Any:
+    """A factor with its rows and columns last, and what stands before them as in the leader."""
+    if isinstance(call.inputs[index], np.ndarray):
+        array = call.constant(index)
+        array = array.reshape((1,) * (leader.rank - array.ndim) + array.shape)
+        if array.ndim != leader.rank or array.shape[leader.order[0]] != 1:
+            raise call.refusal("its constant factor has a batch of its own")
+        return call.write.weight(array.transpose(_batch_first(leader)), f"input_{index}")
+    value = in_source_columns(call.write, call.value(index))
+    return to_order(call.write, value, _batch_first(value)).tensor
+
+
+def _batch_first(value: Value) -> Order:
+    """The source's order but for the batch, which Keras has first."""
+    batch = value.order[0]
+    return (batch, *(axis for axis in range(value.rank) if axis != batch))
+
+
+@register_operator("Einsum", since=12)
+def einsum(call: Call) -> Value:
+    """ops.einsum."""
+    equation = call.attribute("equation").replace(" ", "")
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    if not arrow or "." in equation or len(terms) != len(call.inputs):
+        raise call.refusal(f"its equation {equation!r} is not known")
+    values = {i: call.value(i) for i, x in enumerate(call.inputs) if isinstance(x, Value)}
+    letters = {terms[i][value.order[0]] for i, value in values.items()}
+    batch = letters.pop()
+    if letters or batch not in result or any(len(set(term)) < len(term) for term in terms):
+        raise call.refusal(f"its equation {equation!r} sums over the batch or takes a diagonal")
+    tensors, held = [], []
+    for index, term in enumerate(terms):
+        if index in values:
+            value = in_source_columns(call.write, values[index])
+            tensors.append(value.tensor)
+            held.append("".join(term[axis] for axis in value.order))
+        else:
+            tensors.append(call.write.weight(call.constant(index), f"input_{index}"))
+            held.append(term)
+    ours = batch + result.replace(batch, "")
+    product = call.write.operation(ops.einsum, f"{','.join(held)}->{ours}", *tensors)
+    size = next(iter(values.values())).batch
+    return Value(product, tuple(result.index(letter) for letter in ours), batch=size)
 
 
 def _dense(call: Call, kernel: np.ndarray, bias: np.ndarray | None) -> Value:
@@ -43,4 +97,4 @@ def _dense(call: Call, kernel: np.ndarray, bias: np.ndarray | None) -> Value:
     tensor = call.write.layer(
         layers.Dense, value.tensor, weights=weights, units=units, use_bias=bias is not None
     )
-    return Value(tensor, value.order)
+    return Value(tensor, value.order, batch=value.batch)

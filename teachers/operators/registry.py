@@ -32,7 +32,7 @@ class Row:
     becomes: str
 
 
-def operator(name: str, since: int, domain: str = "") -> Callable[[Handler], Handler]:
+def register_operator(name: str, since: int, domain: str = "") -> Callable[[Handler], Handler]:
     """Register the function below as the conversion of an operator.
 
     The first line of its docstring says what the operator becomes.

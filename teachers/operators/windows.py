@@ -1,36 +1,41 @@
-"""The geometry that convolutions and poolings share."""
+"""The geometry that convolutions and poolings share, along one or two spatial axes."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from keras import layers
 
+from keras_amalgam.teachers.layout import Value, channels_last, to_order
 from keras_amalgam.teachers.operators.call import Call
 
 _OPEN = "the image's size, which the file leaves open. Pass `input_shape=(height, width, channels)`"
 
 Pads = tuple[tuple[int, int], ...]
+Steps = tuple[int, ...]
+
+MAX_WORK = 2**31  # Pixels under all windows together, of one channel.
+MAX_PIXELS = 2**14  # Along one axis; a damaged file must not make us build more.
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window that slides over a map.
+    """A window that slides over a map; every entry has one item per spatial axis.
 
     Args:
-        kernel: `(height, width)`, in pixels.
+        kernel: In pixels.
         strides: In pixels.
         dilations: Distance between the window's pixels.
-        pads: `((top, bottom), (left, right))`, in pixels, the last incomplete window's included.
+        pads: Pixels before and behind the map, the last incomplete window's included.
         counted_pads: The pads that an average may count, without an incomplete window's.
-        sizes: The map's `(height, width)`; `None` where open.
+        sizes: The map's sizes; `None` where open.
         same_upper: Whether the source itself asks for as many windows as `size / stride`.
     """
 
     kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
+    strides: Steps
+    dilations: Steps
     pads: Pads
     counted_pads: Pads
     sizes: tuple[int | None, ...]
@@ -46,7 +51,7 @@ class Window:
         """The Keras padding that places the windows as the source does, if there is one."""
         if self.same_upper:
             return "same"
-        if self.pads == ((0, 0), (0, 0)):
+        if not any(map(any, self.pads)):
             return "valid"
         same = zip(self.extent, self.strides, self.pads, self.sizes, strict=True)
         return "same" if all(_is_same(*axis) for axis in same) else "explicit"
@@ -57,47 +62,134 @@ class Window:
         axes = zip(self.sizes, self.pads, self.extent, self.strides, strict=True)
         return tuple(((n or 0) + sum(pad) - k) // s + 1 for n, pad, k, s in axes)
 
+    @property
+    def has_counted_pads(self) -> bool:
+        """Whether there are pads that an average may count."""
+        return self.same_upper or any(map(any, self.counted_pads))
 
-def window(call: Call, kernel: Sequence[int], images: Any) -> Window:
+    @property
+    def sees_everything(self) -> bool:
+        """Whether there is one undilated window, in which the whole map lies."""
+        if None in self.sizes or max(self.dilations) > 1 or set(self.outputs) != {1}:
+            return False
+        axes = zip(self.sizes, self.pads, self.kernel, strict=True)
+        return all((size or 0) + pad[0] <= kernel for size, pad, kernel in axes)
+
+    def without_pads(self) -> "Window":
+        """The window over a map that has its padding already."""
+        none = tuple((0, 0) for _ in self.pads)
+        return replace(self, pads=none, counted_pads=none, same_upper=False)
+
+
+def maps(call: Call) -> Value:
+    """The first input as maps `(batch, length, channels)` or `(batch, height, width, channels)`.
+
+    Raises:
+        NotImplementedError: If it has other than one or two spatial axes.
+    """
+    value = call.value()
+    if value.rank not in (3, 4):
+        raise call.refusal(f"it works on {value.rank - 2} spatial axes, only 1 and 2 are known")
+    return to_order(call.write, value, channels_last(value.rank))
+
+
+def within_bounds(amounts: Sequence[int], least: int = 0) -> tuple[int, ...]:
+    """The amounts, in pixels, of a node's attribute.
+
+    Raises:
+        ValueError: If one is smaller than `least` or larger than `MAX_PIXELS`.
+    """
+    if any(not least <= amount <= MAX_PIXELS for amount in amounts):
+        raise ValueError(f"amounts of {least} to {MAX_PIXELS:,} pixels are needed, not {amounts}")
+    return tuple(int(amount) for amount in amounts)
+
+
+def window(call: Call, kernel: Sequence[int], tensor: Any) -> Window:
     """The window of a convolution or pooling node.
 
     Args:
         call: The node.
-        kernel: `(height, width)`.
-        images: The map it slides over, channels last.
+        kernel: Its size along each spatial axis.
+        tensor: The map it slides over, channels last.
 
     Raises:
         NotImplementedError: If the padding depends on an open height or width.
+        ValueError: If an attribute has not one entry for each spatial axis and side, or one that
+            no image has use for.
     """
-    strides = tuple(call.attribute("strides", [1, 1]))
-    dilations = tuple(call.attribute("dilations", [1, 1]))
-    sizes = tuple(images.shape[1:3])
+    sizes = tuple(tensor.shape[1:-1])
+    kernel = within_bounds(kernel, 1)
+    strides = within_bounds(call.attribute("strides") or [1] * len(sizes), 1)
+    spread = within_bounds(call.attribute("dilations") or [1] * len(sizes), 1)
+    dilations = tuple(d if k > 1 else 1 for d, k in zip(spread, kernel, strict=True))
+    amounts = within_bounds(call.attribute("pads") or [0] * 2 * len(sizes))
+    if len(amounts) != 2 * len(sizes):
+        raise ValueError(f"{len(sizes)} spatial axes need {2 * len(sizes)} pads, not {amounts}")
     extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     axes = tuple(zip(sizes, extent, strides, strict=True))
     automatic = call.attribute("auto_pad", "NOTSET")
-    top, left, bottom, right = call.attribute("pads", [0, 0, 0, 0])
+    same_upper = automatic == "SAME_UPPER"
+    if automatic in ("SAME_UPPER", "SAME_LOWER") and max(dilations) > 1:
+        raise call.refusal(f"auto_pad {automatic} and dilations, which runtimes read differently")
     if automatic == "NOTSET":
-        pads: Pads = ((top, bottom), (left, right))
-    elif automatic == "VALID" or (automatic == "SAME_UPPER" and None in sizes):
-        pads = ((0, 0), (0, 0))
+        pads: Pads = tuple(zip(amounts[: len(sizes)], amounts[len(sizes) :], strict=True))
+    elif automatic == "VALID" or (same_upper and None in sizes and max(strides) > 1):
+        pads = tuple((0, 0) for _ in sizes)
     else:
         pads = tuple(_same_pads(call, *axis, lower=automatic == "SAME_LOWER") for axis in axes)
     counted = pads
     if call.attribute("ceil_mode", 0):
         pads = tuple(_ceiled(call, *a, pad) for a, pad in zip(axes, pads, strict=True))
-    same_upper = automatic == "SAME_UPPER"
-    return Window(tuple(kernel), strides, dilations, pads, counted, sizes, same_upper)
+    made = Window(kernel, strides, dilations, pads, counted, sizes, same_upper)
+    if None not in sizes and math.prod(made.outputs) * math.prod(kernel) > MAX_WORK:
+        raise ValueError(f"{kernel} pixels under each of {made.outputs} windows are no network's")
+    return made
 
 
-def zero_padded(call: Call, images: Any, pads: Pads) -> Any:
-    """The map with zeros around it.
+def require_pads(call: Call, geometry: Window) -> None:
+    """Make sure that the pads are known as numbers.
 
     Raises:
-        NotImplementedError: If pads are negative.
+        NotImplementedError: If the source leaves them to the image's open size.
     """
-    if min(min(pads)) < 0:
-        raise call.refusal(f"negative pads {pads} are not known")
-    return call.write.layer(layers.ZeroPadding2D, images, "pad", padding=pads)
+    if geometry.same_upper and None in geometry.sizes and max(geometry.strides) > 1:
+        raise call.refusal(f"its padding depends on {_OPEN}")
+
+
+def zero_padded(call: Call, tensor: Any, pads: Pads, part: str = "pad") -> Any:
+    """The map with zeros around it."""
+    if not any(map(any, pads)):
+        return tensor
+    layer = (layers.ZeroPadding1D, layers.ZeroPadding2D)[len(pads) - 1]
+    return call.write.layer(layer, tensor, part, padding=_for_keras(pads))
+
+
+def cropped(call: Call, tensor: Any, crops: Pads, part: str = "crop") -> Any:
+    """The map without some of its border."""
+    if not any(map(any, crops)):
+        return tensor
+    layer = (layers.Cropping1D, layers.Cropping2D)[len(crops) - 1]
+    return call.write.layer(layer, tensor, part, cropping=_for_keras(crops))
+
+
+def subsampled(call: Call, tensor: Any, steps: Steps, part: str = "subsample") -> Any:
+    """Every `steps`-th pixel of the map, from the first on."""
+    if max(steps) == 1:
+        return tensor
+    layer = (layers.MaxPooling1D, layers.MaxPooling2D)[len(steps) - 1]
+    pool = (1,) * len(steps)  # The maximum of one pixel is the pixel.
+    return call.write.layer(layer, tensor, part, pool_size=pool, strides=steps)
+
+
+def channels(tensor: Any, first: int, count: int) -> Any:
+    """Some neighbouring channels of a map."""
+    return tensor[..., first : first + count]
+
+
+def _for_keras(amounts: Pads) -> Any:
+    """One axis' pair stands alone in Keras; its configuration wants Python's own integers."""
+    pairs = tuple((int(before), int(behind)) for before, behind in amounts)
+    return pairs[0] if len(pairs) == 1 else pairs
 
 
 def _same_total(extent: int, stride: int, size: int) -> int:
@@ -129,7 +221,9 @@ def _ceiled(
     if stride == 1:
         return pads
     if size is None:
-        raise call.refusal(f"its number of windows (ceil_mode) depends on {_OPEN}")
+        if behind + stride > extent:  # Windows in the padding must not be; the size decides.
+            raise call.refusal(f"its number of windows (ceil_mode) depends on {_OPEN}")
+        return before, behind + stride - 1
     outputs = math.ceil((size + before + behind - extent) / stride) + 1
     if (outputs - 1) * stride >= size + before:  # Such a window would see padding only.
         outputs -= 1

@@ -73,7 +73,7 @@ def compare_with_source(
     Args:
         path: Where to write the file.
         source: An ONNX model of one input.
-        transposes: How many the converted graph may have.
+        transposes: How many the converted graph has; None where a product needs some.
         image: Shape of one image in the source's layout, if the file leaves it open.
         maps: Whether images, and outputs of four axes, are maps in the source's channels first.
         sizes: Batch sizes.
@@ -95,7 +95,7 @@ def compare_with_source(
             assert received.shape == expected.shape
             error = np.abs(received - expected).max()
             assert error <= TOLERANCE, f"largest error {error:.3g}, allowed {TOLERANCE:.3g}"
-    assert count_transposes(model) == transposes
+    assert transposes is None or count_transposes(model) == transposes
     return model
 
 

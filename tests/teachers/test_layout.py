@@ -6,17 +6,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_amalgam.teachers.folding import BATCH
 from keras_amalgam.teachers.layout import (
     Value,
     aligned_constant,
-    as_source,
     channels_last,
-    reshaped,
     to_order,
     transposed,
 )
-from keras_amalgam.teachers.writer import Names, Writer
+from keras_amalgam.teachers.writer import Scope, Writer
 
 SOURCE = np.arange(2 * 6 * 4 * 5, dtype=np.float32).reshape(2, 6, 4, 5)
 
@@ -51,36 +48,10 @@ def test_transposition_is_free_and_right(permutation):
 @pytest.mark.parametrize("order", [(0, *rest) for rest in itertools.permutations((1, 2, 3))])
 def test_every_order_can_be_asked_for(order):
     image = _map()
-    value = to_order(Writer("node", Names()), image, order)
+    value = to_order(Writer("node", Scope()), image, order)
     assert value.order == order
     assert tuple(value.tensor.shape[1:]) == tuple(SOURCE.shape[axis] for axis in order[1:])
     np.testing.assert_array_equal(_numbers(image, value), SOURCE)
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        (6, 20),
-        (24, 5),
-        (120,),
-        (2, 3, 4, 5),
-        (2, 12, 5),
-        (1, 6, 1, 20),
-        (6, 2, 2, 5),
-        (8, 15),
-        (3, 1, 40),
-        (2, 3, 2, 2, 5),
-    ],
-)
-@pytest.mark.parametrize("first", [None, (0, 2, 3, 1), (0, 3, 1, 2)])
-def test_reshape_holds_the_sources_numbers(target, first):
-    """Against NumPy, also when the source itself transposed before."""
-    image = _map()
-    value, expected = image, SOURCE
-    if first is not None:
-        value, expected = transposed(image, first), SOURCE.transpose(first)
-    value = reshaped(Writer("node", Names()), value, [BATCH, *target])
-    np.testing.assert_array_equal(_numbers(image, value), expected.reshape(2, *target))
 
 
 def test_swapped_order_is_noticed():
@@ -89,19 +60,6 @@ def test_swapped_order_is_noticed():
     wrong = Value(image.tensor, (0, 3, 2, 1))
     shape = tuple(SOURCE.shape)
     assert _numbers(image, wrong).shape != shape or (_numbers(image, wrong) != SOURCE).any()
-
-
-def test_flattening_remembers_the_order_and_undoes_it():
-    image = _map()
-    write = Writer("node", Names())
-    value = reshaped(write, image, [-1, 120])
-    assert sorted(value.columns) == list(range(120))
-    np.testing.assert_array_equal(
-        np.asarray(
-            keras.Model(image.tensor, as_source(write, value).tensor)(SOURCE.transpose(image.order))
-        ),
-        SOURCE.reshape(2, -1),
-    )
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (6, 1, 1), (1, 6, 4, 5), (6, 4, 5)])
@@ -113,12 +71,6 @@ def test_constant_is_turned_as_the_tensor_is(shape):
     np.testing.assert_array_equal(ours, SOURCE * constant)
 
 
-@pytest.mark.parametrize("target", [(BATCH * 2, 60), (7, 240), (-1, 60), (6, BATCH, 20)])
-def test_reshape_that_merges_the_batch_is_refused(target):
-    with pytest.raises(NotImplementedError, match=r"\(batch, 6, 4, 5\).*merges the batch"):
-        reshaped(Writer("node", Names()), _map(), target)
-
-
 def test_names_are_unique_whatever_their_case():
-    names = Names()
+    names = Scope()
     assert [names.unique(name) for name in ("a", "A", "a", "a_2")] == ["a", "A_2", "a_3", "a_2_2"]

@@ -83,6 +83,57 @@ def test_constant_with_a_batch_is_refused(agrees, build, random, shape, reason):
         agrees(build([node], (3, 5, 4), {"c": random(*shape)}))
 
 
-def test_extremum_of_three_tensors_is_refused(agrees, build):
-    with pytest.raises(NotImplementedError, match="3 inputs"):
-        agrees(build([make_node("Max", ["x", "x", "x"], ["y"])], (3, 5, 4)))
+@pytest.mark.parametrize("shape", [(1, 4, 5), (1, 3, 2)])
+def test_constant_joined_with_a_tensor_is_a_weight(agrees, build, random, shape):
+    axis = 1 if shape[2] == 5 else 2
+    node = make_node("Concat", ["x", "c"], ["y"], axis=axis)
+    source = build([node], (3, 5), {"c": random(*shape)}, batch=1)
+    model = agrees(source, sizes=(1,))
+    assert model.count_params() == np.prod(shape)
+    images = random(3, 3, 5)
+    np.testing.assert_array_equal(model(images)[2], model(images[2:])[0])
+
+
+def test_constants_that_were_learned_are_trainable_weights(agrees, build, random):
+    """A position embedding is; a mask, of two values, is a weight that is not trained."""
+    nodes = [
+        make_node("Add", ["x", "position"], ["p"], name="/embed/Add"),
+        make_node("Add", ["p", "mask"], ["y"]),
+    ]
+    mask = np.where(random(1, 7, 20) > 0, 0, -100).astype(np.float32)
+    model = agrees(build(nodes, (7, 20), {"position": random(1, 7, 20, seed=1), "mask": mask}))
+    assert [int(np.prod(v.shape)) for v in model.trainable_variables] == [140]
+    assert [int(np.prod(v.shape)) for v in model.non_trainable_variables] == [140]
+    assert "embed_Add" in model.trainable_variables[0].path
+
+
+def test_few_numbers_stand_in_the_configuration(agrees, build, random):
+    node = make_node("Sub", ["x", "mean"], ["y"])
+    assert agrees(build([node], (3, 4, 5), {"mean": random(1, 3, 1, 1)})).count_params() == 0
+
+
+@pytest.mark.parametrize("operator", ["Max", "Min"])
+@pytest.mark.parametrize("inputs", [["x"], ["x", "t", "c"], ["c", "x", "d"], ["x", "t", "u"]])
+def test_extremes_of_any_number_of_tensors_agree(agrees, build, random, operator, inputs):
+    nodes = [
+        make_node("Tanh", ["x"], ["t"]),
+        make_node("Neg", ["x"], ["u"]),
+        make_node(operator, inputs, ["m"]),
+        make_node("Abs", ["m"], ["y"]),
+    ]
+    agrees(build(nodes, (4, 5), {"c": random(5), "d": random(4, 1, seed=1)}))
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sum"])
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4, 1), (4,)])
+@pytest.mark.parametrize("first", [False, True])
+def test_vector_along_an_axis_as_wide_as_the_last_is_added_along_its_own(
+    agrees, build, random, operator, shape, first
+):
+    """Keras itself adds it along the last axis: a constant that looks like a bias."""
+    inputs = ["c", "x"] if first else ["x", "c"]
+    constant = random(*shape)
+    model = agrees(build([make_node(operator, inputs, ["y"])], (4, 4), {"c": constant}))
+    x = random(2, 4, 4, seed=1)
+    np.testing.assert_allclose(model(x), x + constant, rtol=1e-6)
+    assert not np.allclose(model(x), x + np.roll(constant, 1), atol=1e-3)

@@ -103,3 +103,84 @@ def test_flattened_maps_of_different_order_meet_in_the_sources(agrees, build):
         make_node("Sub", ["f", "g"], ["y"]),
     ]
     agrees(build(nodes, (3, 4, 5)))
+
+
+def _attention(random, heads=2, width=6):
+    """Nodes of a self-attention over the tokens `x`, `(batch, tokens, heads·width)`."""
+    split = np.array([0, -1, heads, width])
+    nodes, constants = [], {"split": split, "joined": np.array([0, -1, heads * width])}
+    for index, name in enumerate("qkv"):
+        perm = [0, 2, 3, 1] if name == "k" else [0, 2, 1, 3]
+        nodes += [
+            make_node("MatMul", ["x", f"w{name}"], [f"m{name}"]),
+            make_node("Reshape", [f"m{name}", "split"], [f"r{name}"]),
+            make_node("Transpose", [f"r{name}"], [name], perm=perm),
+        ]
+        constants[f"w{name}"] = random(heads * width, heads * width, seed=index)
+    nodes += [
+        make_node("MatMul", ["q", "k"], ["scores"]),
+        make_node("Softmax", ["scores"], ["a"], axis=-1),
+        make_node("MatMul", ["a", "v"], ["o"]),
+        make_node("Transpose", ["o"], ["t"], perm=[0, 2, 1, 3]),
+        make_node("Reshape", ["t", "joined"], ["y"]),
+    ]
+    return nodes, constants
+
+
+def test_attention_agrees_and_transposes_no_more_than_its_products_need(agrees, build, random):
+    nodes, constants = _attention(random)
+    agrees(build(nodes, (5, 12), constants), transposes=4)  # q, k, v and the way back.
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("c", "x"), ("x", "c"), ("c2", "x"), ("x", "c3"), ("x", "x")]
+)
+def test_products_with_constants_and_of_tensors_agree(agrees, build, random, left, right):
+    constants = {"c": random(5, 5), "c2": random(3, 5, 5, seed=1), "c3": random(1, 3, 5, 5, seed=2)}
+    node = make_node("MatMul", [left, right], ["y"])
+    agrees(build([node], (3, 5, 5), constants), transposes=None)
+
+
+@pytest.mark.parametrize(
+    "equation",
+    ["bhij,bhjk->bhik", "bhij,bhkj->bhik", "bhij,bhij->bi", "bhij,bhij->bhij", "bhij,bhjk->bikh"],
+)
+def test_einsum_of_two_tensors_agrees(agrees, build, equation):
+    nodes = [
+        make_node("Tanh", ["x"], ["t"]),
+        make_node("Einsum", ["x", "t"], ["y"], equation=equation),
+    ]
+    agrees(build(nodes, (3, 5, 5)), transposes=None)
+
+
+def test_einsum_with_a_constant_agrees_in_either_layout(agrees, build, random):
+    nodes = [
+        make_node("Conv", ["x", "w"], ["c"]),
+        make_node("Einsum", ["c", "m"], ["y"], equation="bchw,ck->bkhw"),
+    ]
+    constants = {"w": random(6, 3, 1, 1), "m": random(6, 7, seed=1)}
+    agrees(build(nodes, (3, 5, 4), constants), transposes=None)
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        (make_node("Einsum", ["x", "x"], ["y"], equation="bij,bij->ij"), "sums over the batch"),
+        (make_node("Einsum", ["x"], ["y"], equation="b...->b"), "not known"),
+        (make_node("MatMul", ["t", "x"], ["y"]), "different axes"),
+        (make_node("MatMul", ["c", "x"], ["y"]), "batch of its own"),
+    ],
+)
+def test_products_across_images_are_refused(agrees, build, random, node, reason):
+    turn = make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2])
+    with pytest.raises(NotImplementedError, match=reason):
+        agrees(build([turn, node], (4, 4), {"c": random(4, 4, 4)}, batch=4))
+
+
+def test_swapped_factors_are_noticed(agrees, build, random):
+    """The twin: the same product with its factors exchanged gives other numbers."""
+    model = agrees(build([make_node("MatMul", ["c", "x"], ["y"])], (5, 5), {"c": random(5, 5)}))
+    images = random(1, 5, 5, seed=3)
+    constant = random(5, 5)
+    np.testing.assert_allclose(model(images), constant @ images, atol=1e-5)
+    assert not np.allclose(model(images), images @ constant, atol=1e-2)

@@ -2,11 +2,21 @@
 
 import runpy
 
+import numpy as np
+import onnx
 import pytest
+from keras import ops
 from onnx.helper import make_node, make_opsetid
 
+from keras_amalgam import teachers
 from keras_amalgam.teachers.onnx_graph import Node
-from keras_amalgam.teachers.operators import activations, operator, registry, resolve, table
+from keras_amalgam.teachers.operators import (
+    activations,
+    register_operator,
+    registry,
+    resolve,
+    table,
+)
 
 
 def _node(name, opset, domain=""):
@@ -22,7 +32,7 @@ def test_newest_form_up_to_the_files_opset_is_chosen(opset, handler):
 
 def test_second_registration_is_refused():
     with pytest.raises(ValueError, match=r"'Relu'.*since opset 1 is registered already, by 'relu'"):
-        operator("Relu", since=1)(lambda call: call.value())
+        register_operator("Relu", since=1)(lambda call: call.value())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,7 @@ def test_registered_operator_of_a_users_own_is_used(agrees, build, monkeypatch):
     handlers = {key: dict(versions) for key, versions in registry._HANDLERS.items()}
     monkeypatch.setattr(registry, "_HANDLERS", handlers)
 
-    @operator("Det", since=1)
+    @register_operator("Det", since=1)
     def det(call):
         """Nothing, wrongly."""
         return call.value()
@@ -70,8 +80,35 @@ def test_registered_operator_of_a_users_own_is_used(agrees, build, monkeypatch):
         agrees(build(nodes, (4, 4, 4)))  # It is used, and found wrong.
 
 
-def test_module_prints_the_table(capsys):
+def test_module_prints_the_page_with_the_table(capsys):
     runpy.run_module("keras_amalgam.teachers.operators", run_name="__main__")
     printed = capsys.readouterr().out
-    assert printed.strip() == table()
+    assert printed.strip().endswith(table())
     assert "| Conv | ai.onnx | 1 | Conv2D or DepthwiseConv2D" in printed
+
+
+def test_operator_of_a_users_own_converts_like_any_other(tmp_path, build, monkeypatch):
+    """As the guide shows it, on a domain that no runtime here knows; compared with NumPy."""
+    handlers = {key: dict(versions) for key, versions in registry._HANDLERS.items()}
+    monkeypatch.setattr(registry, "_HANDLERS", handlers)
+
+    @teachers.register_operator("Squareplus", since=1, domain="my.operators")
+    def squareplus(call):
+        """ops.sqrt of a square."""
+        value = call.value()
+        square = call.write.operation(ops.square, value.tensor, part="square")
+        shifted = call.write.operation(ops.add, square, call.attribute("b", 4.0), part="shift")
+        root = call.write.operation(ops.sqrt, shifted, part="root")
+        total = call.write.operation(ops.add, root, value.tensor, part="sum")
+        return value.with_tensor(call.write.operation(ops.multiply, total, 0.5))
+
+    node = make_node("Squareplus", ["x"], ["y"], name="bend", domain="my.operators", b=1.0)
+    source = build([make_node("Relu", ["x"], ["y"])], (3, 5, 4))
+    source.graph.node[0].CopyFrom(node)
+    source.opset_import.append(make_opsetid("my.operators", 1))
+    onnx.save(source, tmp_path / "network.onnx")
+    model = teachers.from_onnx(tmp_path / "network.onnx", verify=False)
+    x = np.linspace(-3, 3, 60, dtype=np.float32).reshape(1, 5, 4, 3)
+    np.testing.assert_allclose(model(x), (x + np.sqrt(x**2 + 1)) / 2, atol=1e-6)
+    assert model.provenance.names["bend"] == "bend"
+    assert "| Squareplus | my.operators | 1 | ops.sqrt of a square |" in table()

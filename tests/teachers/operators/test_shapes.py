@@ -157,15 +157,19 @@ def test_reshape_of_an_open_map_asks_for_the_size(agrees, build):
 @pytest.mark.parametrize(
     "node",
     [
-        make_node("Reshape", ["x", "target"], ["y"], name="merge"),
-        make_node("Flatten", ["x"], ["y"], name="merge", axis=2),
-        make_node("Unsqueeze", ["x", "axes"], ["y"], name="merge"),
+        make_node("Reshape", ["x", "target"], ["y"]),
+        make_node("Flatten", ["x"], ["y"], axis=2),
+        make_node("Flatten", ["x"], ["y"], axis=-1),
     ],
 )
-def test_merging_the_batch_is_refused(agrees, build, node):
-    constants = {"target": np.array([-1, 5, 4]), "axes": np.array([0])}
-    with pytest.raises(NotImplementedError, match=r"'merge'.*merges the batch"):
-        agrees(build([node], (3, 5, 4), constants))
+def test_batch_merged_with_the_axes_behind_it_agrees(agrees, build, node):
+    agrees(build([node], (3, 5, 4), {"target": np.array([-1, 5, 4])}), transposes=1)
+
+
+def test_output_with_an_axis_before_the_batch_is_refused_by_name(agrees, build):
+    node = make_node("Unsqueeze", ["x", "axes"], ["y"])
+    with pytest.raises(NotImplementedError, match=r"output 'y'.*\(1, batch, 3, 5, 4\)"):
+        agrees(build([node], (3, 5, 4), {"axes": np.array([0])}))
 
 
 def test_cast_between_floats_is_nothing(agrees, build):
@@ -176,13 +180,13 @@ def test_cast_between_floats_is_nothing(agrees, build):
     assert len(agrees(build(nodes, (3, 5, 4))).layers) == 1
 
 
-def test_cast_to_integers_is_refused(agrees, build):
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL])
+def test_cast_to_whole_numbers_and_back_agrees(agrees, build, kind):
     nodes = [
-        make_node("Cast", ["x"], ["d"], to=TensorProto.INT64),
+        make_node("Cast", ["x"], ["d"], to=kind),
         make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT),
     ]
-    with pytest.raises(NotImplementedError, match="cannot become int64"):
-        agrees(build(nodes, (3, 5, 4)))
+    agrees(build(nodes, (3, 5, 4)))
 
 
 def test_layers_between_convolutions_are_never_permutations(network, agrees):
