@@ -6,10 +6,18 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_tensor
 from onnx.inliner import inline_local_functions
 
-MAX_NODES = 50_000
+from keras_amalgam.teachers.external_data import load_external_data
+from keras_amalgam.teachers.onnx_bounds import (
+    MAX_BYTES,
+    drop_unused_nodes,
+    refuse_bombs,
+    refuse_too_many_nodes,
+)
+from keras_amalgam.teachers.onnx_form import refuse_other_forms
+
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,9 @@ def read_onnx(path: str | Path) -> OnnxFile:
     """Read an ONNX file and what it refers to.
 
     Nothing in the file is executed. Weights kept beside the file are read only from the file's own
-    folder. Local functions are inlined, so that the graph holds operators only.
+    folder. Local functions are inlined, so that the graph holds operators only; nodes that no
+    output needs are left out. What would need unbounded memory or time is refused: see
+    `onnx_bounds`.
 
     Args:
         path: An `.onnx` file.
@@ -43,28 +53,29 @@ def read_onnx(path: str | Path) -> OnnxFile:
     Raises:
         TypeError: If `path` is no path.
         FileNotFoundError: If the file is missing.
-        ValueError: If it is no ONNX file, is cut off, or its external data is missing, damaged
-            or outside the folder.
+        NotImplementedError: If a tensor is sparse or of an element type that is not read.
+        ValueError: If it is no ONNX file, is cut off, too large or of a form that is not read, or
+            its external data is missing, damaged or outside the folder.
     """
     if not isinstance(path, (str, Path)):
         raise TypeError(
             f"`path` must be the path of an .onnx file. Received: {type(path).__name__}."
         )
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(
-            f"{str(path)!r} is a directory, not an .onnx file. For a TensorFlow SavedModel use "
-            "from_saved_model."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
-    content = path.read_bytes()
+    content = _content(path)
+    refuse_bombs(content, path.name)
     model = _parse(content, path)
     digest = hashlib.sha256(content)
-    for file in sorted(_load_external_data(model, path)):
-        digest.update(file.read_bytes())
+    del content
+    refuse_too_many_nodes(model, path.name)
+    for file in load_external_data(model, path):
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
     if model.functions:
-        model = inline_local_functions(model)
+        model = _inlined(model, path)
+    drop_unused_nodes(model.graph)
+    refuse_other_forms(model, path.name)
     return OnnxFile(path, digest.hexdigest(), model)
 
 
@@ -85,6 +96,28 @@ def check_valid(file: OnnxFile) -> None:
         ) from error
 
 
+def _content(path: Path) -> bytes:
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except ValueError as error:  # A NUL byte.
+        raise ValueError(f"{str(path)!r} is no path: {error}. Check the path.") from error
+    if is_folder:
+        raise ValueError(
+            f"{str(path)!r} is a directory, not an .onnx file. For a TensorFlow SavedModel use "
+            "from_saved_model."
+        )
+    if not is_file:
+        raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"{path.name!r} is larger than an ONNX file can be, which holds at most 2 GB. "
+            f"Received: {size:,} bytes. Keep large weights in a file beside it "
+            "(`save_as_external_data`)."
+        )
+    return path.read_bytes()
+
+
 def _parse(content: bytes, path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
@@ -99,39 +132,15 @@ def _parse(content: bytes, path: Path) -> onnx.ModelProto:
             f"{path.name!r} is no ONNX model, or an empty one. Received: {len(content):,} bytes "
             f"with {len(model.graph.node)} nodes. Copy or export it again."
         )
-    if len(model.graph.node) > MAX_NODES:
-        raise ValueError(
-            f"{path.name!r} has {len(model.graph.node):,} nodes. At most {MAX_NODES:,} are read."
-        )
+    del model.training_info[:]  # Nobody reads it, and it may hold tensors in other files.
     return model
 
 
-def _load_external_data(model: onnx.ModelProto, path: Path) -> set[Path]:
-    """Read weights kept in other files, which must lie in the model's folder; those files."""
-    files = set()
-    folder = path.parent.resolve()
-    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    for tensor in external:
-        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-        target = (folder / location).resolve()
-        if not location or not target.is_relative_to(folder):
-            raise ValueError(
-                f"{path.name!r} keeps the tensor {tensor.name!r} outside its own folder. Received: "
-                f"location {location!r}. External data must lie in the model's folder."
-            )
-        if not target.is_file():
-            raise ValueError(
-                f"{path.name!r} keeps its weights in {location!r}, which is missing. Put that file "
-                "beside the model, or export with external_data=False."
-            )
-        try:
-            load_external_data_for_tensor(tensor, str(folder))
-        except (ValueError, OSError, onnx.checker.ValidationError) as error:
-            raise ValueError(
-                f"{path.name!r} keeps the tensor {tensor.name!r} in {location!r}, which does not "
-                f"hold it: {error} Copy both files again."
-            ) from error
-        del tensor.external_data[:]
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        files.add(target)
-    return files
+def _inlined(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    try:
+        return inline_local_functions(model)
+    except (onnx.checker.ValidationError, RuntimeError) as error:
+        raise ValueError(
+            f"The local functions of {path.name!r} cannot be written out: {error} Export with "
+            "functions inlined."
+        ) from error
