@@ -19,7 +19,10 @@ MIN_COMPLEMENT = 1e-7
 
 # What answers in 0..1 that do not sum to one are taken for, unless the user says which they are.
 UNCLEAR = "either sigmoids or small logits"
-MAY_BE_UNCLEAR = ("logits", "sigmoid")
+# Quantized probabilities are rounded each by itself; many small ones vanish.
+ROUGH = "roughly probabilities, or sigmoids or small logits"
+ROUGH_SUMS = (0.5, 1.1)
+_MAY_BE = {UNCLEAR: ("logits", "sigmoid"), ROUGH: ("logits", "sigmoid", "probabilities")}
 
 
 def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
@@ -57,13 +60,15 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
 
 
 def _check_kind(said: str, looks_like: str, owner: str) -> None:
-    if said == "auto" and looks_like == UNCLEAR:
+    possible = _MAY_BE.get(looks_like, (looks_like,))
+    if said == "auto" and len(possible) > 1:
         raise ValueError(
             f"{owner} has outputs that are all in 0..1 without summing to one. Received: "
-            "outputs='auto', which cannot tell independent sigmoids from small logits. Say "
-            "outputs='sigmoid' or outputs='logits'."
+            "outputs='auto', which cannot tell independent sigmoids from small logits"
+            f"{' and quantized probabilities' * (looks_like == ROUGH)}. Say "
+            f"{' or '.join(f'outputs={kind!r}' for kind in reversed(possible))}."
         )
-    if said not in ("auto", looks_like) and not (said in MAY_BE_UNCLEAR and looks_like == UNCLEAR):
+    if said not in ("auto", *possible):
         raise ValueError(
             f"{owner} is said to return {said}, but its outputs are {looks_like}. Received: "
             f"outputs={said!r}. Say outputs='auto', which turns what they are into logits."
@@ -124,7 +129,10 @@ def _probe(model: keras.Model) -> str:
     answers = ops.convert_to_numpy(ops.cast(answers, "float32")).astype("float64")
     if answers.ndim != 2 or answers.min() < 0 or answers.max() > 1 + 1e-4:
         return "logits"
-    if np.abs(answers.sum(axis=-1) - 1).max() < 1e-3:
+    sums = answers.sum(axis=-1)
+    if np.abs(sums - 1).max() < 1e-3:
         return "probabilities"
+    if ROUGH_SUMS[0] < sums.min() and sums.max() < ROUGH_SUMS[1]:
+        return ROUGH
     # A head of zeros, as before its training, says nothing.
     return "logits" if answers.max() == 0 else UNCLEAR

@@ -38,6 +38,8 @@ class Preprocessing:
             the usual 256 → 224.
         channels: What the network takes: `"rgb"`, `"bgr"` or `"grey"`; `None` means `"grey"`
             for a network with one input channel and `"rgb"` otherwise.
+        crop_to_aspect_ratio: Whether an image of another shape is cut to the shape of `size` about
+            its centre before it is resized, rather than squeezed.
 
     Example:
     ```python
@@ -58,6 +60,7 @@ class Preprocessing:
     antialias: bool = False
     crop_fraction: float = 1.0
     channels: Channels | None = None
+    crop_to_aspect_ratio: bool = False
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples, so that equal settings compare equal, and validate."""
@@ -132,6 +135,7 @@ class Preprocessing:
             (height, width),
             interpolation=self.interpolation,
             antialias=self.antialias,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             data_format="channels_last",
         )
         if (height, width) != self.size:
@@ -166,10 +170,10 @@ def _check_resizing(settings: Preprocessing) -> None:
         )
     if not 0 < fraction <= 1:
         raise ValueError(f"`crop_fraction` must lie in (0, 1]. Received: {fraction}.")
-    if fraction < 1 and size is None:
+    if size is None and (fraction < 1 or settings.crop_to_aspect_ratio):
         raise ValueError(
-            "`crop_fraction` below 1 needs `size`, the size after the crop. Received: "
-            f"crop_fraction={fraction}, size=None."
+            "Cropping needs `size`, the size after the crop. Received: crop_fraction="
+            f"{fraction}, crop_to_aspect_ratio={settings.crop_to_aspect_ratio}, size=None."
         )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 
 from keras_amalgam.teacher import Provenance
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
+from keras_amalgam.teachers.keras_weights import fill
 from keras_amalgam.teachers.parity import check_parity, worst
 from keras_amalgam.version import __version__
 
@@ -20,18 +20,24 @@ def from_keras(
     *,
     architecture: keras.Model | None = None,
     custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
     verify: bool = True,
     tolerance: float = 1e-4,
 ) -> keras.Model:
     """A Keras model, from memory or a file, with its provenance.
 
-    Files are read in Keras' safe mode, always: code inside a file is never run.
+    Code inside a file is not run, unless you say `safe_mode=False`. A file may not refer to other
+    files, nor unfold to more than 8 GiB or a hundred times of what is stored.
 
     Args:
         source: A model, a `.keras` file, a legacy `.h5` file of a whole model, or with
             `architecture` a file of weights.
-        architecture: The model whose weights `source` holds; it is filled and returned.
+        architecture: The model whose weights `source` holds; it is filled and returned, or left as
+            it was if they are not its own.
         custom_objects: Classes by name that the model needs and Keras does not know.
+        safe_mode: Whether layers that carry code, as `Lambda`, are refused. `False` runs the code
+            in the file: only for a file that you would run as a program. A teacher's directory is
+            read in safe mode, so put a layer of your own in a `Lambda`'s place before saving one.
         verify: Whether the model is saved as `.keras`, read again and compared at every layer, as
             a teacher will be when it is saved.
         tolerance: Largest error allowed then, as a fraction of an output's range, or of 1.
@@ -43,8 +49,8 @@ def from_keras(
     Raises:
         FileNotFoundError: If there is no such file.
         TypeError: If `source` is neither a model nor a path.
-        ValueError: If the file is damaged, unsafe, or does not fit `architecture`; or if the model
-            changes when it is saved and read again.
+        ValueError: If the file is damaged, too large, unsafe, or does not fit `architecture`; or if
+            the model changes when it is saved and read again.
 
     Example:
     ```python
@@ -54,20 +60,20 @@ def from_keras(
     """
     model: Any = source
     if isinstance(source, keras.Model):
-        name, digest = f"{model.name} (in memory)", _weights_sha256(model)
+        name, digest = f"{model.name} (in memory)", weights_sha256(model)
     elif not isinstance(source, (str, Path)):
         raise TypeError(
             "`source` must be a keras.Model or the path of a .keras or .h5 file. Received: "
             f"{type(source).__name__}."
         )
     elif architecture is not None:
-        model, name = _with_weights(architecture, Path(source)), Path(source).name
-        digest = sha256_of(source)
+        fill(architecture, Path(source))
+        model, name, digest = architecture, Path(source).name, sha256_of(source)
     else:
-        model, name = read_keras(source, custom_objects), Path(source).name
+        model, name = read_keras(source, custom_objects, safe_mode), Path(source).name
         digest = sha256_of(source)
-    _refuse_subclassed(model)
-    parity = _reload_parity(model, custom_objects, tolerance) if verify else {}
+    refuse_subclassed(model)
+    parity = reload_parity(model, custom_objects, safe_mode, tolerance) if verify else {}
     model.provenance = Provenance(
         source=name,
         sha256=digest,
@@ -78,7 +84,12 @@ def from_keras(
     return model
 
 
-def _refuse_subclassed(model: keras.Model) -> None:
+def refuse_subclassed(model: keras.Model) -> None:
+    """Refuse a model without a graph, which has no taps.
+
+    Raises:
+        ValueError: If it is neither functional nor sequential with a known input.
+    """
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
             f"A teacher must be a functional model, or a sequential one that knows its input. "
@@ -87,24 +98,8 @@ def _refuse_subclassed(model: keras.Model) -> None:
         )
 
 
-def _with_weights(architecture: keras.Model, path: Path) -> keras.Model:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
-    try:
-        with warnings.catch_warnings():
-            # Where names do not match, Keras only warns that it leaves layers as they are.
-            warnings.simplefilter("error", UserWarning)
-            architecture.load_weights(path)
-    except (ValueError, KeyError, OSError, UserWarning) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"The weights in {path.name!r} do not fit the architecture {architecture.name!r}: "
-            f"{reason} Pass the architecture that they were trained in."
-        ) from error
-    return architecture
-
-
-def _weights_sha256(model: keras.Model) -> str:
+def weights_sha256(model: keras.Model) -> str:
+    """SHA-256 over the shapes, types and values of a model's weights, in order; hexadecimal."""
     digest = hashlib.sha256()
     for weight in model.get_weights():
         digest.update(f"{weight.shape} {weight.dtype}".encode())
@@ -112,12 +107,29 @@ def _weights_sha256(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _reload_parity(
-    model: keras.Model, custom_objects: Mapping[str, Any] | None, tolerance: float
+def reload_parity(
+    model: keras.Model,
+    custom_objects: Mapping[str, Any] | None,
+    safe_mode: bool,
+    tolerance: float,
 ) -> dict[str, Any]:
+    """Save a model, read it again, and compare the two at every layer.
+
+    Args:
+        model: Functional or sequential.
+        custom_objects: As in `from_keras`.
+        safe_mode: As in `from_keras`.
+        tolerance: As in `from_keras`.
+
+    Returns:
+        The errors, as a provenance keeps them.
+
+    Raises:
+        ValueError: If it cannot be read again, or has changed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         model.save(path)
-        again = read_keras(path, custom_objects)
+        again = read_keras(path, custom_objects, safe_mode)
     report = check_parity(again, model, tolerance=tolerance)
     return {"tolerance": tolerance, "outputs": report["outputs"], "tap": worst(report)}

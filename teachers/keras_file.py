@@ -2,72 +2,102 @@
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
+from keras_amalgam.teachers.keras_bounds import check_file, read_config
 
-def read_keras(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> keras.Model:
+# Layers that hold code, or a path to it: Keras would run it, or import it, to make them.
+HOLDING_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+
+
+def read_keras(
+    path: str | Path,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> keras.Model:
     """A whole model from a `.keras` or legacy `.h5` file.
-
-    Always in Keras' safe mode: a layer that carries Python code (`Lambda`) is refused.
 
     Args:
         path: The file.
         custom_objects: Classes by name that the model needs and Keras does not know.
+        safe_mode: Whether a layer that carries code, as `Lambda`, is refused. `False` runs what
+            is in the file.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If it is cut off, no whole model, unsafe, or needs a class that is not given.
+        ValueError: If it is cut off, too large, no whole model, unsafe, or needs a class that is
+            not given.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
-    _refuse_damaged(path)
+    check_file(path)
+    if safe_mode:
+        refuse_code(read_config(path), path.name)
     try:
         model = keras.saving.load_model(
-            path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=True
+            path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=safe_mode
         )
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except _unreadable() as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"Keras cannot load {path.name!r}: {reason} If the model has classes of its own, pass "
-            "them as `custom_objects`; if the file holds weights only, pass `architecture=`; code "
-            "inside a file (Lambda) is never run: load such a model yourself and pass it."
+            "them as `custom_objects`; if the file holds weights only, pass `architecture=`."
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"{path.name!r} holds a {type(model).__name__}. Expected a keras.Model.")
     return model
 
 
+def refuse_code(config: Any, name: str) -> None:
+    """Refuse a model whose configuration holds code, at any depth.
+
+    Args:
+        config: The parsed configuration.
+        name: Of the file.
+
+    Raises:
+        ValueError: If a layer of it carries code.
+    """
+    for part in _parts(config):
+        classes = {part.get("class_name"), str(part.get("registered_name")).split(">")[-1]}
+        found = sorted(classes & {*HOLDING_CODE, "__lambda__"}, key=str)
+        if found:
+            inner = part.get("config")
+            layer = inner.get("name") if isinstance(inner, dict) else None
+            raise ValueError(
+                f"Keras cannot load {name!r} safely: its layer {layer!r} is a {found[0]}, which "
+                "is code inside a file. Where you would run the file as a program, pass "
+                "safe_mode=False, or load the model yourself and pass it."
+            )
+
+
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_damaged(path: Path) -> None:
-    if path.suffix == ".keras":
-        what, intact = "a .keras archive", zipfile.is_zipfile(path) and _is_whole(path)
-    else:
-        what, intact = "an HDF5 file", h5py.is_hdf5(path) and _opens(path)
-    if not intact:
-        raise ValueError(
-            f"{path.name!r} is cut off or damaged. Received: {path.stat().st_size:,} bytes that "
-            f"are not {what}. Copy or save it again."
-        )
+def _parts(config: Any) -> Iterator[dict[str, Any]]:
+    """Every dictionary in a configuration, without recursion: its depth is the file's choice."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
-def _is_whole(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip() is None
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What Keras raises at a file that is damaged, asks for too much, or is malicious."""
+    import tensorflow as tf
 
-
-def _opens(path: Path) -> bool:
-    try:
-        with h5py.File(path, "r"):
-            return True
-    except OSError:
-        return False
+    # AttributeError and the last three: a configuration of wrong types, or of endless depth.
+    wrong = (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError)
+    return (*wrong, OSError, MemoryError, ImportError, zipfile.BadZipFile, tf.errors.OpError)

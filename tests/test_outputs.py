@@ -163,3 +163,14 @@ def test_two_outputs_and_unknown_kinds_are_refused():
         to_logits(two, "auto", "It")
     with pytest.raises(ValueError, match="Received: 'prob'"):
         to_logits(model, "prob", "It")
+
+
+def test_quantized_probabilities_must_be_named():
+    """Rounded each by itself to eight bits, they do not sum to one."""
+    inputs = keras.Input((6, 6, 1))
+    exact = classifier(ENDS["softmax layer"])(inputs)
+    model = keras.Model(inputs, ops.round(exact * 64) / 64)
+    with pytest.raises(ValueError, match="quantized probabilities. Say outputs='probabilities' or"):
+        to_logits(model, "auto", "It")
+    logits = np.asarray(to_logits(model, "probabilities", "It")(IMAGES))
+    np.testing.assert_allclose(np.exp(logits), model(IMAGES), atol=1e-6)

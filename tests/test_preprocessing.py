@@ -131,6 +131,19 @@ def test_crop_fraction_is_the_centre_of_a_larger_resize(fraction):
     np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 10), (10, 20), (16, 16), (21, 9)])
+def test_image_of_another_shape_is_cut_about_its_centre_or_squeezed(height, width):
+    images = np.random.default_rng(2).random((2, height, width, 3)).astype("float32") * 255
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = images[:, top : top + side, left : left + side]
+    plain = Preprocessing(size=(8, 8), scale=1.0)
+    cut = Preprocessing(size=(8, 8), scale=1.0, crop_to_aspect_ratio=True)
+    np.testing.assert_allclose(applied(cut, images), applied(plain, square), atol=1e-3)
+    differs = np.abs(applied(plain, images) - applied(plain, square)).max() > 10
+    assert differs == (height != width)
+
+
 def test_no_batch_norm_behind_it_is_trained_by_a_plain_call():
     """Keras' layer Resizing would: its call() defaults to training=True, and Keras passes it on."""
     inputs = keras.Input((None, None, 3))
@@ -188,6 +201,7 @@ def test_settings_survive_json():
         ({"size": (4, 4), "crop_fraction": 0.0}, "crop_fraction"),
         ({"size": (4, 4), "crop_fraction": 1.5}, "crop_fraction"),
         ({"crop_fraction": 0.875}, "needs `size`"),
+        ({"crop_to_aspect_ratio": True}, "needs `size`"),
         ({"channels": "gray"}, "'grey'"),
     ],
     ids=str,

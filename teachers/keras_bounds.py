@@ -1,0 +1,170 @@
+"""What a Keras file may hold: how much, and nothing from outside."""
+
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+
+MAX_BYTES = 8 * 2**30
+MAX_CONFIG_BYTES = 64 * 2**20
+MAX_MEMBERS = 10_000
+# Weights do not compress; what unfolds further than this is no network. Small files may.
+MAX_EXPANSION = 100
+_SMALL = 64 * 2**20
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file before anything of it is read into memory.
+
+    Args:
+        path: A `.keras` archive or an HDF5 file.
+
+    Raises:
+        ValueError: If it unfolds to more than it may, is damaged, or refers to other files.
+    """
+    _refuse_damaged(path)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(archive, path.name)
+            if not _is_whole(archive):
+                raise ValueError(
+                    f"{path.name!r} is cut off or damaged. Received: {path.stat().st_size:,} bytes "
+                    "with a wrong checksum inside. Copy or save it again."
+                )
+    with opened_weights(path) as file:
+        _check_hdf5(file, path)
+
+
+def read_config(path: Path) -> Any:
+    """The configuration of the model in a file, parsed; `None` where there is none.
+
+    Raises:
+        ValueError: If it is no JSON.
+    """
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(_CONFIG) if _CONFIG in archive.namelist() else "null"
+    else:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config", "null")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path.name!r} is damaged. Received: a configuration that is no JSON ({error}). Save "
+            "the model again."
+        ) from error
+
+
+@contextmanager
+def opened_weights(path: Path) -> Iterator[h5py.File]:
+    """The HDF5 file that holds the weights.
+
+    Args:
+        path: A `.keras` archive, or the HDF5 file itself.
+
+    Raises:
+        ValueError: If there is none, or it is damaged.
+    """
+    with ExitStack() as stack:
+        try:
+            source: Any = path
+            if path.suffix == ".keras":
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                source = stack.enter_context(archive.open(_WEIGHTS))
+            file = stack.enter_context(h5py.File(source, "r"))
+        except (OSError, KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{path.name!r} is cut off or damaged. Received: weights that cannot be read "
+                f"({error}). Copy or save it again."
+            ) from error
+        yield file
+
+
+def _refuse_damaged(path: Path) -> None:
+    if path.suffix == ".keras":
+        what, intact = "a .keras archive", zipfile.is_zipfile(path)
+    else:
+        what, intact = "an HDF5 file", h5py.is_hdf5(path) and _opens(path)
+    if not intact:
+        raise ValueError(
+            f"{path.name!r} is cut off or damaged. Received: {path.stat().st_size:,} bytes that "
+            f"are not {what}. Copy or save it again."
+        )
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
+
+
+def _check_archive(archive: zipfile.ZipFile, name: str) -> None:
+    members = archive.infolist()
+    names = [member.filename for member in members]
+    outside = [n for n in names if n.startswith("/") or ".." in PurePosixPath(n).parts]
+    if outside or len(set(names)) < len(names) or len(names) > MAX_MEMBERS:
+        raise ValueError(
+            f"{name!r} is no archive that Keras writes. Received: {len(names):,} members, of which "
+            f"{outside} lie outside. Expected at most {MAX_MEMBERS:,}, each once, inside."
+        )
+    for member in members:
+        limit = MAX_CONFIG_BYTES if member.filename == _CONFIG else MAX_BYTES
+        folded = member.file_size > max(_SMALL, MAX_EXPANSION * member.compress_size)
+        if folded or member.file_size > limit:
+            raise _too_large(
+                f"{name!r}, member {member.filename!r}", member.file_size, member.compress_size
+            )
+    total = sum(member.file_size for member in members)
+    if total > MAX_BYTES:
+        raise _too_large(repr(name), total, sum(member.compress_size for member in members))
+
+
+def _is_whole(archive: zipfile.ZipFile) -> bool:
+    try:
+        return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError):
+        return False
+
+
+def _check_hdf5(file: h5py.File, path: Path) -> None:
+    """Add up what the arrays declare; nothing of them is read."""
+    stored = declared = 0
+
+    def elsewhere(name: str, link: Any) -> str | None:
+        return name if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)) else None
+
+    def add_up(name: str, item: Any) -> str | None:
+        nonlocal stored, declared
+        if not isinstance(item, h5py.Dataset):
+            return None
+        declared += math.prod(item.shape or ()) * item.dtype.itemsize
+        stored += item.id.get_storage_size()
+        return name if item.external or item.is_virtual else None
+
+    # A callback must not raise: h5py's locks do not survive that. Its result ends the visit.
+    name = file.visititems_links(elsewhere) or file.visititems(add_up)
+    if name:
+        raise ValueError(
+            f"{path.name!r} keeps {name!r} in another file or place. Received: an external, "
+            "virtual or linked array. Other files are never read: save the model again, whole."
+        )
+    if declared > min(MAX_BYTES, max(_SMALL, MAX_EXPANSION * stored)):
+        raise _too_large(f"{path.name!r}, all arrays", declared, stored)
+
+
+def _too_large(what: str, unfolded: int, stored: int) -> ValueError:
+    return ValueError(
+        f"{what} is too large to be read. Received: {unfolded:,} bytes, of which {stored:,} are "
+        f"stored. Expected at most {MAX_BYTES:,}, and {MAX_EXPANSION} times what is stored. If it "
+        "is a network, load it yourself with Keras and pass the model."
+    )
