@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keras_amalgam.amalgamator import Amalgamator as Amalgamator
     from keras_amalgam.label_space import LabelSpace as LabelSpace
     from keras_amalgam.preprocessing import Preprocessing as Preprocessing
+    from keras_amalgam.runtime_teacher import RuntimeTeacher as RuntimeTeacher
     from keras_amalgam.student import build_student as build_student
     from keras_amalgam.taps import Tap as Tap
     from keras_amalgam.teacher import Teacher as Teacher
@@ -27,6 +28,7 @@ _HOMES = {
     "Amalgamator": "amalgamator",
     "LabelSpace": "label_space",
     "Preprocessing": "preprocessing",
+    "RuntimeTeacher": "runtime_teacher",
     "build_student": "student",
     "Tap": "taps",
     "Teacher": "teacher",
@@ -41,6 +43,7 @@ __all__ = [
     "CommonFeatures",
     "LabelSpace",
     "Preprocessing",
+    "RuntimeTeacher",
     "SoftTargets",
     "Tap",
     "Teacher",

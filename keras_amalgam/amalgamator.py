@@ -1,6 +1,6 @@
 """The training of a student from several teachers, without labels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ from keras_amalgam.graphs import Graphs
 from keras_amalgam.guards import (
     StopOnNonFiniteLoss,
     checked,
+    given_signals,
     named_errors,
     refuse_weights,
     split,
     without_labels,
 )
+from keras_amalgam.objective import check_terms, history_keys, weighted_losses
 from keras_amalgam.replicas import with_share
+from keras_amalgam.signals import delivered
 from keras_amalgam.student import check_names
 from keras_amalgam.taps import Tap
 from keras_amalgam.teacher import Teacher
@@ -37,7 +40,8 @@ class Amalgamator(keras.Model):
     Train with plain `compile(optimizer=…)` and `fit(images)`. Images are RGB or grey in 0..255:
     a `tf.data.Dataset` of batches, an array, or either of them as
     `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection and
-    -1 an unknown one.
+    -1 an unknown one. The signals of a `RuntimeTeacher` are computed in the data set, while the
+    student trains on the batch before, and may also come with the images, as `"signals"`.
 
     Args:
         student: Takes raw images and returns `{task name: logits}`, as `build_student` makes it.
@@ -75,12 +79,12 @@ class Amalgamator(keras.Model):
         self.student_tap = Tap(student_tap) if isinstance(student_tap, str) else student_tap
         self.terms = list(terms) if terms is not None else [SoftTargets()]
         self.manifest = [checkpoint.manifest_entry(teacher) for teacher in teachers]
-        _check_terms(self.terms)
+        check_terms(self.terms)
         self._graphs = Graphs(student, teachers, self.student_tap)
         for term in self.terms:
             term.connect(self._graphs.student_spec, self._graphs.teacher_specs)
         self._means: dict[str, keras.metrics.Mean] = {}
-        for key in ("loss", *self._history_keys()):
+        for key in ("loss", *history_keys(self.terms, self._graphs.teacher_specs)):
             self._means[key] = keras.metrics.Mean(name=key)
         self.built = True
 
@@ -147,13 +151,22 @@ class Amalgamator(keras.Model):
         Raises:
             ValueError: If there are labels, weights, no images, or images that are not 0..255.
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
+            RuntimeError: If a runtime teacher fails; names it.
         """
         refuse_weights(kwargs)
         x = self._checked(x, y)
+        size = kwargs.get("batch_size")
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._checked(kwargs["validation_data"])
+            images = self._checked(kwargs["validation_data"])
+            kwargs["validation_data"] = delivered(
+                images, self._graphs.outside, kwargs.get("validation_batch_size") or size
+            )
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras warns of its own default for data sets.
+        shuffle, split_off = kwargs.get("shuffle", True), kwargs.get("validation_split", 0.0)
+        images, x = x, delivered(x, self._graphs.outside, size, shuffle, split_off)
+        if x is not images:  # Shuffled already, if it was an array.
+            kwargs["shuffle"] = False
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         with named_errors():
@@ -173,6 +186,7 @@ class Amalgamator(keras.Model):
         refuse_weights(kwargs)
         if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` calls, which has checked.
             x = self._checked(x, y)
+            x = delivered(x, self._graphs.outside, kwargs.get("batch_size"))
         with named_errors():
             return super().evaluate(x, **kwargs)
 
@@ -209,24 +223,14 @@ class Amalgamator(keras.Model):
         Returns:
             Scalars by history key, from `<term>` down to `<term>/<teacher>/<component>`.
         """
-        losses: dict[str, Any] = {}
-        for term in self.terms:
-            by_teacher: dict[str, Any] = {}
-            for teacher, components in term(student, teachers, source).items():
-                key = f"{term.name}/{teacher}"
-                parts = {name: term.weight * ops.mean(v) for name, v in components.items()}
-                by_teacher[key] = sum(parts.values())
-                if len(parts) > 1:
-                    by_teacher |= {f"{key}/{name}": part for name, part in parts.items()}
-            top = [value for key, value in by_teacher.items() if key.count("/") == 1]
-            losses |= {term.name: sum(top), **by_teacher}
-        return losses
+        return weighted_losses(self.terms, student, teachers, source)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of one replica."""
-        images, source = split(without_labels(data))
+        batch = without_labels(data)
+        images, source = split(batch)
         images, share = with_share(images)
-        teachers = self._graphs.teachers(images)
+        teachers = self._graphs.teachers(images, given_signals(batch))
         with tf.GradientTape() as tape:
             losses = self.term_losses(self._graphs.student(images, training=True), teachers, source)
             loss = self._total(losses)
@@ -237,9 +241,11 @@ class Amalgamator(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The losses of one batch; no variable but the means changes."""
-        images, source = split(without_labels(data))
+        batch = without_labels(data)
+        images, source = split(batch)
         images, _ = with_share(images)
-        losses = self.term_losses(*self.signals(images), source)
+        teachers = self._graphs.teachers(images, given_signals(batch))
+        losses = self.term_losses(self._graphs.student(images, training=False), teachers, source)
         return self._log(losses, self._total(losses), images)
 
     @property
@@ -283,14 +289,6 @@ class Amalgamator(keras.Model):
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
 
-    def _history_keys(self) -> Iterator[str]:
-        for term in self.terms:
-            yield term.name
-            for teacher in self._graphs.teacher_specs:
-                yield f"{term.name}/{teacher}"
-                if len(term.components) > 1:
-                    yield from (f"{term.name}/{teacher}/{part}" for part in term.components)
-
     def _total(self, losses: Mapping[str, Any]) -> Any:
         terms = [losses[term.name] for term in self.terms]
         regularization = [ops.cast(value, "float32") for value in self.losses]
@@ -300,12 +298,3 @@ class Amalgamator(keras.Model):
         for key, value in {"loss": total, **losses}.items():
             self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
         return {key: mean.result() for key, mean in self._means.items()}
-
-
-def _check_terms(terms: Sequence[AmalgamationTerm]) -> None:
-    names = [term.name for term in terms]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(
-            "`terms` must be at least one term, each with a name of its own. "
-            f"Received: {names}. Name them: SoftTargets(…, name=…)."
-        )

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def manifest_entry(teacher: Teacher) -> dict[str, Any]:
     """What must be the same of a teacher when a training goes on."""
     card = json.loads(json.dumps(teacher.card()))  # As it will be read back: lists, no tuples.
-    return {key: card[key] for key in ("name", "task", "outputs", "tap", "preprocessing")} | {
-        "weights_sha256": card["weights_sha256"]
-    }
+    keys = ("name", "task", "outputs", "tap", "preprocessing", "weights_sha256", "runtime")
+    return {key: card[key] for key in keys if key in card}
 
 
 def config(amalgamator: "Amalgamator") -> dict[str, Any]:
@@ -82,9 +81,10 @@ def _check_manifest(saved: list[dict[str, Any]], given: list[dict[str, Any]]) ->
             f"{[entry['name'] for entry in saved]}, in this order."
         )
     for before, now in zip(saved, given, strict=True):
-        differing = [key for key in before if before[key] != now[key]]
+        differing = [key for key in before | now if before.get(key) != now.get(key)]
         if differing:
-            details = "; ".join(f"{key}: {now[key]}, was {before[key]}" for key in differing)
+            pairs = {key: (now.get(key), before.get(key)) for key in differing}
+            details = "; ".join(f"{key}: {new}, was {old}" for key, (new, old) in pairs.items())
             raise ValueError(
                 f"The training cannot go on with another teacher {before['name']!r}. "
                 f"Received: {details}. Load the teacher of the first training."

@@ -1,9 +1,10 @@
 """The forward passes of a training: from raw images to what the terms read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import Tap, as_features, with_taps
@@ -23,6 +24,10 @@ class Graphs:
         teachers: In their order.
         student_tap: The student's layer to imitate with, if any.
 
+    Attributes:
+        outside: The teachers whose signals must come with the images.
+        supports_jit: Whether XLA can compile all that runs inside the training step.
+
     Raises:
         ValueError: If the student's heads are not the teachers' tasks, or the tap does not exist.
     """
@@ -34,8 +39,9 @@ class Graphs:
         channels = student.input_shape[-1]
         self._student = _with_features(student, student_tap)
         self._teachers = {teacher.name: teacher.signals(channels) for teacher in teachers}
-        models = (self._student, *self._teachers.values())
-        self.supports_jit = all(supports_jit(model) for model in models)
+        self.outside = tuple(teacher for teacher in teachers if not teacher.in_graph)
+        inside = [self._teachers[teacher.name] for teacher in teachers if teacher.in_graph]
+        self.supports_jit = all(supports_jit(model) for model in (self._student, *inside))
         self.student_spec = ModelSpec(
             "The student",
             {teacher.name: teacher.class_names for teacher in teachers},
@@ -56,9 +62,32 @@ class Graphs:
         """The student's `{"logits": {task: …}}` and, with a tap, `"features"`; one pass."""
         return self._student(images, training=training)
 
-    def teachers(self, images: Any) -> dict[str, dict[str, Any]]:
-        """Each teacher's `{"logits": …}` and, with a tap, `"features"`; inference mode."""
-        return {name: model(images, training=False) for name, model in self._teachers.items()}
+    def teachers(
+        self, images: Any, given: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Each teacher's `{"logits": …}` and, with a tap, `"features"`; inference mode.
+
+        Args:
+            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
+            given: Signals that came with the images, by teacher; the others are computed.
+
+        Raises:
+            ValueError: If given signals do not fit a teacher, or those of a runtime teacher are
+                missing inside of a TensorFlow function.
+        """
+        given = given or {}
+        _check_given(given, self._teachers)
+        missing = {teacher.name for teacher in self.outside} - set(given)
+        if missing and not tf.executing_eagerly():
+            raise ValueError(
+                "Runtime teachers do not run inside the training step. Received: images without "
+                f"the signals of {sorted(missing)}. Call fit or evaluate, which see to it, or take "
+                "batches from keras_amalgam.data.with_runtime_signals(images, teachers)."
+            )
+        return {
+            name: dict(given[name]) if name in given else model(images, training=False)
+            for name, model in self._teachers.items()
+        }
 
 
 def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
@@ -84,6 +113,27 @@ def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
                 f"{where} was built for other classes than the teacher's. Received: "
                 f"{list(said[teacher.name])}, teacher {list(teacher.class_names)}. The order "
                 "counts. Build the student from these teachers."
+            )
+
+
+def _check_given(
+    given: Mapping[str, Mapping[str, Any]], teachers: Mapping[str, keras.Model]
+) -> None:
+    """Signals of another teacher, or of this one with another tap, would train without a word."""
+    for name, signals in given.items():
+        received = {key: tuple(value.shape[1:]) for key, value in signals.items()}
+        outputs = teachers[name].output if name in teachers else {}
+        expected = {key: tuple(value.shape[1:]) for key, value in outputs.items()}
+        fits = set(received) == set(expected) and all(
+            len(received[key]) == len(shape)
+            and all(None in (a, b) or a == b for a, b in zip(received[key], shape, strict=True))
+            for key, shape in expected.items()
+        )
+        if not fits:
+            raise ValueError(
+                f"Signals that came with the images are not those of teacher {name!r}. Received: "
+                f"{received}. Expected: {expected or f'one of the teachers {list(teachers)}'}. "
+                "Make them again with keras_amalgam.data.with_runtime_signals(images, teachers)."
             )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amalgam.images import SOURCES_NEEDED, check_images
+from keras_amalgam.runtime import FAILED
 
 
 def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
@@ -47,7 +48,7 @@ def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
         _check_batch(x, channels, owners)
         return x
     without_labels(x.element_spec)
-    _check_source_names(_source_names(x), owners)
+    _check_source_names(source_names(x), owners)
     _check_batch(without_labels(_first_batch(x)), channels, owners)
     return _self_checking(x, owners)
 
@@ -56,6 +57,8 @@ def _first_batch(dataset: tf.data.Dataset) -> Any:
     try:
         batch = next(iter(dataset.take(1)), None)
     except tf.errors.OpError as error:
+        if (explained := _explained(error)) is not None:
+            raise explained from None
         raise ValueError(
             f"The data set cannot be read. Received: {error.message.splitlines()[0]} Images of "
             "different sizes are brought to one by keras_amalgam.data.stream(…, canvas=…)."
@@ -116,22 +119,32 @@ def _self_checking(dataset: tf.data.Dataset, owners: Sequence[str] | None) -> tf
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """Turns what a data set from `checked` finds into a `ValueError` of one sentence."""
+    """Says in our words what a data set finds on its way: bad images, a runtime that fails."""
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
-        found = re.search(
-            rf"assertion failed: \[({re.escape(_BAD_IMAGES)}|{re.escape(_BAD_SOURCES)})\] "
-            r"\[(.*?)\] \[(.*?)\]",
-            error.message,
-        )
-        if found is None:
+    except tf.errors.OpError as error:
+        explained = _explained(error)
+        if explained is None:
             raise
-        raise ValueError(
-            f"{found[1]} Received: a later batch of the data set with values from {found[2]} to "
-            f"{found[3]}. Find it and mend it, or leave it out. The student's weights are those "
-            "of the last step before it."
-        ) from None
+        raise explained from None
+
+
+def _explained(error: tf.errors.OpError) -> Exception | None:
+    message, kept = error.message, "The student's weights are those of the last step before it."
+    failed = re.search(rf"RuntimeError: (.* {re.escape(FAILED)} .*)", message)
+    if failed is not None:
+        return RuntimeError(f"{failed[1]} {kept}")
+    found = re.search(
+        rf"assertion failed: \[({re.escape(_BAD_IMAGES)}|{re.escape(_BAD_SOURCES)})\] "
+        r"\[(.*?)\] \[(.*?)\]",
+        message,
+    )
+    if found is None:
+        return None
+    return ValueError(
+        f"{found[1]} Received: a later batch of the data set with values from {found[2]} to "
+        f"{found[3]}. Find it and mend it, or leave it out. {kept}"
+    )
 
 
 def refuse_weights(settings: Mapping[str, Any]) -> None:
@@ -144,7 +157,7 @@ def refuse_weights(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _source_names(dataset: tf.data.Dataset) -> Sequence[str] | None:
+def source_names(dataset: tf.data.Dataset) -> Sequence[str] | None:
     """The names that `data.stream` gave the sources, also behind `take`, `prefetch` and the like.
 
     Not behind a `map`, which may have renumbered them.
@@ -203,16 +216,21 @@ def split(x: Any) -> tuple[Any, Any]:
     """A batch as images and sources, the latter `None` if not given.
 
     Raises:
-        ValueError: If a dict has other keys than `image` and `source`.
+        ValueError: If a dict has other keys than `image`, `source` and `signals`.
     """
     if not isinstance(x, Mapping):
         return x, None
-    if "image" not in x or set(x) - {"image", "source"}:
+    if "image" not in x or set(x) - {"image", "source", "signals"}:
         raise ValueError(
             "A batch must be images or {'image': images, 'source': numbers}. "
             f"Received keys: {sorted(x)}."
         )
     return x["image"], x.get("source")
+
+
+def given_signals(x: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The teachers' signals that came with a batch, by name; empty without any."""
+    return x.get("signals", {}) if isinstance(x, Mapping) else {}
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,12 @@ from keras_amalgam.preprocessing import (
     check_takes_images,
     has_built_in_rescaling,
 )
+from keras_amalgam.provenance import BATCH_NORM, Provenance, batch_norm_bytes
 from keras_amalgam.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.tasks import Classification, Task
 from keras_amalgam.tasks.names import check_task_name
 from keras_amalgam.teacher_files import CARD_VERSION, load_model, read_card
 from keras_amalgam.writing import whole_directory
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a converted network came from.
-
-    Args:
-        source: Name of the source file.
-        sha256: Of the source file, hexadecimal.
-        framework: What wrote the source, as far as it says.
-        converter: Name and version of what converted it.
-        opset: The source's ONNX opset, if it is ONNX.
-        names: Names in the source (node, tensor, module path) to Keras layer names.
-        parity: Largest errors against the source runtime, per output.
-    """
-
-    source: str
-    sha256: str
-    framework: str
-    converter: str
-    opset: int | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
-    parity: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Teacher:
@@ -72,10 +50,16 @@ class Teacher:
                       preprocessing=Preprocessing(size=(224, 224)))
     ```
 
+    Attributes:
+        in_graph: Whether the network runs inside the training step. A `RuntimeTeacher` does not:
+            its signals come with the images.
+
     Raises:
         TypeError: If `model` is no Keras model or a name is no string.
         ValueError: If the parts do not fit each other; the message says which and why.
     """
+
+    in_graph = True
 
     def __init__(
         self,
@@ -91,7 +75,8 @@ class Teacher:
         if not isinstance(model, keras.Model):
             raise TypeError(
                 f"Teacher {name!r} needs a keras.Model. Received: {type(model).__name__}. "
-                "keras_amalgam.teachers converts other formats."
+                "keras_amalgam.teachers converts other formats, and what cannot be converted "
+                "becomes a teacher by keras_amalgam.teachers.runtime_teacher."
             )
         if class_names is not None and task is None:
             task = Classification(class_names)
@@ -152,21 +137,37 @@ class Teacher:
             "outputs": self.outputs,
             "tap": asdict(self.tap) if self.tap else None,
             "preprocessing": self.preprocessing.to_config(),
-            "provenance": asdict(self.provenance) if self.provenance else None,
+            "provenance": self.provenance.card() if self.provenance else None,
             "weights_sha256": self.fingerprint(),
         }
 
-    def save(self, directory: str | Path) -> None:
-        """Write `model.keras`, `card.json` and `labels.txt`, whole or not at all.
+    def save(
+        self,
+        directory: str | Path,
+        *,
+        parity: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the network, `card.json` and `labels.txt`, whole or not at all.
+
+        The network is `model.keras`; that of a `RuntimeTeacher` is its original file. Statistics of
+        folded batch normalizations go into `batch_norm.npz`.
 
         Args:
             directory: A directory that does not exist yet.
+            parity: A report of `keras_amalgam.teachers.check_teacher`, to be kept as `parity.json`.
+            overwrite: Whether an earlier teacher there is replaced. Anything else never is.
 
         Raises:
-            FileExistsError: If it exists.
+            FileExistsError: If it exists, or holds something else than a teacher.
+            OSError: If it cannot be written.
         """
-        with whole_directory(directory) as folder:
-            self.model.save(folder / "model.keras")
+        with whole_directory(directory, overwrite, mark="card.json") as folder:
+            self._write_network(folder)
+            if self.provenance and self.provenance.batch_norm:
+                (folder / BATCH_NORM).write_bytes(batch_norm_bytes(self.provenance.batch_norm))
+            if parity is not None:
+                (folder / "parity.json").write_text(json.dumps(parity, indent=2) + "\n")
             (folder / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
             labels = "\n".join(self.class_names) + "\n"
             (folder / "labels.txt").write_text(labels, encoding="utf-8")
@@ -180,10 +181,17 @@ class Teacher:
 
         Raises:
             FileNotFoundError: If a file is missing.
-            ValueError: If a file is damaged, or the weights are not the card's.
+            ValueError: If a file is damaged, the weights are not the card's, or it is a
+                `RuntimeTeacher`'s.
         """
         directory = Path(directory)
         card = read_card(directory / "card.json")
+        if "runtime" in card:
+            raise ValueError(
+                f"Teacher {card['name']!r} in {directory} runs in a runtime of its own, which the "
+                "core does not open. Use keras_amalgam.teachers.load(directory), which loads both "
+                "kinds."
+            )
         model = load_model(directory / "model.keras")
         teacher = cls(
             model,
@@ -195,13 +203,17 @@ class Teacher:
         )
         if card["provenance"]:
             # Not before: the card's tap is a layer's name already, not a source name.
-            teacher.provenance = model.provenance = Provenance(**card["provenance"])
+            provenance = Provenance.from_card(card["provenance"], directory)
+            teacher.provenance = model.provenance = provenance
         if teacher.fingerprint() != card["weights_sha256"]:
             raise ValueError(
                 f"The weights in {directory} are not those of its card: the file was changed "
                 "after it was written. Convert or save the teacher again."
             )
         return teacher
+
+    def _write_network(self, folder: Path) -> None:
+        self.model.save(folder / "model.keras")
 
     def _resolve_tap(self, tap: str | Tap | None) -> Tap | None:
         if tap is None:
@@ -244,9 +256,14 @@ class Teacher:
         if self.tap is None:
             return keras.Model(logits_model.input, {"logits": logits_model.output})
         with self._named_in_errors():
-            tapped = with_taps(logits_model, [self.tap.layer])
-            features = as_features(tapped.output["taps"][0], self.tap.tokens)
-        return keras.Model(tapped.input, {"logits": tapped.output["output"], "features": features})
+            inputs, logits, tapped = self._with_tap(logits_model, self.tap.layer)
+            features = as_features(tapped, self.tap.tokens)
+        return keras.Model(inputs, {"logits": logits, "features": features})
+
+    def _with_tap(self, logits_model: keras.Model, layer: str) -> tuple[Any, Any, Any]:
+        """Input, logits and the tapped layer's output of one forward pass."""
+        tapped = with_taps(logits_model, [layer])
+        return tapped.input, tapped.output["output"], tapped.output["taps"][0]
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:

@@ -1,8 +1,10 @@
-"""Reading what `Teacher.save` wrote, with a clear word where a file is damaged."""
+"""The files of a teacher's directory, with a clear word where one is damaged."""
 
+import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import keras
 
 CARD_VERSION = 1
 CARD_KEYS = {"name", "task", "outputs", "tap", "preprocessing", "provenance", "weights_sha256"}
+
+# Where the original files of a network lie that runs in its own runtime.
+NETWORK = "network"
 
 # What Keras raises at a truncated or damaged file, as the archive, the configuration or the
 # weights inside are hit.
@@ -67,3 +72,30 @@ def load_model(path: Path) -> keras.Model:
             f"cannot load ({type(error).__name__}: {error}). It may be truncated: copy or save "
             "the teacher again."
         ) from error
+
+
+def sha256_of_files(files: Sequence[Path], folder: Path) -> str:
+    """SHA-256 of one file's bytes; of several files, over their names and bytes by name.
+
+    Args:
+        files: At least one.
+        folder: What the names are relative to.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if len(files) > 1:
+            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def network_bytes(directory: str | Path) -> int:
+    """Size of the network in a teacher's directory, without card and labels."""
+    directory = Path(directory)
+    network = directory / NETWORK
+    files = [directory / "model.keras"]
+    if network.is_dir():
+        files = [file for file in network.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

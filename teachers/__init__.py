@@ -10,8 +10,29 @@ if __name__ != "keras_amalgam.teachers":
     )
 
 from keras_amalgam.teachers.from_keras import from_keras
+from keras_amalgam.teachers.from_keras_hub import from_keras_hub
 from keras_amalgam.teachers.from_onnx import from_onnx
 from keras_amalgam.teachers.from_saved_model import from_saved_model
+from keras_amalgam.teachers.from_torch import from_torch
+from keras_amalgam.teachers.inspection.inspect_file import inspect
+from keras_amalgam.teachers.keras_applications import preprocessing_of
+from keras_amalgam.teachers.operators import register_operator
 from keras_amalgam.teachers.parity import check_parity
+from keras_amalgam.teachers.runtimes.opening import load, open_runtime, runtime_teacher
+from keras_amalgam.teachers.teacher_parity import check_teacher
 
-__all__ = ["check_parity", "from_keras", "from_onnx", "from_saved_model"]
+__all__ = [
+    "check_parity",
+    "check_teacher",
+    "from_keras",
+    "from_keras_hub",
+    "from_onnx",
+    "from_saved_model",
+    "from_torch",
+    "inspect",
+    "load",
+    "open_runtime",
+    "preprocessing_of",
+    "register_operator",
+    "runtime_teacher",
+]

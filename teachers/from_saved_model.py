@@ -10,12 +10,12 @@ from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
 from keras_amalgam.teachers.onnx_file import OnnxFile
 from keras_amalgam.teachers.parity import check_parity
+from keras_amalgam.teachers.runtimes.source_runtimes import SavedModelRuntime
 from keras_amalgam.teachers.saved_model_file import (
     SavedModel,
     read_saved_model,
     sha256_of_directory,
 )
-from keras_amalgam.teachers.source_runtimes import SavedModelRuntime
 
 _OPSET = 17
 
@@ -47,7 +47,8 @@ def from_saved_model(
 
     Raises:
         FileNotFoundError: If there is no SavedModel.
-        NotImplementedError: If a TensorFlow or ONNX operator is not known.
+        NotImplementedError: If a TensorFlow or ONNX operator is not known. The SavedModel can then
+            teach as it is, by `runtime_teacher`.
         TypeError: If `path` is no path.
         ValueError: If the SavedModel is damaged, has no such signature, or the result differs.
 
@@ -59,8 +60,15 @@ def from_saved_model(
     import tensorflow as tf
 
     saved = read_saved_model(path, signature)
-    file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), _as_onnx(saved))
-    conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
+    try:
+        file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), _as_onnx(saved))
+        conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"{error} The SavedModel can teach as it is, outputs only: "
+            f"teachers.runtime_teacher({str(path)!r}, name=…, class_names=…, preprocessing=…), or "
+            "teachers.open_runtime for its runtime alone."
+        ) from error
     framework = f"tensorflow {getattr(saved.loaded, 'tensorflow_version', tf.__version__)}"
     model = finished(conversion, file, saved.directory.name, framework, verify, tolerance)
     if verify:
@@ -74,8 +82,7 @@ def _as_onnx(saved: SavedModel) -> onnx.ModelProto:
     import tensorflow as tf
     import tf2onnx
 
-    spec = saved.function.structured_input_signature[1][saved.input_name]
-    spec = tf.TensorSpec(spec.shape, spec.dtype, name="images")
+    spec = tf.TensorSpec(saved.input_spec.shape, saved.input_spec.dtype, name="images")
     function = tf.function(lambda images: saved.function(**{saved.input_name: images}))
     # A step of tf2onnx's optimizer that fails is left out and logged with a stack trace; what it
     # leaves undone, such as transpositions, is undone here, and the result is compared.

@@ -22,6 +22,11 @@ class SavedModel:
     function: Any
     input_name: str
 
+    @property
+    def input_spec(self) -> Any:
+        """Shape and type of the one argument, a `tf.TensorSpec`."""
+        return self.function.structured_input_signature[1][self.input_name]
+
 
 def read_saved_model(directory: str | Path, signature: str = "serving_default") -> SavedModel:
     """Load a SavedModel and one of its serving functions.
@@ -79,5 +84,7 @@ def sha256_of_directory(directory: str | Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
         digest.update(str(file.relative_to(directory)).encode() + b"\0")
-        digest.update(file.read_bytes())
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
     return digest.hexdigest()

@@ -2,11 +2,12 @@
 
     keras-amalgam amalgamate --teacher cars/ --teacher birds/ --images photos/ --out runs/mine
 
-A teacher is a folder written by Teacher.save: model.keras and card.json. The images are all JPEG,
-PNG, BMP and GIF files (.jpg, .jpeg, .png, .bmp, .gif) below a folder; they need no labels. If
-photos/ has one sub-folder per teacher, named like it (photos/cars, photos/birds), the student is
-told which collection an image came from (--ownership source), which helps: it is provenance, not a
-label. Images elsewhere below photos/ are then left out, which is said.
+A teacher is a folder written by Teacher.save: card.json and model.keras, or the original file of a
+network that runs in its own runtime. The images are all JPEG, PNG, BMP and GIF files (.jpg, .jpeg,
+.png, .bmp, .gif) below a folder; they need no labels. If photos/ has one sub-folder per teacher,
+named like it (photos/cars, photos/birds), the student is told which collection an image came from
+(--ownership source), which helps: it is provenance, not a label. Images elsewhere below photos/ are
+then left out, which is said.
 
 With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
 teacher names its classes, the report says how accurate teachers and student are.
@@ -94,9 +95,10 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
     from keras_amalgam.recipes import job, own_teachers
-    from keras_amalgam.teacher import Teacher
+    from keras_amalgam.teacher_files import network_bytes
+    from keras_amalgam.teachers import load
 
-    teachers = [Teacher.load(folder) for folder in values.teacher]
+    teachers = [load(folder) for folder in values.teacher]
     images, tests = Path(values.images), _tests(values)
     names = [teacher.name for teacher in teachers]
     try:
@@ -116,7 +118,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         common_features=values.common_features,
         ownership=values.ownership,
         flip=values.flip,
-        teacher_bytes=sum((Path(f) / "model.keras").stat().st_size for f in values.teacher),
+        teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
     )
     for note in made.notes:
         print(note)

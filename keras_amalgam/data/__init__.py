@@ -12,3 +12,4 @@ from keras_amalgam.data.sources import from_folder as from_folder
 from keras_amalgam.data.sources import from_tfds as from_tfds
 from keras_amalgam.data.streams import stream as stream
 from keras_amalgam.images import check_images as check_images
+from keras_amalgam.signals import with_runtime_signals as with_runtime_signals

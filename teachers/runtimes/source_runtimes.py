@@ -1,7 +1,7 @@
 """The source network in its own runtime."""
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -35,42 +35,66 @@ class SourceRuntime(Protocol):
         ...
 
 
+def in_batches(
+    run: Callable[[np.ndarray], Sequence[np.ndarray]], feed: np.ndarray, fixed: int | None
+) -> list[np.ndarray]:
+    """What a network gives for any number of images, though made for a fixed one.
+
+    Args:
+        run: A batch to arrays whose first axis is the batch.
+        feed: Images as `run` takes them.
+        fixed: The only number of images that it takes, if there is one; the last batch is filled
+            up with its last image.
+    """
+    if not fixed:
+        return list(run(feed))
+    filled = feed[np.minimum(np.arange(-(-len(feed) // fixed) * fixed), len(feed) - 1)]
+    batches = [run(filled[start : start + fixed]) for start in range(0, len(filled), fixed)]
+    return [np.concatenate(parts)[: len(feed)] for parts in zip(*batches, strict=True)]
+
+
+def axes_to_source(image_order: Sequence[int]) -> list[int]:
+    """The transposition of images, channels last, into a source's own layout.
+
+    Args:
+        image_order: Source axis that each axis of the images holds, as `(0, 2, 3, 1)`.
+    """
+    return [list(image_order).index(axis) for axis in range(len(image_order))]
+
+
 class OnnxRuntime:
-    """An ONNX model in onnxruntime, without graph optimisations, so that every tensor is there.
+    """An ONNX model in onnxruntime.
 
     Args:
         model: The parsed model.
         image_order: Source axis that each axis of the images holds, as `(0, 2, 3, 1)`.
+        optimized: Whether onnxruntime may fuse nodes. Comparing at every tensor forbids it.
     """
 
-    def __init__(self, model: onnx.ModelProto, image_order: Sequence[int]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, image_order: Sequence[int], optimized: bool = False
+    ) -> None:
         """See the class."""
         self._model = model
-        self._to_source = [list(image_order).index(axis) for axis in range(len(image_order))]
+        self._to_source = axes_to_source(image_order)
+        self._optimized = optimized
         self.outputs = tuple(port.name for port in model.graph.output)
-        initializers = {tensor.name for tensor in model.graph.initializer}
-        self._input = next(p for p in model.graph.input if p.name not in initializers)
+        self._input = image_ports(model)[0]
         self._sessions: dict[tuple[str, ...], Any] = {}
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
         session = self._session(tuple(tensors))
-        feed = np.ascontiguousarray(images.transpose(self._to_source))
-        fixed = self._input.type.tensor_type.shape.dim[0].dim_value
-        if not fixed:
-            return dict(zip(tensors, self._run(session, tensors, feed), strict=True))
-        # A file for a fixed batch runs in batches of that size, the last one filled up.
-        filled = feed[np.minimum(np.arange(-(-len(feed) // fixed) * fixed), len(feed) - 1)]
-        batches = [
-            self._run(session, tensors, filled[start : start + fixed])
-            for start in range(0, len(filled), fixed)
-        ]
-        joined = [np.concatenate(parts)[: len(feed)] for parts in zip(*batches, strict=True)]
-        return dict(zip(tensors, joined, strict=True))
+        # Models take float32 where their source takes half precision.
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self._input.type.tensor_type.elem_type)
+        feed = np.ascontiguousarray(images.transpose(self._to_source), dtype)
 
-    def _run(self, session: Any, tensors: Sequence[str], feed: np.ndarray) -> list[np.ndarray]:
-        with _refusals():
-            return session.run(list(tensors), {self._input.name: feed})
+        def run(batch: np.ndarray) -> list[np.ndarray]:
+            with _refusals():
+                return session.run(list(tensors), {self._input.name: batch})
+
+        fixed = self._input.type.tensor_type.shape.dim[0].dim_value
+        return dict(zip(tensors, in_batches(run, feed, fixed), strict=True))
 
     def _session(self, tensors: tuple[str, ...]) -> Any:
         if tensors not in self._sessions:
@@ -80,15 +104,26 @@ class OnnxRuntime:
             model.graph.output.extend(
                 onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in known
             )
-            self._sessions[tensors] = _open_session(model)
+            self._sessions[tensors] = _open_session(model, self._optimized)
         return self._sessions[tensors]
 
 
-def _open_session(model: onnx.ModelProto) -> Any:
+def image_ports(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that are no weights."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return [port for port in model.graph.input if port.name not in initializers]
+
+
+def _open_session(model: onnx.ModelProto, optimized: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Without this, quantized parts are computed in whole numbers, which rounds differently.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Idle threads that spin take the cores from the training beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     with _refusals():
         return onnxruntime.InferenceSession(
@@ -105,8 +140,8 @@ def _refusals() -> Iterator[None]:
         yield
     except tuple(getattr(state, name) for name in names) as error:
         raise ValueError(
-            f"onnxruntime cannot run the source, so it cannot be compared: {error} Mend the file, "
-            "or convert with `verify=False`."
+            f"onnxruntime cannot run the source: {error} Mend the file. To convert it without "
+            "comparing, pass `verify=False`."
         ) from error
 
 
@@ -115,19 +150,27 @@ class SavedModelRuntime:
 
     Args:
         saved: As read.
+        image_order: As for `OnnxRuntime`, if images are channels first.
     """
 
-    def __init__(self, saved: SavedModel) -> None:
+    def __init__(self, saved: SavedModel, image_order: Sequence[int] | None = None) -> None:
         """See the class."""
         self._saved = saved
+        self._to_source = axes_to_source(image_order) if image_order else None
         self.outputs = tuple(saved.function.structured_outputs)
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
         import tensorflow as tf
 
-        results = self._saved.function(**{self._saved.input_name: tf.constant(images)})
-        return {name: results[name].numpy() for name in tensors}
+        def run(batch: np.ndarray) -> list[np.ndarray]:
+            results = self._saved.function(**{self._saved.input_name: tf.constant(batch)})
+            return [results[name].numpy() for name in tensors]
+
+        feed = images.transpose(self._to_source) if self._to_source else images
+        shape = self._saved.input_spec.shape
+        fixed = shape[0] if shape.rank else None
+        return dict(zip(tensors, in_batches(run, feed, fixed), strict=True))
 
 
 class KerasRuntime:

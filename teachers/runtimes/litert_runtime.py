@@ -1,0 +1,163 @@
+"""TFLite files in LiteRT."""
+
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_amalgam.teachers.runtimes.source_runtimes import axes_to_source, in_batches
+
+
+class LiteRtRuntime:
+    """A TFLite file in LiteRT, quantized or not: numbers in and out are real.
+
+    Args:
+        path: The file.
+        signature: Its signature, where there are several.
+        inside: Whether tensors inside are wanted, too. LiteRT's fast kernels fuse them away, so
+            the network then runs without them.
+
+    Attributes:
+        image: LiteRT's description of the image.
+        image_order: As for `OnnxRuntime`.
+        outputs: Names of its outputs, in its order.
+        tensors: Names of all that can be read.
+
+    Raises:
+        ValueError: If it is no whole TFLite file, or does not take exactly one tensor.
+    """
+
+    def __init__(self, path: Path, signature: str | None = None, inside: bool = False) -> None:
+        """See the class."""
+        self._path = path
+        self._interpreter = _open(path, inside)
+        self._lock = threading.Lock()  # An interpreter has one memory for all its callers.
+        self._runner = self._signature_runner(signature)
+        source = self._runner or self._interpreter
+        self.image, self._input_name = self._only_input(source.get_input_details())
+        outputs = source.get_output_details()
+        if not isinstance(outputs, dict):
+            outputs = {details["name"]: details for details in outputs}
+        self._details = {
+            details["name"]: details
+            for details in (self._interpreter.get_tensor_details() if inside else ())
+        } | outputs
+        self.outputs = tuple(outputs)
+        self.tensors = tuple(self._details)
+        self.image_order = (0, 1, 2, 3)
+
+    def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `SourceRuntime`."""
+        feed = np.ascontiguousarray(images.transpose(axes_to_source(self.image_order)))
+        feed = _quantized(feed, self.image)
+        shape = self.image["shape_signature"]
+        fixed = int(shape[0]) if len(shape) and shape[0] > 0 else None
+        with self._lock:
+            arrays = in_batches(lambda batch: self._invoke(batch, tensors), feed, fixed)
+        return dict(zip(tensors, arrays, strict=True))
+
+    def _invoke(self, batch: np.ndarray, tensors: Sequence[str]) -> list[np.ndarray]:
+        results: dict[str, np.ndarray] = {}
+        if self._runner is not None:
+            results = self._runner(**{self._input_name: batch})
+        else:
+            index = self.image["index"]
+            if tuple(self._interpreter.get_input_details()[0]["shape"]) != batch.shape:
+                self._interpreter.resize_tensor_input(index, batch.shape)
+                self._interpreter.allocate_tensors()
+            self._interpreter.set_tensor(index, batch)
+            self._interpreter.invoke()
+        values = []
+        for name in tensors:
+            details = self._details[name]
+            value = results.get(name)
+            if value is None:
+                value = self._interpreter.get_tensor(details["index"])
+            values.append(_real(value, details))
+        return values
+
+    def _signature_runner(self, signature: str | None) -> Any:
+        signatures = list(self._interpreter.get_signature_list())
+        if signature is None and len(signatures) < 2:
+            return self._interpreter.get_signature_runner(signatures[0]) if signatures else None
+        if signature not in signatures:
+            raise ValueError(
+                f"{self._path.name!r} has no signature {signature!r}. Received: {signatures}. "
+                "Pass one of them as `signature=`."
+            )
+        return self._interpreter.get_signature_runner(signature)
+
+    def _only_input(self, inputs: Any) -> tuple[Any, str]:
+        named = inputs if isinstance(inputs, dict) else {i["name"]: i for i in inputs}
+        if len(named) != 1:
+            raise ValueError(
+                f"A teacher takes one batch of images. Received: {self._path.name!r} with "
+                f"{len(named)} inputs, {sorted(named)}. Export the part that takes the image."
+            )
+        ((name, details),) = named.items()
+        return details, name
+
+
+def count_parameters(content: bytes) -> int:
+    """Number of constants of type float or integer of eight bits, the weights, in a TFLite file.
+
+    Args:
+        content: Of a file that LiteRT has read.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    weights = {getattr(schema.TensorType, name) for name in ("FLOAT32", "FLOAT16", "INT8", "UINT8")}
+    model: Any = schema.Model.GetRootAs(content)
+    total = 0
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        for index in range(graph.TensorsLength()):
+            tensor = graph.Tensors(index)
+            if tensor.Type() in weights and model.Buffers(tensor.Buffer()).DataLength():
+                total += int(np.prod(tensor.ShapeAsNumpy()))
+    return total
+
+
+def _open(path: Path, inside: bool) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if inside else OpResolverType.AUTO
+    try:
+        with warnings.catch_warnings():
+            interpreter = Interpreter(
+                model_content=path.read_bytes(),
+                num_threads=os.cpu_count(),
+                experimental_op_resolver_type=kernels,
+                experimental_preserve_all_tensors=inside,
+            )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"LiteRT cannot load {path.name!r}: {reason} It may be cut off, or need operators that "
+            "LiteRT does not have. Copy or export it again."
+        ) from error
+    return interpreter
+
+
+def _quantized(images: np.ndarray, details: Any) -> np.ndarray:
+    """Real numbers as the input holds them."""
+    dtype = np.dtype(details["dtype"])
+    if dtype.kind not in "iu":
+        return images.astype(dtype)
+    scale, zero_point = details["quantization"]
+    if scale:
+        images = images / scale + zero_point
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(images), limits.min, limits.max).astype(dtype)
+
+
+def _real(values: np.ndarray, details: Any) -> np.ndarray:
+    scale, zero_point = details["quantization"]
+    if not scale or np.dtype(details["dtype"]).kind not in "iu":
+        return values
+    return (values.astype(np.float32) - zero_point) * np.float32(scale)
