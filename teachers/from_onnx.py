@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import keras
+import numpy as np
 import onnx
 
 from keras_amalgam.teacher import Provenance
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.names import name_map
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
+from keras_amalgam.teachers.onnx_graph import read_graph
 from keras_amalgam.teachers.pairing import pair_conversion
 from keras_amalgam.teachers.parity import compare, worst
 from keras_amalgam.version import __version__
@@ -37,7 +39,8 @@ def from_onnx(
         input_shape: `(height, width, channels)` for a file that leaves them open and whose layers
             need them.
         fold_batch_norm: Whether batch normalizations become part of the convolutions before them:
-            faster, but the running statistics of the training images are gone.
+            faster. The running statistics of the training images are then no longer in the model,
+            but in `model.provenance.batch_norm`.
         verify: Whether the result is compared with the file in onnxruntime, at every tensor, with
             one and three images. See `check_parity`.
         tolerance: Largest error allowed then, as a fraction of a tensor's range, or of 1.
@@ -60,7 +63,14 @@ def from_onnx(
     ```
     """
     file = read_onnx(path)
-    conversion = convert_file(file, input_shape, fold_batch_norm)
+    try:
+        conversion = convert_file(file, input_shape, fold_batch_norm)
+    except RecursionError as error:
+        raise ValueError(
+            f"{file.path.name!r} has {len(file.model.graph.node):,} operators in a chain that is "
+            "deeper than Python calls functions. Raise `sys.setrecursionlimit`, or export a "
+            "shallower network."
+        ) from error
     producer = f"{file.model.producer_name or 'unknown'} {file.model.producer_version}".strip()
     return finished(conversion, file, file.path.name, producer, verify, tolerance)
 
@@ -100,5 +110,22 @@ def finished(
         opset=standard[0].version if standard else None,
         names=name_map(conversion.graph, conversion.values),
         parity=parity,
+        batch_norm=_folded_statistics(conversion),
     )
     return model
+
+
+def _folded_statistics(conversion: Conversion) -> dict[str, dict[str, list[float]]]:
+    """Running mean and variance of every batch normalization that the passes took into another."""
+    absorbed = {name for node in conversion.graph.nodes for name in node.absorbed}
+    if not absorbed:
+        return {}
+    constants = conversion.graph.constants
+    return {
+        node.name: {
+            key: constants[name].astype(np.float32).reshape(-1).tolist()
+            for key, name in zip(("mean", "variance"), node.inputs[3:5], strict=True)
+        }
+        for node in read_graph(conversion.source).nodes
+        if node.operator == "BatchNormalization" and node.name in absorbed
+    }

@@ -1,6 +1,9 @@
 """Which tensor of a source is which tensor of the model that was made of it."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,8 @@ import numpy as np
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.keras_file import read_keras
 from keras_amalgam.teachers.names import layer_name, name_map
-from keras_amalgam.teachers.onnx_file import read_onnx
-from keras_amalgam.teachers.saved_model_file import read_saved_model
-from keras_amalgam.teachers.source_runtimes import (
+from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
+from keras_amalgam.teachers.runtimes.source_runtimes import (
     KerasRuntime,
     OnnxRuntime,
     SavedModelRuntime,
@@ -20,9 +22,10 @@ from keras_amalgam.teachers.source_runtimes import (
     as_functional,
     output_names,
 )
+from keras_amalgam.teachers.saved_model_file import SavedModel, read_saved_model
 from keras_amalgam.teachers.writer import as_layer_name
 
-Source = str | Path | keras.Model | SourceRuntime
+Source = str | Path | keras.Model | SavedModel | SourceRuntime
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Pair:
         source: The tensor's name in the source.
         tensor: The Keras tensor.
         order: Source axis that each Keras axis holds.
-            where: What makes it, in the words of an error message.
+        where: What makes it, in the words of an error message.
         columns: See `layout.Value`.
     """
 
@@ -81,7 +84,7 @@ def pair(model: keras.Model, source: Source) -> Pairing:
 
     Args:
         model: From one of the `from_…` functions.
-        source: A file, a SavedModel directory, a Keras model or a runtime.
+        source: A file, a SavedModel or its directory, a Keras model or a runtime.
 
     Raises:
         ValueError: If the model does not come from such a source.
@@ -94,24 +97,46 @@ def pair(model: keras.Model, source: Source) -> Pairing:
             return _pair_onnx(model, source)
         if not Path(source).is_dir():
             return _pair_keras(model, as_functional(read_keras(source)))
-        source = SavedModelRuntime(read_saved_model(source))
-    if len(source.outputs) != len(model.outputs):
-        raise _foreign(model, f"{len(source.outputs)} outputs {source.outputs}")
-    return Pairing(source, _outputs(model, source), (), {})
+        source = read_saved_model(source)
+    if isinstance(source, SavedModel):
+        return _pair_saved_model(model, source)
+    return _pair_outputs(model, source)
+
+
+def _pair_outputs(model: keras.Model, runtime: SourceRuntime) -> Pairing:
+    if len(runtime.outputs) != len(model.outputs):
+        raise _foreign(model, f"{len(runtime.outputs)} outputs {runtime.outputs}")
+    return Pairing(runtime, _outputs(model, runtime), (), {})
 
 
 def _pair_keras(model: keras.Model, source: keras.Model) -> Pairing:
-    names = [layer.name for layer in source.layers]
-    if names != [layer.name for layer in model.layers]:
+    """Layers by their place: Keras numbers some, so that a rebuilt network's names differ."""
+    if [type(layer) for layer in source.layers] != [type(layer) for layer in model.layers]:
+        names = [layer.name for layer in source.layers]
         raise _foreign(model, f"a Keras model of layers {names[:8]}…")
     runtime = KerasRuntime(source)
-    inside = tuple(
-        _same_layout(layer.name, layer.output, f"layer {layer.name!r}")
+    theirs = {
+        ours.name: layer.name for ours, layer in zip(model.layers, source.layers, strict=True)
+    }
+    pairs = {
+        name: _same_layout(theirs[name], tensor, f"layer {name!r}")
+        for name, tensor in _layer_outputs(model).items()
+    }
+    return Pairing(runtime, _outputs(model, runtime), tuple(pairs.values()), pairs)
+
+
+def _layer_outputs(model: keras.Model) -> dict[str, Any]:
+    """The output of every layer that the model calls once, by the layer's name.
+
+    That of a layer called twice is ambiguous, and that of a nested model not in the outer graph.
+    """
+    nodes = chain.from_iterable(model._nodes_by_depth.values())
+    calls = Counter(id(node.operation) for node in nodes)
+    return {
+        layer.name: layer.output
         for layer in model.layers
-        # A nested model's output, and that of a layer called twice, is not in the outer graph.
-        if not isinstance(layer, keras.Model) and len(layer._inbound_nodes) == 1
-    )
-    return Pairing(runtime, _outputs(model, runtime), inside, {p.source: p for p in inside})
+        if not isinstance(layer, keras.Model) and calls[id(layer)] == 1
+    }
 
 
 def _same_layout(name: str, tensor: Any, where: str) -> Pair:
@@ -132,43 +157,88 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
     """The tensors of an ONNX file and of the model it became.
 
     Args:
-        model: The conversion's own model, or one with the same layers.
+        model: The conversion's own model, or one with the same layers at the same places.
         conversion: Of the file.
     """
     graph = conversion.graph
     image = conversion.values[graph.inputs[0].name]
     runtime = OnnxRuntime(conversion.source, image.order)
+    theirs = [layer.name for layer in conversion.model.layers]
+    ours = dict(zip(theirs, (layer.name for layer in model.layers), strict=True))
     outputs = dict(zip(runtime.outputs, model.outputs, strict=True))
     if isinstance(model.output, dict):
         outputs = {name: model.output[as_layer_name(name)] for name in runtime.outputs}
     pairs = {}
-    for node in graph.nodes:
-        name = node.outputs[0]
+    made = [(name, node) for node in graph.nodes for name in node.outputs]
+    for name, node in made:
         value = conversion.values.get(name)
-        if value is not None and value.tensor.dtype == "float32":
+        if value is not None and (value.tensor.dtype == "float32" or name in outputs):
             tensor = outputs.get(name)
+            if tensor is None and layer_name(value) not in ours:
+                continue  # A part that nobody reads is not in the model.
             if tensor is None:
-                tensor = model.get_layer(layer_name(value)).output
+                tensor = model.get_layer(ours[layer_name(value)]).output
             where = f"node {node.name!r} ({node.operator})"
             pairs[name] = Pair(name, tensor, value.order, where, value.columns)
     inside = tuple(p for name, p in pairs.items() if name not in outputs)
-    by_layer = {layer_name(conversion.values[p.source]): p for p in inside}
+    by_layer = {ours[layer_name(conversion.values[p.source])]: p for p in inside}
     names = {
-        name: by_layer[layer]
+        name: by_layer[ours[layer]]
         for name, layer in name_map(graph, conversion.values).items()
-        if layer in by_layer
+        if ours.get(layer) in by_layer
     }
     return Pairing(runtime, tuple(pairs[name] for name in outputs), inside, by_layer | names)
 
 
 def _pair_onnx(model: keras.Model, path: str | Path) -> Pairing:
-    """Convert the file again: conversion is deterministic, so its layers are the model's."""
-    layers = [layer.name for layer in model.layers]
+    file = read_onnx(path)
+    conversion = _converted_again(model, file, tuple(model.input_shape[1:]))
+    if conversion is None:
+        raise _foreign(model, f"the file {Path(path).name!r}, which becomes other layers")
+    return pair_conversion(model, conversion)
+
+
+def _pair_saved_model(model: keras.Model, saved: SavedModel) -> Pairing:
+    """The outputs of the SavedModel itself, and the tensors inside of its ONNX form."""
+    from keras_amalgam.teachers.from_saved_model import _as_onnx  # It imports this module.
+
+    outer = _pair_outputs(model, SavedModelRuntime(saved))
+    conversion = _converted_again(model, OnnxFile(saved.directory, "", _as_onnx(saved)), None)
+    if conversion is None:
+        raise _foreign(model, f"the SavedModel {saved.directory.name!r} of other layers")
+    inner = pair_conversion(model, conversion)
+    runtime = OutputsAndInside(outer.runtime, inner.runtime)
+    return Pairing(runtime, outer.outputs, inner.inside, inner.names)
+
+
+class OutputsAndInside:
+    """A source whose tensors inside another runtime shows."""
+
+    def __init__(self, outer: SourceRuntime, inner: SourceRuntime) -> None:
+        self._outer, self._inner = outer, inner
+        self.outputs = outer.outputs
+
+    def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `SourceRuntime`."""
+        inside = [name for name in tensors if name not in self.outputs]
+        outputs = [name for name in tensors if name in self.outputs]
+        found = self._outer.run(images, outputs) if outputs else {}
+        return found | (self._inner.run(images, inside) if inside else {})
+
+
+def _converted_again(
+    model: keras.Model, file: OnnxFile, shape: tuple[int | None, ...] | None
+) -> Conversion | None:
+    """The conversion that a model is from: it is deterministic, so its layers are the model's.
+
+    Their names may differ, as tf2onnx puts running numbers into some.
+    """
+    layers = [type(layer) for layer in model.layers]
     for fold_batch_norm in (False, True):
-        conversion = convert_file(read_onnx(path), tuple(model.input_shape[1:]), fold_batch_norm)
-        if [layer.name for layer in conversion.model.layers] == layers:
-            return pair_conversion(model, conversion)
-    raise _foreign(model, f"the file {Path(path).name!r}, which becomes other layers")
+        conversion = convert_file(file, shape, fold_batch_norm)
+        if [type(layer) for layer in conversion.model.layers] == layers:
+            return conversion
+    return None
 
 
 def _foreign(model: keras.Model, found: str) -> ValueError:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
-from keras_amalgam.teachers.source_runtimes import as_functional, run_model
+from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
 
 Errors = dict[str, float]
 _OPEN_SIZE = 64
@@ -66,7 +66,7 @@ def compare(
         batch = patterns(model, size, seed + index) if images is None else images[:size]
         pairs = [*(inside if index == 0 else ()), *pairing.outputs]
         found = _errors(pairing, model, pairs, batch)
-        if any(_is_past(errors, tolerance) for errors in found.values()):
+        if any(is_past(errors, tolerance) for errors in found.values()):
             everything = [*pairing.inside, *pairing.outputs]
             raise _difference(everything, _errors(pairing, model, everything, batch), tolerance)
         for p in pairs:
@@ -91,6 +91,11 @@ def agreement(expected: np.ndarray, received: np.ndarray) -> Errors:
     Raises:
         ValueError: If the shapes differ.
     """
+    if not expected.size:
+        raise ValueError(
+            f"The source gives an empty tensor, of shape {expected.shape}, so nothing can be "
+            "compared. Convert with `verify=False`."
+        )
     if expected.shape != received.shape:
         raise ValueError(
             f"Source and converted network give different shapes. Received: {received.shape}. "
@@ -162,20 +167,27 @@ def _errors(
     pairing: Pairing, model: keras.Model, pairs: Sequence[Pair], images: np.ndarray
 ) -> dict[str, Errors]:
     expected = pairing.runtime.run(images, [p.source for p in pairs])
-    received = run_model(model, images, [p.tensor for p in pairs])
+    try:
+        received = run_model(model, images, [p.tensor for p in pairs])
+    except Exception as error:  # Keras' and TensorFlow's have no class in common.
+        raise ValueError(
+            f"The converted network does not run on images of shape {images.shape}, as its source "
+            f"does: {error} Convert with `verify=False` to look into the model."
+        ) from error
     return {
         p.source: agreement(p.in_model_layout(expected[p.source]), ours)
         for p, ours in zip(pairs, received, strict=True)
     }
 
 
-def _is_past(errors: Errors, tolerance: float) -> bool:
+def is_past(errors: Errors, tolerance: float) -> bool:
+    """Whether an error is larger than a fraction of the tensor's range, or of 1."""
     return not errors["max_abs_error"] <= tolerance * max(1.0, errors["range"])
 
 
 def _difference(pairs: Sequence[Pair], found: dict[str, Errors], tolerance: float) -> ValueError:
     """The error for the first pair past the tolerance, in the order of the graph."""
-    first = next(p for p in pairs if _is_past(found[p.source], tolerance))
+    first = next(p for p in pairs if is_past(found[p.source], tolerance))
     errors = found[first.source]
     return ValueError(
         "The converted network differs from its source. The error appears first at "

@@ -10,9 +10,13 @@ from absl import flags
 
 COMMANDS = {
     "demo": "amalgamate the two teachers that ship with the package",
-    "run": "run a recipe",
+    "inspect": "show what is in a network's file and where to tap it",
+    "convert": "make a teacher of a network's file",
     "amalgamate": "amalgamate teachers of your own on a folder of images",
+    "run": "run a recipe",
 }
+# The command's own name is that of a module of the standard library.
+MODULES = {"inspect": "inspect_file"}
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 USAGE = """\
@@ -53,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # TensorFlow greets with pages about the hardware unless told not to before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return _run(name, importlib.import_module(f"keras_amalgam.cli.{name}"), rest)
+    module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
+    return _run(name, module, rest)
 
 
 def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
@@ -75,7 +80,7 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, TypeError, NotImplementedError, ImportError, OSError, ArithmeticError) as e:
+    except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as e:
         print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
         return EXIT_ERROR
     return 0

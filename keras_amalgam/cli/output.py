@@ -14,18 +14,23 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
     flags.DEFINE_boolean("overwrite", False, "Replace an earlier result.", flag_values=values)
 
 
-def check(values: flags.FlagValues) -> None:
-    """Refuse a missing or existing folder before anything is computed."""
+def check(values: flags.FlagValues, mark: str = "report.json") -> None:
+    """Refuse a missing or existing folder before anything is computed.
+
+    Args:
+        values: With `--out` and `--overwrite`.
+        mark: The file by which an earlier result of the command is known.
+    """
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the results go.")
     if Path(values.out).exists() and not values.overwrite:
         raise ValueError(
             f"{values.out} exists already. Choose another --out, or replace it with --overwrite."
         )
-    if Path(values.out).exists() and not is_replaceable(values.out, mark="report.json"):
+    if Path(values.out).exists() and not is_replaceable(values.out, mark=mark):
         raise ValueError(
             f"--overwrite replaces earlier results only. Received: --out={values.out}, which is "
-            "neither an empty folder nor one that holds report.json. Choose another --out."
+            f"neither an empty folder nor one that holds {mark}. Choose another --out."
         )
 
 

@@ -1,25 +1,33 @@
-"""The guide's code runs and prints what it says; its operator table is the registry's."""
+"""The guides' code runs and prints what it says; the operator table is the registry's."""
 
 import re
 from pathlib import Path
 
-from keras_amalgam.teachers.operators import table
+import pytest
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text(encoding="utf-8")
+from keras_amalgam.teachers.operators import registry
+from keras_amalgam.teachers.operators.__main__ import PAGE
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_code_of_the_guide_prints_what_it_says(tmp_path, monkeypatch, capsys):
-    blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+@pytest.mark.parametrize(
+    ("guide", "prints"), [("teachers.md", 11), ("runtime_teachers.md", 1), ("operators.md", 0)]
+)
+def test_code_of_a_guide_prints_what_it_says(tmp_path, monkeypatch, capsys, guide, prints):
+    text = (DOCS / guide).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    handlers = {key: dict(versions) for key, versions in registry._HANDLERS.items()}
+    monkeypatch.setattr(registry, "_HANDLERS", handlers)
     exec("\n".join(blocks), {})
     promised = [
         line for block in blocks for line in re.findall(r"^print\(.*\)  # (.*)", block, re.M)
     ]
-    assert len(promised) == 7
+    assert len(promised) == prints
     assert capsys.readouterr().out.splitlines() == promised
 
 
-def test_operator_table_is_the_registrys():
-    written = re.search(r"<!-- operators -->\n(.*)\n<!-- /operators -->", GUIDE, re.DOTALL)
-    assert written is not None
-    assert written.group(1) == table()
+def test_page_of_operators_is_the_registrys():
+    page = PAGE.format(number=len(registry.rows()), table=registry.table())
+    assert (DOCS / "operators.md").read_text(encoding="utf-8") == page + "\n"

@@ -1,0 +1,133 @@
+"""Show what is in a network's file, and where its features can be tapped.
+
+    keras-amalgam inspect cars.onnx
+    keras-amalgam inspect cars.keras --json
+
+FILE is an .onnx, .keras, .h5 or .tflite file, or the directory of a TensorFlow SavedModel, which is
+a program: look only into one that you would run. Nothing is written.
+
+For every extent of the network's maps the last place is listed through which all of the image's
+information goes; the one marked * is what `keras-amalgam convert` taps if nothing is said. What it
+cannot convert is said precisely, and whether the file can teach in its own runtime instead.
+"""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from keras_amalgam.cli.screen import columns, shape, shortened, size
+
+if TYPE_CHECKING:
+    from keras_amalgam.teachers.inspection.report import Inspection, TapCandidate, Tensor
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    flags.DEFINE_boolean("json", False, "Print JSON, for machines.", flag_values=values)
+    flags.DEFINE_string(
+        "signature", "serving_default", "The serving function of a SavedModel.", flag_values=values
+    )
+
+
+def check(values: flags.FlagValues, positional: list[str]) -> None:
+    """Refuse a wrong command line."""
+    if len(positional) != 1:
+        raise ValueError(f"One FILE is expected. Received: {' '.join(positional) or 'none'}.")
+    if not Path(positional[0]).exists():
+        raise ValueError(f"There is no file or directory {positional[0]}.")
+
+
+def run(values: flags.FlagValues, positional: list[str]) -> None:
+    """Run the command."""
+    from keras_amalgam.teachers import inspect
+
+    found = inspect(positional[0], signature=values.signature)
+    if values.json:
+        print(json.dumps(found.to_config(), indent=2))
+    else:
+        print(described(found, positional[0]))
+
+
+def described(found: "Inspection", path: str) -> str:
+    """An inspection as a page of text."""
+    parts = [
+        f"{found.file}\n{_facts(found)}",
+        _tensors("input", found.inputs, "layout"),
+        _tensors("output", found.outputs, "seems to be"),
+        _operators(found),
+        _taps(found),
+        _next(found, path),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _facts(found: "Inspection") -> str:
+    opsets = ", ".join(
+        f"opset {version}" + (f" of {domain}" if domain != "ai.onnx" else "")
+        for domain, version in found.opsets.items()
+    )
+    written = "" if found.producer == found.format else f", written by {found.producer}"
+    unit = "layers" if found.format == "Keras" else "nodes"
+    preparing = ", ".join(found.preparing[:4]) + (" …" if len(found.preparing) > 4 else "")
+    rows = [
+        ("format", found.format + (f", {opsets}" if opsets else "") + written),
+        ("size", f"{size(found.bytes)}, {found.parameters:,} parameters, {found.nodes:,} {unit}"),
+        ("sha256", found.sha256),
+        ("preprocessing", f"may be built in: {preparing}" if preparing else "none is built in"),
+        ("converts", "no, see below" if found.obstacle else "yes"),
+    ]
+    if not found.inputs:
+        rows = [row for row in rows if row[0] != "preprocessing"]
+    return columns(rows)
+
+
+def _tensors(what: str, tensors: "tuple[Tensor, ...]", note: str) -> str:
+    if not tensors:
+        return ""
+    rows = [(t.name, shape(t.shape), t.dtype, t.note or "-") for t in tensors]
+    return columns([(what, "shape", "type", note), *rows])
+
+
+def _operators(found: "Inspection") -> str:
+    if not found.operators:
+        return ""
+    what = "layer" if found.format == "Keras" else "operator"
+    rows = [
+        (o.name, f"{o.count:,}", "yes" if o.converts else "NO", shortened(o.first_node))
+        for o in found.operators
+    ]
+    if found.format == "TFLite":
+        rows = [(*row[:2], "-", row[3]) for row in rows]
+    return columns([(what, "count", "converts", "first node"), *rows], right=(1,))
+
+
+def _taps(found: "Inspection") -> str:
+    if not found.taps:
+        return ""
+    rows = [
+        (f"{'*' if t.is_default else ' '} {tap_name(t)}", shape(t.shape), t.kind, t.operator)
+        for t in found.taps
+    ]
+    table = columns([("  tap", "shape", "kind", "operator"), *rows], indent=0)
+    return f"{table}\n* is tapped if nothing is said"
+
+
+def tap_name(tap: "TapCandidate") -> str:
+    """What to call a tap: by its module if it ends one, else by its node."""
+    return tap.module or tap.name
+
+
+def _next(found: "Inspection", path: str) -> str:
+    command = f"  keras-amalgam convert {path} --out FOLDER --name NAME --classes FILE"
+    if not (found.preparing and found.format == "Keras"):
+        command += " --mean … --std …"
+    if not found.obstacle:
+        return f"A teacher is made of it by\n{command}"
+    lines = textwrap.wrap(f"It cannot be converted. {found.obstacle}", 100)
+    if found.runtime:
+        lines.append(f"It can teach as it is, run by {found.runtime} outside of the training step:")
+        lines.append(f"{command} --runtime")
+    return "\n".join(lines)

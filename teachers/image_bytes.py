@@ -1,0 +1,118 @@
+"""The two ways from an encoded image into a network: the source's and ours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_amalgam.teacher import Teacher
+from keras_amalgam.teachers.reference_preprocessing import reference_input
+
+Preprocess = Callable[[bytes], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one image becomes on our side, with a batch axis of one.
+
+    Args:
+        input: What enters the network.
+        output: What the network returns.
+        logits: Of the teacher.
+        features: Of the teacher, if it has a tap.
+    """
+
+    input: np.ndarray
+    output: np.ndarray
+    logits: np.ndarray
+    features: np.ndarray | None
+
+
+class TeacherOnImages:
+    """A teacher on single decoded images, `(height, width, 1 or 3)`, each of its own size.
+
+    Args:
+        teacher: Any.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        self._teacher = teacher
+        self._models: dict[int, tuple[keras.Model, keras.Model]] = {}
+
+    def __call__(self, pixels: np.ndarray) -> Received:
+        """What the image becomes."""
+        preprocessing, signals = self._for(pixels.shape[-1])
+        batch = pixels[None].astype("float32")
+        entering = preprocessing(batch, training=False)
+        found = signals(batch, training=False)
+        arrays = [entering, self._teacher.model(entering, training=False), found["logits"]]
+        entered, output, logits = (ops.convert_to_numpy(array) for array in arrays)
+        features = ops.convert_to_numpy(found["features"]) if "features" in found else None
+        return Received(entered, output, logits, features)
+
+    def _for(self, channels: int) -> tuple[keras.Model, keras.Model]:
+        if channels not in self._models:
+            images = keras.Input((None, None, channels))
+            entering = self._teacher.preprocessing.build(
+                images, self._teacher.model.input_shape[-1]
+            )
+            self._models[channels] = (
+                keras.Model(images, entering),
+                self._teacher.signals(channels),
+            )
+        return self._models[channels]
+
+
+def decoded(content: bytes) -> np.ndarray:
+    """The pixels of an image as the data pipeline decodes them, `(height, width, 1 or 3)`.
+
+    Raises:
+        ValueError: If it is no JPEG or PNG.
+    """
+    import tensorflow as tf
+
+    try:
+        if tf.io.is_jpeg(content):
+            # The default method is up to 16 levels away from other decoders, this one not at all.
+            pixels = tf.io.decode_jpeg(content, dct_method="INTEGER_ACCURATE")
+        else:
+            pixels = tf.io.decode_image(content, expand_animations=False)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"TensorFlow cannot decode an image to compare on. Received: {len(content):,} bytes "
+            f"beginning with {content[:8]!r}. Expected: JPEG or PNG. Leave it out."
+        ) from error
+    has_alpha = pixels.shape[-1] in (2, 4)
+    return pixels.numpy()[..., : pixels.shape[-1] - has_alpha]
+
+
+def entering_source(teacher: Teacher, content: bytes, preprocess: Preprocess | None) -> np.ndarray:
+    """What enters the source's network, channels last, with a batch axis of one.
+
+    Args:
+        teacher: Whose declared preprocessing is computed a second time.
+        content: The encoded image.
+        preprocess: The source's own code, instead of that.
+
+    Raises:
+        ValueError: If it is no image, or does not become what the network takes.
+    """
+    shape = teacher.model.input_shape[1:]
+    if preprocess is None:
+        array = reference_input(content, teacher.preprocessing, shape[-1])
+    else:
+        array = np.asarray(preprocess(content), np.float32)
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
+    channels_first = array.ndim == 3 and array.shape[0] == shape[-1] != array.shape[-1]
+    array = array.transpose(1, 2, 0) if channels_first else array
+    if array.ndim != 3 or not all(
+        size in (None, given) for size, given in zip(shape, array.shape, strict=True)
+    ):
+        raise ValueError(
+            f"`preprocess` must return what enters the network. Received: shape {array.shape}. "
+            f"Expected {shape}, where None is open, or with channels first."
+        )
+    return array[None]

@@ -1,0 +1,1 @@
+"""What a network's file holds, without converting it: one module per kind of file."""

@@ -1,0 +1,178 @@
+"""Looking into ONNX files."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from keras_amalgam.teachers.conversion import Conversion, convert_file
+from keras_amalgam.teachers.inspection.report import (
+    Inspection,
+    Tensor,
+    as_candidates,
+    operators_of,
+    preparing,
+)
+from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
+from keras_amalgam.teachers.names import module_paths
+from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
+from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
+from keras_amalgam.teachers.operators import is_known
+from keras_amalgam.teachers.passes import without_unused
+from keras_amalgam.teachers.passes.folding import FOLDABLE, fold_constants
+
+_WEIGHTED = {
+    *("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv"),
+    *("QLinearMatMul", "FusedConv", "FusedMatMul"),
+}
+_ANSWERS = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}
+_PASSED_ON = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+
+
+def inspect_onnx(path: Path) -> Inspection:
+    """Describe an ONNX file."""
+    file = read_onnx(path)
+    weights = {
+        entry.value
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    producer = f"{file.model.producer_name or 'unknown'} {file.model.producer_version}".strip()
+    size = sum(each.stat().st_size for each in (path, *(path.parent / name for name in weights)))
+    return describe(file, producer, size)
+
+
+def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
+    """Describe a parsed ONNX model.
+
+    Args:
+        file: As read.
+        producer: What wrote it.
+        size: In bytes.
+    """
+    source = without_unused(read_graph(file.model))
+    conversion, obstacle = _try_to_convert(file)
+    graph = conversion.graph if conversion else _folded(source)
+    steps = _steps(graph, _sizes(file, conversion))
+    output = graph.outputs[0].name
+    taps = find_taps(steps, _true_maker(steps, output))
+    return Inspection(
+        file=file.path.name,
+        format="ONNX",
+        producer=producer,
+        opsets={entry.domain or "ai.onnx": entry.version for entry in file.model.opset_import},
+        bytes=size,
+        sha256=file.sha256,
+        inputs=tuple(_input(port, conversion) for port in source.inputs),
+        outputs=tuple(_output(port, source) for port in source.outputs),
+        parameters=_parameters(file.model),
+        operators=operators_of(
+            (f"{node.domain}.{node.operator}".lstrip("."), node.name, _converts(node))
+            for node in source.nodes
+        ),
+        preparing=preparing(steps),
+        taps=as_candidates(taps, _modules(graph)),
+        obstacle=obstacle,
+        runtime="onnxruntime",
+    )
+
+
+def _try_to_convert(file: OnnxFile) -> tuple[Conversion | None, str]:
+    try:
+        return convert_file(file), ""
+    except (NotImplementedError, ValueError) as error:
+        return None, str(error)
+
+
+def _folded(graph: Graph) -> Graph:
+    try:
+        return fold_constants(graph)
+    except ValueError:  # Of a node that does not fit its inputs; the obstacle says so.
+        return graph
+
+
+def _converts(node: Node) -> bool:
+    return is_known(node) or (node.operator in FOLDABLE and not node.domain)
+
+
+def _sizes(file: OnnxFile, conversion: Conversion | None) -> dict[str, Sizes]:
+    """Sizes of tensors by name, as the converted network has them or as ONNX infers them."""
+    if conversion is not None:
+        return {name: tuple(value.tensor.shape) for name, value in conversion.values.items()}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(file.model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        inferred = file.model
+    infos = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+    return {info.name: _channels_last(info.type.tensor_type.shape) for info in infos}
+
+
+def _channels_last(shape: onnx.TensorShapeProto) -> Sizes:
+    sizes = tuple(d.dim_value if d.dim_value > 0 else None for d in shape.dim)
+    return (sizes[0], *sizes[2:], sizes[1]) if len(sizes) == 4 else sizes
+
+
+def _steps(graph: Graph, sizes: Mapping[str, Sizes]) -> list[Step]:
+    """The nodes that depend on the image; second outputs count as the first."""
+    made_by = {port.name: port.name for port in graph.inputs}
+    steps = []
+    for node in graph.nodes:
+        inputs = tuple(dict.fromkeys(made_by[name] for name in node.inputs if name in made_by))
+        if not inputs or node.operator in ("Shape", "Size"):
+            continue
+        first = next(filter(None, node.outputs))
+        made_by |= {name: first for name in node.outputs if name}
+        has_constants = any(name and name not in made_by for name in node.inputs[1:])
+        weighted = node.operator in _WEIGHTED and has_constants
+        steps.append(Step(node.name, node.operator, inputs, first, sizes.get(first, ()), weighted))
+    return steps
+
+
+def _true_maker(steps: list[Step], output: str) -> str:
+    """The output, or if it is a second output of its node or unknown, the last step's."""
+    known = {step.output for step in steps}
+    return output if output in known or not steps else steps[-1].output
+
+
+def _modules(graph: Graph) -> dict[str, str]:
+    """Node names to the outermost module whose last node they are."""
+    # A name that is a node's or tensor's as well means that one.
+    taken = {name for node in graph.nodes for name in (node.name, *node.outputs)}
+    last = {path: node.name for node in graph.nodes for path in module_paths(node)}
+    last = {path: name for path, name in last.items() if path not in taken}
+    found: dict[str, str] = {}
+    for path, name in sorted(last.items(), key=lambda item: len(item[0]), reverse=True):
+        found[name] = path
+    return found
+
+
+def _input(port: Port, conversion: Conversion | None) -> Tensor:
+    note = ""
+    if len(port.shape) == 4:
+        first, last = port.shape[1] in (1, 3), port.shape[3] in (1, 3)
+        note = "channels last" if last and not first else "channels first"
+        if conversion is not None:
+            is_first = conversion.values[port.name].order == (0, 2, 3, 1)
+            note = "channels first" if is_first else "channels last"
+    return Tensor(port.name, port.shape, port.dtype, note)
+
+
+def _output(port: Port, graph: Graph) -> Tensor:
+    name = port.name
+    while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
+        name = node.inputs[0]
+    is_answer = sum(size != 1 for size in port.shape[1:]) == 1
+    answer = _ANSWERS.get(node.operator, "logits") if node is not None and is_answer else ""
+    return Tensor(port.name, port.shape, port.dtype, answer)
+
+
+def _parameters(model: onnx.ModelProto) -> int:
+    """Elements of the constants, whole numbers of 32 and 64 bits left out: they are sizes."""
+    sizes = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+    tensors = list(model.graph.initializer)
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensors += [attribute.t for attribute in node.attribute if attribute.name == "value"]
+    return sum(math.prod(t.dims) for t in tensors if t.data_type not in sizes and t.dims)

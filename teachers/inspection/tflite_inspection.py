@@ -1,0 +1,114 @@
+"""Looking into TFLite files, as far as their interpreter shows them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from keras_amalgam.teachers.inspection.report import (
+    Inspection,
+    Tensor,
+    as_candidates,
+    operators_of,
+    preparing,
+)
+from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
+from keras_amalgam.teachers.keras_file import sha256_of
+
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
+_ANSWERS = {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid"}
+_PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
+
+
+def inspect_tflite(path: Path) -> Inspection:
+    """Describe a `.tflite` file."""
+    interpreter = _open(path)
+    tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
+    operations = interpreter._get_ops_details()
+    made = {index for each in operations for index in each["outputs"]}
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    images = {each["index"] for each in inputs}
+    steps = _steps(operations, tensors, images)
+    constants = [t for index, t in tensors.items() if index not in made | images and t["name"]]
+    taps = find_taps(steps, tensors[outputs[0]["index"]]["name"])
+    return Inspection(
+        file=path.name,
+        format="TFLite",
+        producer="TFLite",
+        opsets={},
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        inputs=tuple(_tensor(each, "channels last" if _rank(each) == 4 else "") for each in inputs),
+        outputs=tuple(_tensor(each, _answer(each, operations)) for each in outputs),
+        parameters=sum(
+            math.prod(t["shape"].tolist()) for t in constants if t["dtype"].__name__ != "int32"
+        ),
+        operators=operators_of(
+            (each["op_name"], tensors[each["outputs"][0]]["name"], False)
+            for each in operations
+            if len(each["outputs"])
+        ),
+        preparing=preparing(steps),
+        taps=as_candidates(taps, {}),
+        obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
+        "rounded, for a phone. Convert the model that it was made from.",
+        runtime="LiteRT",
+    )
+
+
+def _open(path: Path) -> Any:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        # Without delegates, which replace the operations by one of their own.
+        return Interpreter(
+            model_content=path.read_bytes(),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{path.name!r} is cut off or is no TFLite file. Received: {path.stat().st_size:,} "
+            f"bytes that LiteRT cannot open: {reason}. Copy or export it again."
+        ) from error
+
+
+def _steps(
+    operations: list[dict[str, Any]], tensors: dict[int, dict[str, Any]], images: set[int]
+) -> list[Step]:
+    """The operations that depend on the image; steps go by the tensors that they make."""
+    made_by = dict.fromkeys(images, "image")
+    steps = []
+    for each in operations:
+        inputs = tuple(dict.fromkeys(made_by[i] for i in each["inputs"] if i in made_by))
+        if not inputs or each["op_name"] == "SHAPE" or not len(each["outputs"]):
+            continue
+        first = tensors[each["outputs"][0]]
+        name = first["name"]
+        made_by |= {int(index): name for index in each["outputs"]}
+        weighted = each["op_name"] in _WEIGHTED and len(inputs) == 1
+        steps.append(Step(name, each["op_name"], inputs, name, _sizes(first), weighted))
+    return steps
+
+
+def _sizes(details: dict[str, Any]) -> Sizes:
+    signature = details.get("shape_signature", details["shape"])
+    shape = signature if len(signature) else details["shape"]
+    return tuple(int(size) if size > 0 else None for size in shape)
+
+
+def _rank(details: dict[str, Any]) -> int:
+    return len(details["shape"])
+
+
+def _tensor(details: dict[str, Any], note: Any) -> Tensor:
+    return Tensor(details["name"], _sizes(details), details["dtype"].__name__, note)
+
+
+def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> Any:
+    if _rank(details) != 2:
+        return ""
+    makers = {int(index): each for each in operations for index in each["outputs"]}
+    maker = makers.get(details["index"])
+    while maker is not None and maker["op_name"] in _PASSED_ON:
+        maker = makers.get(int(maker["inputs"][0]))
+    return _ANSWERS.get(maker["op_name"], "logits") if maker else ""

@@ -1,0 +1,272 @@
+"""A teacher against its source, from the bytes of an image on: preprocessing and network."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import onnxruntime
+import PIL
+import tensorflow
+
+from keras_amalgam.runtime import Runtime
+from keras_amalgam.runtime_teacher import RuntimeTeacher
+from keras_amalgam.teacher import Teacher
+from keras_amalgam.teachers.image_bytes import (
+    Preprocess,
+    Received,
+    TeacherOnImages,
+    decoded,
+    entering_source,
+)
+from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
+from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
+from keras_amalgam.teachers.runtimes.source_runtimes import (
+    KerasRuntime,
+    OnnxRuntime,
+    SavedModelRuntime,
+    as_functional,
+)
+from keras_amalgam.teachers.sample_images import sample_images
+
+_REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
+
+
+def check_teacher(
+    teacher: Teacher,
+    source: Source | None = None,
+    *,
+    images: Mapping[str, bytes] | None = None,
+    preprocess: Preprocess | None = None,
+    tolerance: float = 1e-4,
+    allow_difference: bool = False,
+) -> dict[str, Any]:
+    """Compare a teacher with its source on encoded images.
+
+    On one side an image is decoded and preprocessed by the source's own code, or by a second
+    computation of the declared preprocessing in NumPy and Pillow, and runs through the source's own
+    runtime. On the other side it is decoded by TensorFlow and runs through `teacher.signals`, as in
+    a training.
+
+    Args:
+        teacher: Of a converted model. Of a `RuntimeTeacher` the preprocessing is compared, and
+            what becomes of the answers of its runtime.
+        source: The file it came from, a SavedModel or its directory, a Keras model, or a runtime;
+            not needed for a `RuntimeTeacher`.
+        images: Content of JPEG or PNG files by name; by default a few generated ones.
+        preprocess: The source's own code: an image's bytes to what enters the network, `(height,
+            width, channels)` or channels first, with or without a batch axis of one.
+        tolerance: Largest error allowed, as a fraction of the compared tensor's range or of 1,
+            whichever is larger.
+        allow_difference: Whether to report an error past the tolerance instead of raising it.
+
+    Returns:
+        JSON-ready: `passed`; `failure`, a sentence or None; `tolerance`; `images`, their names and
+        hashes; `source` and `model`, which runtimes and preprocessings were compared; and the
+        errors of `agreement`, the worst or for means the mean over the images, of `input`, what
+        enters the network; `outputs`, what the source returns; `taps`, the teacher's features.
+
+    Raises:
+        ValueError: If an error is past the tolerance. The message says whether it is the
+            preprocessing, or names the first node at which it appears. Also if an image cannot be
+            decoded or the source does not belong to the teacher.
+
+    Example:
+    ```python
+    report = check_teacher(teacher, "cars.onnx", images={"1.jpg": Path("1.jpg").read_bytes()})
+    ```
+    """
+    if images is None:
+        images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
+    if not images:
+        raise ValueError("At least one image is needed to compare on. Received: none.")
+    pairing = _paired(teacher, source)
+    expected = [entering_source(teacher, content, preprocess) for content in images.values()]
+    ours = TeacherOnImages(teacher)
+    received = [ours(decoded(content)) for content in images.values()]
+    inputs = _combined(
+        agreement(theirs, mine.input) for theirs, mine in zip(expected, received, strict=True)
+    )
+    outputs, taps = _from_bytes_on(teacher, pairing, expected, received)
+    failure = _failure(teacher, pairing, expected, inputs, outputs | taps, tolerance)
+    if failure and not allow_difference:
+        raise ValueError(failure)
+    return _finite(
+        {
+            "passed": failure is None,
+            "failure": failure,
+            "tolerance": tolerance,
+            "images": {name: hashlib.sha256(data).hexdigest() for name, data in images.items()},
+            "source": {
+                "runtime": _version(pairing.runtime),
+                "preprocessing": _REFERENCE if preprocess is None else "the caller's",
+            },
+            "model": {"runtime": f"keras {keras.__version__}, tensorflow {tensorflow.__version__}"},
+            "input": inputs,
+            "outputs": outputs,
+            "taps": taps,
+        }
+    )
+
+
+class _AsSource:
+    """The runtime of a `RuntimeTeacher` as a source."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.outputs = (runtime.output,)
+        self.version = runtime.origin.engine
+
+    def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
+        results = self._runtime.run(np.asarray(images, np.float32))
+        return {name: results[name] for name in tensors}
+
+
+def _paired(teacher: Teacher, source: Source | None) -> Pairing:
+    if isinstance(teacher, RuntimeTeacher):
+        answer = teacher.model.outputs[0]
+        runtime = _AsSource(teacher.runtime)
+        output = Pair(runtime.outputs[0], answer, (0, 1), "the output")
+        taps = {}
+        if teacher.tap is not None:
+            tapped = teacher.runtime.run(np.zeros((1, *_closed(teacher)), np.float32))
+            order = tuple(range(tapped[teacher.tap.layer].ndim))
+            taps = {teacher.tap.layer: Pair(teacher.tap.layer, None, order, "the tap")}
+        return Pairing(runtime, (output,), (), taps)
+    if source is None:
+        raise ValueError(
+            f"Teacher {teacher.name!r} needs the source to be compared with. Received: none. Pass "
+            "the file that it was converted from."
+        )
+    return pair(teacher.model, source)
+
+
+def _closed(teacher: Teacher) -> tuple[int, ...]:
+    """The shape of one image that the network takes."""
+    height, width, channels = teacher.model.input_shape[1:]
+    given = teacher.preprocessing.size or (64, 64)
+    return height or given[0], width or given[1], channels
+
+
+def _from_bytes_on(
+    teacher: Teacher,
+    pairing: Pairing,
+    expected: Sequence[np.ndarray],
+    received: Sequence[Received],
+) -> tuple[dict[str, Errors], dict[str, Errors]]:
+    """Errors of the source's output and of the teacher's features."""
+    output = pairing.outputs[0]
+    tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
+    wanted = [output.source, *([tap.source] if tap else [])]
+    as_source = _activation(received)
+    outputs, taps = [], []
+    for images, ours in zip(expected, received, strict=True):
+        arrays = pairing.runtime.run(images.astype(teacher.model.inputs[0].dtype), wanted)
+        theirs = output.in_model_layout(arrays[output.source])
+        outputs.append(agreement(theirs, as_source(ours.logits)))
+        if tap is not None and teacher.tap is not None and ours.features is not None:
+            theirs = _features(tap.in_model_layout(arrays[tap.source]), teacher.tap.tokens)
+            taps.append(agreement(theirs, ours.features))
+    found = {tap.source: _combined(taps)} if tap and taps else {}
+    return {output.source: _combined(outputs)}, found
+
+
+def _activation(received: Sequence[Received]) -> Callable[[np.ndarray], np.ndarray]:
+    """What leads from our logits to the network's own output: nothing, a softmax or a sigmoid."""
+    outputs = np.concatenate([ours.output for ours in received]).astype(np.float64)
+    logits = np.concatenate([ours.logits for ours in received]).astype(np.float64)
+    known = (_same, _softmax, _sigmoid)
+    return min(known, key=lambda activation: np.abs(activation(logits) - outputs).max())
+
+
+def _same(logits: np.ndarray) -> np.ndarray:
+    return logits
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2))
+
+
+def _features(array: np.ndarray, tokens: str) -> np.ndarray:
+    """The source's tokens as `Tap.tokens` says; maps and vectors as they are."""
+    if array.ndim != 3:
+        return array
+    number = array.shape[1]
+    class_token = math.isqrt(number) ** 2 != number
+    side = math.isqrt(number - class_token)
+    if tokens == "pooled" or side * side != number - class_token:
+        return array.mean(axis=1)
+    return array[:, int(class_token) :].reshape(len(array), side, side, -1)
+
+
+def _failure(
+    teacher: Teacher,
+    pairing: Pairing,
+    expected: Sequence[np.ndarray],
+    inputs: Errors,
+    signals: Mapping[str, Errors],
+    tolerance: float,
+) -> str | None:
+    """What is wrong, if anything: the preprocessing, a node, or only all of it together."""
+    owner = f"Teacher {teacher.name!r}"
+    if is_past(inputs, tolerance):
+        return (
+            f"{owner} prepares images differently from its source: the error is in the "
+            f"preprocessing, before the network. Received: a largest error of "
+            f"{inputs['max_abs_error']:.3g} in a range of {inputs['range']:.3g} in what enters the "
+            f"network (cosine {inputs['cosine']:.6f}). Expected at most {tolerance:g} of the "
+            "range, or of 1. Check size, crop_fraction, interpolation, antialias, channels, scale, "
+            f"mean and std: {teacher.preprocessing}."
+        )
+    same_shape = len({array.shape for array in expected}) == 1
+    batch = np.concatenate(expected if same_shape else expected[:1])
+    batch = batch.astype(teacher.model.inputs[0].dtype)
+    sizes = sorted({1, min(len(batch), 3)})
+    try:
+        compare(pairing, as_functional(teacher.model), "all", tolerance, sizes, batch)
+    except ValueError as error:
+        return f"{owner}: {error}"
+    past = next((name for name, errors in signals.items() if is_past(errors, tolerance)), None)
+    if past is None:
+        return None
+    return (
+        f"{owner} differs from its source from image bytes on, at {past!r}, although what enters "
+        "the network and every node of it agree for equal inputs. Received: a largest error of "
+        f"{signals[past]['max_abs_error']:.3g} in a range of {signals[past]['range']:.3g}. "
+        f"Expected at most {tolerance:g} of the range, or of 1. The network enlarges small "
+        "differences of its input: allow a larger `tolerance=`."
+    )
+
+
+def _combined(errors: Iterable[Errors]) -> Errors:
+    """Of several images: the worst, but for means the mean."""
+    rows = list(errors)
+    how = {"mean_abs_error": np.mean, "argmax_agreement": np.mean, "cosine": np.min}
+    return {key: float(how.get(key, np.max)([row[key] for row in rows])) for key in rows[0]}
+
+
+def _version(runtime: Any) -> str:
+    """The source's runtime with its version."""
+    if isinstance(runtime, _AsSource):
+        return runtime.version
+    if isinstance(runtime, OnnxRuntime):
+        return f"onnxruntime {onnxruntime.__version__}"
+    if isinstance(runtime, KerasRuntime):
+        return f"keras {keras.__version__}"
+    if isinstance(runtime, (SavedModelRuntime, OutputsAndInside)):
+        return f"tensorflow {tensorflow.__version__}"
+    return type(runtime).__name__
+
+
+def _finite(report: Any) -> Any:
+    """The report with None for numbers that are not finite, which JSON does not know."""
+    if isinstance(report, Mapping):
+        return {key: _finite(value) for key, value in report.items()}
+    return None if isinstance(report, float) and not math.isfinite(report) else report

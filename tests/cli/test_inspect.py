@@ -1,0 +1,88 @@
+"""`keras-amalgam inspect`: a page for people, JSON for machines."""
+
+import inspect
+import json
+import pathlib
+
+import pytest
+from onnx import helper
+
+import keras_amalgam as ka
+from keras_amalgam.cli.main import main
+
+DIGITS = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
+
+PAGE = """\
+digits.onnx
+  format         ONNX, opset 20, written by pytorch 2.13.0+cpu
+  size           963 kB, 232,698 parameters, 27 nodes
+  sha256         2296bc720fcd7f6823e096ece4d4f6de112dad2e64f8f72f7b7a7cd308252e82
+  preprocessing  none is built in
+  converts       yes
+
+  input   shape           type     layout
+  images  (?, 1, 28, 28)  float32  channels first
+
+  output  shape    type     seems to be
+  logits  (?, 10)  float32  logits
+
+  operator    count  converts  first node
+  Conv           11  yes       node_Conv_166
+  Relu            9  yes       node_relu
+  Add             4  yes       node_add_60
+  Gemm            1  yes       node_linear
+  ReduceMean      1  yes       node_mean
+  Reshape         1  yes       node_Reshape_189
+
+  tap               shape            kind    operator
+  node_relu         (?, 28, 28, 16)  map     Relu
+  layer1            (?, 14, 14, 32)  map     Relu
+* layer2            (?, 7, 7, 80)    map     Relu
+  node_Reshape_189  (?, 80)          vector  Reshape
+* is tapped if nothing is said
+"""
+
+
+def test_page_is_aligned_and_whole(capsys):
+    assert main(["inspect", str(DIGITS)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(PAGE)
+    assert f"keras-amalgam convert {DIGITS} --out FOLDER" in said
+
+
+def test_json_is_for_machines(capsys):
+    assert main(["inspect", "--json", str(DIGITS)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nodes"] == 27 and found["obstacle"] == ""
+    assert [tap["name"] for tap in found["taps"] if tap["is_default"]] == ["node_relu_8"]
+
+
+def test_what_cannot_be_converted_says_why_and_how_it_can_teach(tmp_path, capsys):
+    import onnx
+
+    model = onnx.load(DIGITS)
+    relu = next(node for node in model.graph.node if node.name == "node_relu_4")
+    relu.op_type, relu.domain = "Gelatine", "com.kitchen"
+    model.opset_import.append(helper.make_opsetid("com.kitchen", 2))
+    onnx.save(model, tmp_path / "n.onnx")
+    assert main(["inspect", str(tmp_path / "n.onnx")]) == 0
+    said = capsys.readouterr().out
+    assert "converts       no, see below" in said
+    lines = said.splitlines()
+    row = next(line for line in lines if "com.kitchen.Gelatine" in line)
+    assert row.split() == ["com.kitchen.Gelatine", "1", "NO", "node_relu_4"]
+    assert "domain com.kitchen, opset 2, node 'node_relu_4'" in " ".join(said.split())
+    assert "run by onnxruntime outside of the training step" in said
+    assert any(line.startswith("* layer2") for line in lines)
+
+
+def test_a_damaged_file_is_no_usage_error(tmp_path, capsys):
+    (tmp_path / "n.onnx").write_bytes(DIGITS.read_bytes()[:1000])
+    assert main(["inspect", str(tmp_path / "n.onnx")]) == 1
+    assert "cut off or is no ONNX file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["inspect"])
+def test_the_commands_module_hides_no_module_of_the_standard_library(name):
+    assert pathlib.Path(inspect.__file__).parent != pathlib.Path(main.__code__.co_filename).parent
+    assert not (pathlib.Path(main.__code__.co_filename).parent / f"{name}.py").exists()
