@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # Set OUT to keep an earlier run.
 OUT ?= runs/demo
 
-.PHONY: help setup demo demo-full demo-assets test test-slow lint format wheel clean
+.PHONY: help setup demo demo-full demo-assets test test-slow test-networks fuzz lint format wheel \
+	clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ $(VENV)/.ready: requirements.txt constraints.txt pyproject.toml
 	touch $@
 
 $(VENV)/.ready-torch: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,torch]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,torch,hub,networks]'
 	touch $@
 
 ## setup        make .venv with everything that demo and tests need
@@ -36,9 +37,17 @@ demo-full: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"
 
-## test-slow    the heavier checks: torch exports, wheel, demo end to end
+## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
 	$(BIN)/python -m pytest -m slow
+
+## test-networks  every network that conversion is proved on, hours; writes docs/networks.md
+test-networks: $(VENV)/.ready-torch
+	$(BIN)/python -m tests.networks --table docs/networks.md
+
+## fuzz         mutate ONNX files for ten minutes; results in runs/fuzz
+fuzz: $(VENV)/.ready
+	$(BIN)/python scripts/fuzz/run.py --seconds 600 --seed 0 --workers 2 --memory-mb 3000 --out runs/fuzz
 
 ## lint         ruff and pyright
 lint: $(VENV)/.ready
