@@ -45,10 +45,9 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     path = Path(positional[0])
-    # Imported first: what TensorFlow imports may swallow an interruption.
+    print(f"Reading {path.name}", flush=True)
     from keras_amalgam.cli import conversion
 
-    print(f"Reading {path.name}", flush=True)
     teacher = conversion.read(values, path)
     teacher, report = conversion.compared(values, path, teacher)
     print(compared(report))

@@ -81,7 +81,10 @@ def unknown(node: Node) -> str:
     """Why a node without a registered function cannot be converted."""
     since = sorted(_HANDLERS.get((node.domain, node.operator), ()))
     known = f"it is known since opset {since[0]}" if since else "nothing is registered for it"
-    return f"{known}. `python -m keras_amalgam.teachers.operators` prints what is known."
+    return (
+        f"{known}. `python -m keras_amalgam.teachers.operators` prints what is known. Add it with "
+        "`teachers.register_operator`, or let the file teach as it is: `teachers.runtime_teacher`."
+    )
 
 
 def rows() -> list[Row]:

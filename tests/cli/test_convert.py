@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import functools
 import os
 import pathlib
 import signal
@@ -264,7 +265,9 @@ def test_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
 
 
 def test_interruption_leaves_nothing(tmp_path):
-    with process("-m", "keras_amalgam", *ARGUMENTS, cwd=tmp_path) as running:
+    # A shell that starts the tests in the background has them, and so their children, ignore it.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with process("-m", "keras_amalgam", *ARGUMENTS, cwd=tmp_path, preexec_fn=heed) as running:
         assert "Reading digits.onnx" in running.stdout.readline()
         running.send_signal(signal.SIGINT)
         _, error = running.communicate(timeout=120)

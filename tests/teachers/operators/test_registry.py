@@ -1,7 +1,5 @@
 """The registry resolves versions and refuses what it does not know."""
 
-import runpy
-
 import numpy as np
 import onnx
 import pytest
@@ -78,13 +76,6 @@ def test_registered_operator_of_a_users_own_is_used(agrees, build, monkeypatch):
     nodes = [make_node("Relu", ["x"], ["r"]), make_node("Det", ["r"], ["y"])]
     with pytest.raises(ValueError, match=r"different shapes at node 'y' \(Det\)"):
         agrees(build(nodes, (4, 4, 4)))  # It is used, and found wrong.
-
-
-def test_module_prints_the_page_with_the_table(capsys):
-    runpy.run_module("keras_amalgam.teachers.operators", run_name="__main__")
-    printed = capsys.readouterr().out
-    assert printed.strip().endswith(table())
-    assert "| Conv | ai.onnx | 1 | Conv2D or DepthwiseConv2D" in printed
 
 
 def test_operator_of_a_users_own_converts_like_any_other(tmp_path, build, monkeypatch):
