@@ -11,6 +11,11 @@ import numpy as np
 
 # The statistics of folded batch normalizations, beside the card.
 BATCH_NORM = "batch_norm.npz"
+# Where the original files of a network lie that runs in its own runtime.
+NETWORK = "network"
+CARD = "card.json"
+# All that stands in a teacher's directory.
+TEACHER_FILES = (BATCH_NORM, CARD, "labels.txt", "model.keras", NETWORK, "parity.json")
 Statistics = Mapping[str, Mapping[str, Sequence[float]]]
 
 

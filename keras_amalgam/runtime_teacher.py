@@ -9,12 +9,12 @@ import keras
 
 from keras_amalgam.outputs import Outputs
 from keras_amalgam.preprocessing import Preprocessing
-from keras_amalgam.provenance import Provenance
+from keras_amalgam.provenance import NETWORK, Provenance
 from keras_amalgam.runtime import Runtime, RuntimeLayer
 from keras_amalgam.taps import Tap
 from keras_amalgam.tasks import Classification, Task
 from keras_amalgam.teacher import Teacher
-from keras_amalgam.teacher_files import NETWORK, read_card, sha256_of_files
+from keras_amalgam.teacher_files import read_card, sha256_of_files
 
 Open = Callable[[Path, Sequence[str], Mapping[str, Any]], Runtime]
 """Opens a network by its path, the taps to read and `Origin.settings`."""

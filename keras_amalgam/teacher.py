@@ -17,7 +17,13 @@ from keras_amalgam.preprocessing import (
     check_takes_images,
     has_built_in_rescaling,
 )
-from keras_amalgam.provenance import BATCH_NORM, Provenance, batch_norm_bytes
+from keras_amalgam.provenance import (
+    BATCH_NORM,
+    CARD,
+    TEACHER_FILES,
+    Provenance,
+    batch_norm_bytes,
+)
 from keras_amalgam.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.tasks import Classification, Task
 from keras_amalgam.tasks.names import check_task_name
@@ -162,13 +168,13 @@ class Teacher:
             FileExistsError: If it exists, or holds something else than a teacher.
             OSError: If it cannot be written.
         """
-        with whole_directory(directory, overwrite, mark="card.json") as folder:
+        with whole_directory(directory, overwrite, CARD, TEACHER_FILES) as folder:
             self._write_network(folder)
             if self.provenance and self.provenance.batch_norm:
                 (folder / BATCH_NORM).write_bytes(batch_norm_bytes(self.provenance.batch_norm))
             if parity is not None:
                 (folder / "parity.json").write_text(json.dumps(parity, indent=2) + "\n")
-            (folder / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
+            (folder / CARD).write_text(json.dumps(self.card(), indent=2) + "\n")
             labels = "\n".join(self.class_names) + "\n"
             (folder / "labels.txt").write_text(labels, encoding="utf-8")
 

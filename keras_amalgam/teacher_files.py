@@ -10,11 +10,10 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.provenance import NETWORK
+
 CARD_VERSION = 1
 CARD_KEYS = {"name", "task", "outputs", "tap", "preprocessing", "provenance", "weights_sha256"}
-
-# Where the original files of a network lie that runs in its own runtime.
-NETWORK = "network"
 
 # What Keras raises at a truncated or damaged file, as the archive, the configuration or the
 # weights inside are hit.

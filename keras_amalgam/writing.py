@@ -2,30 +2,39 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
-def is_replaceable(directory: str | Path, mark: str | None) -> bool:
+def is_replaceable(
+    directory: str | Path, mark: str | None, contents: Collection[str] | None = None
+) -> bool:
     """Whether nothing but an earlier result is lost with `directory`.
 
     Args:
         directory: What exists there.
         mark: The file that an earlier result holds; None if there is no such file.
+        contents: All that an earlier result can hold, if that is known.
 
     Returns:
-        True for an empty directory and for one that holds `mark`; false for somebody's own files.
+        True for an empty directory and for one that holds `mark` and nothing beside `contents`;
+        false for somebody's own files.
     """
     target = Path(directory)
     if not target.is_dir():
         return False
-    return not any(target.iterdir()) or (mark is not None and (target / mark).is_file())
+    held = {path.name for path in target.iterdir()}
+    is_result = mark is not None and (target / mark).is_file()
+    return not held or (is_result and (contents is None or held <= set(contents)))
 
 
 @contextmanager
 def whole_directory(
-    directory: str | Path, overwrite: bool = False, mark: str | None = None
+    directory: str | Path,
+    overwrite: bool = False,
+    mark: str | None = None,
+    contents: Collection[str] | None = None,
 ) -> Iterator[Path]:
     """A temporary sibling that becomes `directory` when the block ends without an error.
 
@@ -34,6 +43,7 @@ def whole_directory(
         overwrite: Whether an earlier result there is replaced. Anything else never is.
         mark: The file by which an earlier result is known, such as `"report.json"`; without it
             only an empty directory is replaced.
+        contents: As in `is_replaceable`.
 
     Yields:
         The directory to write into.
@@ -45,12 +55,14 @@ def whole_directory(
     """
     # Resolved, as "." has no name and a link to an earlier result is to go on being one.
     target = Path(directory).resolve()
-    _check_target(target, overwrite, mark)
+    _check_target(target, overwrite, mark, contents)
     temporary = _temporary_beside(target)
     try:
         temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
         yield temporary
-        _check_target(target, overwrite, mark)  # Somebody may have put files there meanwhile.
+        _check_target(
+            target, overwrite, mark, contents
+        )  # Somebody may have put files there meanwhile.
         if target.exists():
             replaced = temporary.with_name(f"{temporary.name}-replaced")
             target.rename(replaced)
@@ -66,15 +78,18 @@ def whole_directory(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_target(target: Path, overwrite: bool, mark: str | None) -> None:
+def _check_target(
+    target: Path, overwrite: bool, mark: str | None, contents: Collection[str] | None
+) -> None:
     if not target.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
-    if not is_replaceable(target, mark):
+    if not is_replaceable(target, mark, contents):
+        beside = "" if contents is None else f" and nothing beside {sorted(contents)}"
         raise FileExistsError(
             f"Only an earlier result is ever replaced. Received: {target}, which is neither an "
-            f"empty directory nor one that holds {mark!r}. Choose another directory."
+            f"empty directory nor one that holds {mark!r}{beside}. Choose another directory."
         )
 
 

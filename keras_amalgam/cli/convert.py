@@ -23,6 +23,7 @@ from absl import flags
 
 from keras_amalgam.cli import convert_flags, output
 from keras_amalgam.cli.screen import columns, shortened
+from keras_amalgam.provenance import CARD, TEACHER_FILES
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -38,7 +39,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     if not Path(positional[0]).exists():
         raise ValueError(f"There is no file or directory {positional[0]}.")
     inputs = convert_flags.check(values)
-    output.check(values, mark="card.json")
+    output.check(values, CARD, TEACHER_FILES)
     output.check_apart(values, [positional[0], *inputs])
 
 

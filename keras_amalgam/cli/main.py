@@ -57,8 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # TensorFlow greets with pages about the hardware unless told not to before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
-    return _run(name, module, rest)
+    try:
+        module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
+        return _run(name, module, rest)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
@@ -77,9 +81,6 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         command.run(values, positional)
     except flags.Error as error:  # Seen to be wrong only when the files it names were read.
         return _usage_error(name, error)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as e:
         print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
         return EXIT_ERROR

@@ -1,6 +1,6 @@
 """The flags that every command has for where its results go."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from absl import flags
@@ -14,12 +14,17 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
     flags.DEFINE_boolean("overwrite", False, "Replace an earlier result.", flag_values=values)
 
 
-def check(values: flags.FlagValues, mark: str = "report.json") -> None:
+def check(
+    values: flags.FlagValues,
+    mark: str = "report.json",
+    contents: Collection[str] | None = None,
+) -> None:
     """Refuse a missing or existing folder before anything is computed.
 
     Args:
         values: With `--out` and `--overwrite`.
         mark: The file by which an earlier result of the command is known.
+        contents: All that an earlier result of the command can hold, if that is known.
     """
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the results go.")
@@ -27,10 +32,11 @@ def check(values: flags.FlagValues, mark: str = "report.json") -> None:
         raise ValueError(
             f"{values.out} exists already. Choose another --out, or replace it with --overwrite."
         )
-    if Path(values.out).exists() and not is_replaceable(values.out, mark=mark):
+    if Path(values.out).exists() and not is_replaceable(values.out, mark, contents):
+        beside = "" if contents is None else f" and nothing beside {', '.join(sorted(contents))}"
         raise ValueError(
             f"--overwrite replaces earlier results only. Received: --out={values.out}, which is "
-            f"neither an empty folder nor one that holds {mark}. Choose another --out."
+            f"neither an empty folder nor one that holds {mark}{beside}. Choose another --out."
         )
 
 

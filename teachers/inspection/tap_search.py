@@ -47,8 +47,12 @@ class Step:
 
     @property
     def has_extent(self) -> bool:
-        """Whether its output is a map or tokens, rather than a vector: it has two real axes."""
-        return len(self.sizes) > 2 and sum(size != 1 for size in self.sizes[1:]) >= 2
+        """Whether its output is a map or tokens, rather than a vector: it has two real axes.
+
+        Not if another axis than the batch stands first, as in a recurrent layer's sequence.
+        """
+        is_per_image = self.sizes[:1] in ((None,), (1,))
+        return is_per_image and len(self.sizes) > 2 and sum(n != 1 for n in self.sizes[1:]) >= 2
 
 
 class Taps(NamedTuple):

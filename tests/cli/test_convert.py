@@ -1,8 +1,8 @@
 """`keras-amalgam convert`: a compared teacher in a folder, or a word on why not."""
 
+import functools
 import hashlib
 import json
-import functools
 import os
 import pathlib
 import signal
@@ -153,6 +153,18 @@ def test_a_second_run_replaces_only_when_told(capsys):
     assert convert(DIGITS, *NORMALISED, "--overwrite", name="numbers") == 0
     assert card()["name"] == "numbers" and before["name"] == "digits"
     assert sorted(p.name for p in pathlib.Path().iterdir()) == ["five.txt", "out", "ten.txt"]
+
+
+@pytest.mark.parametrize("foreign", ["thesis.txt", "notes"])
+def test_folder_that_holds_more_than_a_teacher_is_never_replaced(capsys, foreign):
+    assert convert(DIGITS, *NORMALISED) == 0
+    if foreign == "notes":
+        pathlib.Path("out", foreign).mkdir()
+    else:
+        pathlib.Path("out", foreign).write_text("years of work")
+    assert convert(DIGITS, *NORMALISED, "--overwrite") == 2
+    assert "nothing beside batch_norm.npz, card.json" in capsys.readouterr().err
+    assert pathlib.Path("out", foreign).exists()
 
 
 def test_network_past_the_tolerance_is_written_only_if_that_is_allowed(capsys):
