@@ -43,7 +43,7 @@ test-slow: $(VENV)/.ready-torch
 
 ## test-networks  every network that conversion is proved on, hours; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch
-	$(BIN)/python -m tests.networks --table docs/networks.md
+	$(BIN)/python -m tests.networks --blind --table docs/networks.md
 
 ## fuzz         mutate ONNX files for ten minutes; results in runs/fuzz
 fuzz: $(VENV)/.ready

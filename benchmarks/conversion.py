@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -43,24 +44,27 @@ NETWORKS = {
     "convnext_tiny": ("script 17", "ConvNeXtTiny"),
     "vit_tiny": ("script 17", None),
     "swin_tiny": ("script 13", None),
-    "regnet_y_4gf": ("script 17", "RegNetY040"),
+    "regnet_y_4gf": ("script 17", None),
 }
 BATCHES = (1, 8)
 THREADS = os.cpu_count() or 1
 
 # Kinds of operators, by what their names begin with, as TensorFlow and onnxruntime call them.
 KINDS = {
-    "depthwise convolutions": ("DepthwiseConv", "_FusedDepthwiseConv", "_MklNativeDepthwise"),
-    "convolutions": ("Conv", "_FusedConv", "FusedConv", "_MklNativeConv", "_MklNativeFusedConv"),
-    "matrix products": ("MatMul", "_FusedMatMul", "BatchMatMul", "Einsum", "Gemm", "FusedMatMul",
-                        "FusedGemm", "_MklNativeMatMul", "_MklNativeFusedMatMul",
-                        "_MklNativeBatchMatMul", "_MklBatchMatMul", "_MklNativeFusedBatchMatMul",
-                        "_MklFusedBatchMatMul", "_MklMatMul", "_MklFusedMatMul"),
-    "transpositions and layout": ("Transpose", "_MklTranspose", "ReorderInput", "ReorderOutput"),
-    "GELU, erf": ("Erf", "Erfc", "Gelu", "BiasGelu", "FastGelu", "QuickGelu"),
-    "slices and concatenations": ("StridedSlice", "Slice", "Split", "Concat", "_MklConcat", "Gather",
-                                  "Pad", "Roll", "Pack", "Tile"),
+    "depthwise convolutions": ("DepthwiseConv",),
+    "convolutions": ("Conv",),
+    "matrix products": ("MatMul", "BatchMatMul", "Einsum", "Gemm"),
+    "transpositions, layout": ("Transpose", "ReorderInput", "ReorderOutput"),
+    "normalizations": ("Mean", "SquaredDifference", "Rsqrt", "AddN", "Neg", "LayerNorm",
+                       "SkipLayerNorm", "BatchNorm", "FusedBatchNorm"),
+    "GELU, QuickGelu": ("Erf", "Gelu", "BiasGelu", "FastGelu", "QuickGelu"),
+    "other elementwise": ("Add", "BiasAdd", "Mul", "Sub", "Div", "RealDiv", "Relu", "Sigmoid",
+                          "Clip", "Minimum", "Maximum", "HardSwish", "Tanh", "QuickSwish"),
+    "pads, slices, joins": ("Pad", "StridedSlice", "Slice", "Split", "Concat", "Gather", "Roll",
+                            "Pack", "Tile"),
 }  # fmt: skip
+# How both mark operators that they rewrote for their own libraries.
+_REWRITTEN = re.compile(r"^_?(Mkl)?(Native)?(PadWith)?(Fused(?!BatchNorm))?")
 OTHER = "everything else"
 
 
@@ -86,23 +90,22 @@ class Speed:
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(NETWORKS)}; by default all")
     parser.add_argument("--folder", type=Path, default=Path(".networks"), help="of the networks")
     parser.add_argument("--table", type=Path, help="the Markdown file to write")
     parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    load = os.getloadavg()[0]
+    machine = (THREADS, os.getloadavg()[0])
+    groups = [grouped(number, arguments.repeats) for number in (2, 8, 32)]
     speeds = []
     for name in arguments.names or NETWORKS:
         speeds += measure(networks()[name], arguments.folder.resolve(), arguments.repeats)
         keras.backend.clear_session()
-    groups = [grouped(number, arguments.repeats) for number in (2, 8, 32)]
-    text = conversion_report.markdown(speeds, groups, (THREADS, load))
-    print(text)
-    if arguments.table:
-        arguments.table.write_text(text)
+        if arguments.table:  # After each, so that nothing is lost.
+            arguments.table.write_text(conversion_report.markdown(speeds, groups, machine))
+    print(conversion_report.markdown(speeds, groups, machine))
 
 
 def measure(network: Network, folder: Path, repeats: int) -> list[Speed]:
@@ -128,7 +131,7 @@ def measure(network: Network, folder: Path, repeats: int) -> list[Speed]:
         kinds = {"converted": tf_kinds(models["converted"], images)}
         kinds["onnxruntime"] = onnx_kinds(path, images)
         speeds.append(Speed(network.name, batch, medians, _ratios(times), kinds))
-        print(network.name, batch, {key: round(value, 1) for key, value in medians.items()})
+        print(network.name, batch, {key: round(ms, 1) for key, ms in medians.items()}, flush=True)
     return speeds
 
 
@@ -147,7 +150,7 @@ def _ratios(times: Mapping[str, list[float]]) -> dict[str, float]:
 def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each call, all of them called in turn in every repeat."""
     for call in calls.values():
-        for _ in range(3):
+        for _ in range(2):
             call()
     times = defaultdict(list)
     for _ in range(repeats):
@@ -195,6 +198,7 @@ def _torch_call(module: torch.nn.Module, images: np.ndarray) -> Callable[[], Any
 
 def kind(operator: str) -> str:
     """To which of `KINDS` an operator belongs."""
+    operator = _REWRITTEN.sub("", operator)
     found = [key for key, names in KINDS.items() if operator.startswith(names)]
     return found[0] if found else OTHER
 
