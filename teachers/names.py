@@ -1,10 +1,13 @@
 """From the source's names to the model's layers: nodes, tensors, and the modules around them."""
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from keras_amalgam.teachers.layout import Value
 from keras_amalgam.teachers.onnx_graph import Graph, Node
+
+_REPEATED = re.compile(r"(.*[^_])_\d+")
 
 
 def layer_name(value: Value) -> str:
@@ -16,8 +19,9 @@ def name_map(graph: Graph, values: Mapping[str, Value]) -> dict[str, str]:
     """Every source name that a tap may use.
 
     A node and its first output lead to the layer that replaces the node; a module's path, as
-    `"layer4"` or `"layer4.1.relu"`, to the last node inside the module. Where a module is called
-    like a node or tensor, the name means the node or tensor.
+    `"layer4"` or `"layer4.1.relu"`, to the last node inside the module, in its last call. Where a
+    module is called like a node or tensor, the name means the node or tensor. What a pass merged
+    into the node behind it has no output any more, and no name.
 
     Args:
         graph: The source.
@@ -28,13 +32,15 @@ def name_map(graph: Graph, values: Mapping[str, Value]) -> dict[str, str]:
     """
     names = {tensor: layer_name(value) for tensor, value in values.items()}
     modules: dict[str, str] = {}
+    paths = {node.name: module_paths(node) for node in graph.nodes}
+    known = {path for own in paths.values() for path in own}
     for node in graph.nodes:
         value = values.get(node.outputs[0])
         if value is None:
             continue
-        for name in (node.name, *node.absorbed):
-            names.setdefault(name, layer_name(value))
-        for path in module_paths(node):
+        names.setdefault(node.name, layer_name(value))
+        own = paths[node.name]
+        for path in (*own, *_without_numbers_of_calls(own, known, graph.constants)):
             modules[path] = layer_name(value)
     return modules | names
 
@@ -53,6 +59,25 @@ def module_paths(node: Node) -> list[str]:
         return _paths_from_torch_name(node.name)
     parts = [part for part in node.name.split("/")[:-1] if part != "StatefulPartitionedCall"]
     return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _without_numbers_of_calls(
+    own: Sequence[str], known: Collection[str], weights: Iterable[str]
+) -> list[str]:
+    """The paths of one node with the numbers of repeated calls taken off.
+
+    Torch's older exporter calls the second use of `layer1.relu` `layer1.relu_1`. What has weights
+    under that name, or no namesake without the number, is a module of its own.
+    """
+    found: list[str] = []
+    for index, path in enumerate(own):
+        inside = path.removeprefix(own[index - 1]) if index else path
+        called = (found[-1] if found else "") + inside
+        base = _REPEATED.fullmatch(called)
+        if base and base[1] in known and not any(w.startswith(f"{called}.") for w in weights):
+            called = base[1]
+        found.append(called)
+    return found
 
 
 def _literal_list(text: str) -> list[str]:

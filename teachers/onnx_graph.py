@@ -38,7 +38,7 @@ class Node:
         outputs: Names of the output tensors.
         attributes: Python values; tensors as arrays.
         metadata: What the exporter wrote beside the node.
-        absorbed: Names of nodes that a pass merged into this one.
+        absorbed: Names of the nodes that a pass made one of, if it did.
     """
 
     operator: str

@@ -14,6 +14,7 @@ from keras_amalgam.teachers.layout import (
     to_order,
 )
 from keras_amalgam.teachers.onnx_graph import Graph, Node
+from keras_amalgam.teachers.passes.folding import depends_on_open_size
 from keras_amalgam.teachers.writer import Writer
 
 MAX_LITERAL = 16  # Numbers that stand in the model's configuration; more of them are a weight.
@@ -89,7 +90,13 @@ class Call:
         Raises:
             NotImplementedError: If it depends on the image or has a batch of its own.
         """
-        array = aligned_constant(self.constant(index), value)
+        constant = self.constant(index)
+        if depends_on_open_size(constant):
+            raise self.refusal(
+                "it computes with the image's size, which the file leaves open. Pass "
+                "`input_shape=(height, width, channels)`"
+            )
+        array = aligned_constant(constant, value)
         is_weight = isinstance(array, np.ndarray) and array.dtype != np.bool_
         if is_weight and array.size > MAX_LITERAL:
             return self.write.weight(array, f"input_{index}")

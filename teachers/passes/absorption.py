@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_amalgam.teachers.onnx_graph import Graph, Node
-from keras_amalgam.teachers.passes.rewriting import other, with_merged
+from keras_amalgam.teachers.passes.rewriting import absorbing, other, with_merged
 
 
 def fuse_bias(graph: Graph) -> Graph:
@@ -25,12 +25,8 @@ def fuse_bias(graph: Graph) -> Graph:
         if matrix is None or bias is None or matrix.ndim != 2:
             continue
         if bias.size == matrix.shape[1] and bias.shape[-1:] == matrix.shape[1:]:
-            merged[follower.outputs[0]] = replace(
-                node,
-                inputs=(*node.inputs, bias_name),
-                outputs=follower.outputs,
-                absorbed=(follower.name,),
-            )
+            inputs = (*node.inputs, bias_name)
+            merged[follower.outputs[0]] = absorbing(node, follower, inputs=inputs)
     return with_merged(graph, merged)
 
 
@@ -51,12 +47,7 @@ def absorb_scale(graph: Graph) -> Graph:
             continue
         names = [f"{name}/scaled_by_{product.name}" for name in node.inputs[1:]]
         constants.update(zip(names, scaled, strict=True))
-        merged[product.outputs[0]] = replace(
-            node,
-            inputs=(node.inputs[0], *names),
-            outputs=product.outputs,
-            absorbed=(*node.absorbed, product.name),
-        )
+        merged[product.outputs[0]] = absorbing(node, product, inputs=(node.inputs[0], *names))
     return with_merged(replace(graph, constants=constants), merged)
 
 
@@ -104,12 +95,7 @@ def fuse_batch_norm(graph: Graph) -> Graph:
         names = (f"{node.name}/folded_kernel", f"{node.name}/folded_bias")
         epsilon = norm.attributes.get("epsilon", 1e-5)
         constants.update(zip(names, _folded(convolution, parameters, epsilon), strict=True))
-        merged[norm.outputs[0]] = replace(
-            node,
-            inputs=(node.inputs[0], *names),
-            outputs=norm.outputs[:1],
-            absorbed=(norm.name,),
-        )
+        merged[norm.outputs[0]] = absorbing(node, norm, inputs=(node.inputs[0], *names))
     return with_merged(replace(graph, constants=constants), merged)
 
 

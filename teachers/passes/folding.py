@@ -65,24 +65,24 @@ def is_foldable(node: Node, constants: Sequence[np.ndarray | None]) -> bool:
     return True
 
 
-def fold(node: Node, constants: Sequence[np.ndarray | None]) -> tuple[np.ndarray, ...]:
+def fold(
+    node: Node, constants: Sequence[np.ndarray | None], most: int = MAX_ELEMENTS
+) -> tuple[np.ndarray, ...]:
     """The outputs of a node whose inputs are constants.
 
     Args:
         node: Of an operator in `FOLDABLE`.
         constants: Its inputs' values.
+        most: How many elements the result may have.
 
     Raises:
-        ValueError: If the result would be larger than `MAX_ELEMENTS`, or the inputs do not fit the
-            operator.
+        ValueError: If the result would be larger, or the inputs do not fit the operator.
     """
     try:
         _refuse_overflow(node, constants)
         size = _result_size(node, constants)
-        if size > MAX_ELEMENTS:
-            raise ValueError(
-                f"it would make {size:,} elements. At most {MAX_ELEMENTS:,} are allowed"
-            )
+        if size > most:
+            raise ValueError(f"it would make {size:,} elements. At most {most:,} are allowed")
         fast = _scatter_nd(node, constants) if node.operator == "ScatterND" else None
         return _evaluated(node, constants) if fast is None else (fast,)
     except _MISFITS as error:
@@ -127,17 +127,25 @@ def fold_constants(graph: Graph) -> Graph:
         values = [constants.get(name) for name in node.inputs]
         ready = all(v is not None or not name for name, v in zip(node.inputs, values, strict=True))
         if ready and is_foldable(node, values):
-            results = fold(node, values)
+            # Asked before it is computed: what is refused afterwards is in memory by then.
+            results = fold(node, values, min(MAX_ELEMENTS, rest))
             rest -= sum(result.size for result in results)
-            if rest < 0:
-                raise ValueError(
-                    f"The constants of the graph grow too large at {node}: folded, they would have "
-                    f"more than {MAX_TOTAL:,} elements. Export the network again."
-                )
             constants.update(zip(filter(None, node.outputs), results, strict=True))
         else:
             kept.append(node)
     return Graph(tuple(kept), constants, graph.inputs, graph.outputs)
+
+
+def depends_on_open_size(array: np.ndarray) -> bool:
+    """Whether a few numbers, or their reciprocals, are the stand-in of an open size."""
+    if array.size > _FEW or array.dtype == np.bool_:
+        return False
+    numbers = array.astype(np.float64).reshape(-1)
+    numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
+    multiples = np.concatenate([numbers, 1 / numbers]) / OPEN
+    return bool(
+        np.any((np.abs(multiples) > 0.5) & (np.abs(multiples - np.round(multiples)) < 1e-6))
+    )
 
 
 def _holds_open_size(array: np.ndarray) -> bool:
@@ -232,6 +240,7 @@ def _resized_size(node: Node, given: Sequence[np.ndarray]) -> int:
     return int(size) * _STEPS_OF_RESIZE
 
 
+_FEW = 16
 _STEPS_OF_RESIZE = 32
 _PRODUCTS_PER_ELEMENT = 16
 _BOUNDS: dict[str, Bound] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from keras_amalgam.teachers.onnx_graph import Graph, Node
 
@@ -26,6 +27,24 @@ def with_merged(graph: Graph, merged: Mapping[str, Node]) -> Graph:
     """
     nodes = tuple(merged.get(node.outputs[0], node) for node in graph.nodes)
     return without_unused(replace(graph, nodes=nodes))
+
+
+def absorbing(node: Node, last: Node, **changes: Any) -> Node:
+    """A node that also does what the one behind it did, whose output and name it takes.
+
+    Args:
+        node: What is kept.
+        last: Its only reader.
+        **changes: Of the node's other fields.
+    """
+    return replace(
+        node,
+        name=last.name,
+        metadata=last.metadata,
+        outputs=last.outputs[:1],
+        absorbed=(*node.absorbed, node.name, last.name),
+        **changes,
+    )
 
 
 def other(node: Node, name: str) -> str:

@@ -210,3 +210,17 @@ def test_package_refuses_its_bare_name(tmp_path):
         [sys.executable, "-c", "import teachers"], cwd=folder, capture_output=True, text=True
     )
     assert "ImportError: This package is imported as keras_amalgam.teachers" in done.stderr
+
+
+def test_open_size_among_the_numbers_asks_for_the_size(agrees, build):
+    """A stand-in for the open height must never be computed with as if it were the height."""
+    nodes = [
+        make_node("Shape", ["x"], ["s"], start=2, end=3),
+        make_node("Cast", ["s"], ["h"], to=onnx.TensorProto.FLOAT),
+        make_node("Div", ["x", "h"], ["d"]),
+        make_node("Relu", ["d"], ["y"]),
+    ]
+    source = build(nodes, (3, "height", "width"))
+    with pytest.raises(NotImplementedError, match="leaves open. Pass `input_shape="):
+        agrees(source, image=(3, 10, 8))
+    agrees(source, image=(3, 10, 8), input_shape=(10, 8, 3))

@@ -56,6 +56,31 @@ def test_nodes_tensors_and_modules_lead_to_their_layer(network, agrees):
     assert {layer.name for layer in model.layers} >= set(names.values())
 
 
+def test_module_called_again_means_its_last_call(agrees, build):
+    """As torch's older exporter numbers the calls of one `self.relu`, and of what is around it."""
+    nodes = [
+        make_node("Relu", ["x"], ["a"], name="/layer1/layer1.0/relu/Relu"),
+        make_node("Neg", ["a"], ["b"], name="/layer1/layer1.0/Neg"),
+        make_node("Relu", ["b"], ["c"], name="/layer1/layer1.0/relu_1/Relu"),
+        make_node("Abs", ["c"], ["d"], name="/layer1/layer1.0_1/act/Abs"),
+        make_node("Neg", ["d"], ["y"], name="/Neg"),
+    ]
+    names = agrees(build(nodes, (3, 4, 4))).provenance.names
+    assert names["layer1.0.relu"] == names["layer1.0.relu_1"] == "layer1_layer1.0_relu_1_Relu"
+    assert names["layer1.0"] == names["layer1.0.act"] == "layer1_layer1.0_1_act_Abs"
+
+
+def test_numbered_module_with_weights_of_its_own_is_no_second_call(agrees, build, random):
+    nodes = [
+        make_node("Conv", ["x", "conv.weight"], ["a"], name="/conv/Conv"),
+        make_node("Conv", ["a", "conv_1.weight"], ["b"], name="/conv_1/Conv"),
+        make_node("Relu", ["b"], ["y"], name="/Relu"),
+    ]
+    weights = {"conv.weight": random(4, 3, 1, 1), "conv_1.weight": random(4, 4, 1, 1, seed=1)}
+    names = agrees(build(nodes, (3, 4, 4), weights)).provenance.names
+    assert (names["conv"], names["conv_1"]) == ("conv_Conv", "conv_1_Conv")
+
+
 def test_name_of_a_node_goes_before_a_module_of_the_same_name(agrees, build):
     nodes = [
         make_node("Relu", ["x"], ["r"], name="block"),

@@ -7,7 +7,7 @@ import pytest
 from onnx.helper import make_node
 
 from keras_amalgam import teachers
-from keras_amalgam.teachers.parity import agreement, patterns
+from keras_amalgam.teachers.parity import agreement, is_past, patterns
 
 
 @pytest.fixture
@@ -166,12 +166,27 @@ def test_agreement_measures_what_it_says():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_agreement_of_what_is_not_finite_is_none(bad):
+def test_agreement_of_what_is_not_finite_on_one_side_is_none(bad):
     values = np.ones((2, 3))
     broken = values.copy()
     broken[0, 1] = bad
-    for pair in ((values, broken), (broken, values), (broken, broken)):
-        assert agreement(*pair)["max_abs_error"] == np.inf
+    for pair in ((values, broken), (broken, values), (broken, np.nan_to_num(broken))):
+        errors = agreement(*pair)
+        assert errors["max_abs_error"] == np.inf
+        assert is_past(errors, tolerance=1e-4) and is_past(errors, tolerance=1e9)
+
+
+def test_agreement_leaves_out_what_is_masked_on_both_sides():
+    expected = np.array([[1.0, -np.inf, np.nan]])
+    assert agreement(expected, expected + 0.5)["max_abs_error"] == 0.5
+    assert agreement(np.full((1, 2), np.inf), np.full((1, 2), np.inf))["max_abs_error"] == 0
+
+
+def test_source_that_gives_no_numbers_is_refused(tmp_path, build, random):
+    nodes = [make_node("Conv", ["x", "w"], ["c"]), make_node("Log", ["c"], ["y"])]
+    onnx.save(build(nodes, (3, 5, 5), {"w": random(4, 3, 3, 3)}), tmp_path / "log.onnx")
+    with pytest.raises(ValueError, match="source itself gives numbers that are not finite at.*'y'"):
+        teachers.from_onnx(tmp_path / "log.onnx")
 
 
 def test_patterns_are_seeded_and_in_range(converted):
@@ -182,3 +197,12 @@ def test_patterns_are_seeded_and_in_range(converted):
     assert -2 <= images.min() < -1 < 1 < images.max() <= 2
     np.testing.assert_array_equal(images, patterns(model, 3, seed=1))
     assert (images != patterns(model, 3, seed=2)).any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_small_outputs_must_point_in_the_same_direction(sign):
+    """Twins: the same, rounded; and negated, with an error far below the tolerance of 1e-4."""
+    expected = np.linspace(-3e-5, 3e-5, 12).reshape(3, 4)
+    errors = agreement(expected, sign * expected + 1e-8)
+    assert is_past(errors, 1e-4, is_output=True) == (sign < 0)
+    assert not is_past(errors, 1e-4)
