@@ -2,22 +2,21 @@
 
 import copy
 import dataclasses
-import logging
 import re
-import warnings
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
-Exporter = Literal["torchscript", "dynamo"]
-_OPSETS = {"torchscript": 17, "dynamo": 20}
+# Of ATen: what `bool`, `int`, `float`, `item` and comparisons of a tensor come down to.
+_READING = {"aten::_local_scalar_dense", "aten::equal", "aten::allclose"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,12 +45,15 @@ class View:
         name: Of the module's class.
         outputs: The names of the tensors.
         example: Two images.
+        read_at: File and line where its Python first reads values of the images, as a condition
+            on them does, or None. What it then decides may be another thing for other images.
     """
 
     module: "torch.nn.Module"
     name: str
     outputs: tuple[str, ...]
     example: "torch.Tensor"
+    read_at: str | None
 
 
 @contextmanager
@@ -78,89 +80,17 @@ def viewed(module: "torch.nn.Module", example_input: Any, output: str | None) ->
     try:
         with torch.no_grad():
             module.eval()
-            outputs = _wanted(_called(module, example), output)
+            result, read_at = _called(module, example, example_input)
+            outputs = _wanted(result, output)
             # A shallow copy has the same children and weights under the same names, and a forward
             # of its own; a module around it would stand in every path.
             view = copy.copy(module)
             forward = module.forward
             view.forward = lambda images: _picked(forward(images), outputs)
-            yield View(view, type(module).__name__, outputs, example)
+            yield View(view, type(module).__name__, outputs, example, read_at)
     finally:
         for part, was_training in modes:
             part.training = was_training
-
-
-def export(view: View, path: Path, exporter: Exporter) -> None:
-    """Write a module as ONNX with an open batch, unfolded batch norms and its modules' paths.
-
-    Args:
-        view: The module.
-        path: The file.
-        exporter: Which of PyTorch's two.
-
-    Raises:
-        NotImplementedError: If the exporter cannot.
-    """
-    torch = imported_torch()
-    names = {"input_names": ["images"], "output_names": list(view.outputs)}
-    options = names | {"opset_version": _OPSETS[exporter], "dynamo": exporter == "dynamo"}
-    try:
-        with _quiet():
-            if exporter == "dynamo":
-                from onnxscript.optimizer import fold_constants_ir, inline, remove_unused_nodes
-
-                shapes = ({0: torch.export.Dim("batch")},)
-                options |= {"dynamic_shapes": shapes, "optimize": False, "verbose": False}
-                program = torch.onnx.export(view.module, (view.example,), **options)
-                # The exporter's own optimization would fold the batch normalizations too.
-                inline(program.model)
-                fold_constants_ir(program.model)
-                remove_unused_nodes(program.model)
-                program.save(path, external_data=False)
-            else:
-                torch.onnx.export(
-                    view.module,
-                    (view.example,),
-                    path,
-                    dynamic_axes={name: {0: "batch"} for name in ("images", *view.outputs)},
-                    training=torch.onnx.TrainingMode.PRESERVE,
-                    do_constant_folding=False,
-                    **options,
-                )
-    except Exception as error:  # The exporters raise what the module's own Python raises.
-        raise NotImplementedError(f"PyTorch cannot export it: {_reason(error)}") from error
-
-
-class TorchRuntime:
-    """A module in PyTorch itself, as a source to compare with.
-
-    Args:
-        view: The module, while it is viewed.
-        image_order: Source axis that each axis of the images holds, as `(0, 2, 3, 1)`.
-    """
-
-    def __init__(self, view: View, image_order: Sequence[int]) -> None:
-        """See the class."""
-        self.outputs = view.outputs
-        self._view = view
-        self._order = list(image_order)
-
-    def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
-        """See `SourceRuntime`; maps come in the order of the images' axes."""
-        torch = imported_torch()
-        feed = np.ascontiguousarray(images.transpose(np.argsort(self._order)))
-        with torch.no_grad():
-            result = self._view.module(torch.from_numpy(feed).to(self._view.example.device))
-        results = result if isinstance(result, tuple) else (result,)
-        arrays = {
-            name: tensor.detach().cpu().numpy()
-            for name, tensor in zip(self.outputs, results, strict=True)
-        }
-        return {
-            name: array.transpose(self._order) if array.ndim == 4 == len(self._order) else array
-            for name, array in arrays.items()
-            if name in tensors
-        }
 
 
 def _check_float32(module: "torch.nn.Module") -> None:
@@ -177,17 +107,24 @@ def _two_images(example_input: Any, module: "torch.nn.Module") -> "torch.Tensor"
     """Two, since the exporters take a batch of one for a constant."""
     torch = imported_torch()
     example = _as_tensor(example_input)
-    if example is None or example.ndim < 2 or not example.numel():
-        is_shape = isinstance(example_input, (tuple, list))
+    if example is None or example.ndim != 4 or not example.numel():
+        shape = getattr(example_input, "shape", None)
+        what = type(example_input).__name__
+        received = what if shape is None else f"{what} of shape {tuple(shape)}"
         raise TypeError(
-            "`example_input` must be a tensor or array of images (batch, channels, height, width), "
-            "or that shape, none of it 0. Received: "
-            f"{example_input if is_shape else type(example_input).__name__}."
+            "`example_input` must be a tensor or array of images of the four axes (batch, channels,"
+            " height, width), or that shape, none of it 0. Received: "
+            f"{example_input if isinstance(example_input, (tuple, list)) else received}."
         )
+    return torch.cat([_prepared(example[:1], module)] * 2)
+
+
+def _prepared(example: "torch.Tensor", module: "torch.nn.Module") -> "torch.Tensor":
+    """In the type and on the device of the module."""
+    torch = imported_torch()
     weight = next(module.parameters(), None)
-    first = example[:1].to(torch.float32) if example.dtype == torch.float64 else example[:1]
-    first = first.detach() if weight is None else first.detach().to(weight.device)
-    return torch.cat([first, first])
+    example = example.to(torch.float32) if example.dtype == torch.float64 else example
+    return example.detach() if weight is None else example.detach().to(weight.device)
 
 
 def _as_tensor(example_input: Any) -> "torch.Tensor | None":
@@ -202,15 +139,101 @@ def _as_tensor(example_input: Any) -> "torch.Tensor | None":
     return torch.rand(tuple(sizes), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def _called(module: "torch.nn.Module", example: "torch.Tensor") -> Any:
+def _called(
+    module: "torch.nn.Module", images: "torch.Tensor", example_input: Any
+) -> tuple[Any, str | None]:
+    """What the module returns, and where its Python reads values of the images."""
+    watch = _watch_of(images)
     try:
-        return module(example)
+        with watch[0], watch[1]:
+            result = module(images)
     except Exception as error:  # Whatever the module's own Python raises.
+        _check_batch(module, example_input, error)
         raise ValueError(
             f"The module {type(module).__name__!r} does not take the example. Received: images of "
-            f"shape {tuple(example.shape)}, {example.dtype}; {type(error).__name__}: "
-            f"{_reason(error)} Pass images as it was trained on."
+            f"shape {tuple(images.shape)}, {images.dtype}; {type(error).__name__}: "
+            f"{reason(error)} Pass images as it was trained on."
         ) from error
+    tensors = _named_tensors(result).values()
+    if tensors and all(tensor.ndim and len(tensor) == 1 for tensor in tensors):
+        _refuse_batch(module, 1, f"for two images it returns {tuple(next(iter(tensors)).shape)}")
+    return result, next(iter(watch[1].places), None)
+
+
+def _check_batch(module: "torch.nn.Module", example_input: Any, error: Exception) -> None:
+    """Whether it was the number of images that the module did not take."""
+    example = _as_tensor(example_input)
+    if example is None or len(example) == 2:
+        return
+    try:
+        module(_prepared(example, module))
+    except Exception:  # The first error is the one to tell of.
+        return
+    _refuse_batch(module, len(example), f"for two images {reason(error)}", error)
+
+
+def _refuse_batch(
+    module: "torch.nn.Module", size: int, received: str, error: Exception | None = None
+) -> None:
+    raise ValueError(
+        f"The module {type(module).__name__!r} is fixed to a batch of {size}, where any number of "
+        f"images must pass. Received: {received}. Keep the first axis of what comes in, as in "
+        "x.flatten(1) in place of x.reshape(1, -1)."
+    ) from error
+
+
+def _watch_of(images: "torch.Tensor") -> tuple[Any, Any]:
+    """Two contexts that note where Python reads values that depend on the images.
+
+    In eager mode sizes are plain integers, so that what is read is a tensor's value; and a tensor
+    that does not come from the images, as a table or buffer, is not followed.
+    """
+    torch = imported_torch()
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    def storages(values: Any) -> set[StorageWeakRef]:
+        tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+        strided = [tensor for tensor in tensors if tensor.layout == torch.strided]
+        return {StorageWeakRef(tensor.untyped_storage()) for tensor in strided}
+
+    followed = storages(images)
+
+    class Following(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            result = func(*args, **(kwargs or {}))
+            if followed & storages((args, kwargs)):
+                if func._schema.name in _READING:
+                    watch.places.append(_place())
+                followed.update(storages(result))
+            return result
+
+    class Watch(TorchFunctionMode):
+        places: list[str]
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            # These read memory, below every operator.
+            reading = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__)
+            if func in reading and followed & storages(args):
+                self.places.append(_place())
+            return func(*args, **(kwargs or {}))
+
+    watch = Watch()
+    watch.places = []
+    return Following(), watch
+
+
+def _place() -> str:
+    """The innermost line outside of PyTorch, below our own call of the module."""
+    frames = traceback.extract_stack()
+    call = max(i for i, f in enumerate(frames) if (f.filename, f.name) == (__file__, "_called"))
+    torch_folder = str(Path(imported_torch().__file__ or "").parent)
+    below = [f for f in frames[call + 1 :] if f.filename != __file__]
+    theirs = [f for f in below if not f.filename.startswith(torch_folder)]
+    frame = (theirs or below)[-1]
+    return f"{frame.filename}:{frame.lineno} `{frame.line}`"
 
 
 def _wanted(result: Any, output: str | None) -> tuple[str, ...]:
@@ -252,21 +275,8 @@ def _named_tensors(result: Any, name: str = "") -> dict[str, "torch.Tensor"]:
     return tensors
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say about themselves: the result is compared."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of the error at the bottom: the exporters wrap it several times."""
+def reason(error: BaseException) -> str:
+    """The first line of the error at the bottom; the exporters wrap it several times."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = _COLOURS.sub("", str(error)).strip().splitlines()

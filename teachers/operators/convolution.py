@@ -129,9 +129,9 @@ def _depthwise(
 def _grouped(call: Call, tensor: Any, part: str, weights: _Weights, config: dict[str, Any]) -> Any:
     """One convolution per group.
 
-    Keras' own grouped convolution compiles by XLA on a CPU: measured on 128 channels of 28×28 pixels
-    in 2, 8 and 32 groups (benchmarks/conversion.py), its result takes 1.5, 2.7 and 3.6 times as
-    long as this form's, and with its gradient 21, 113 and 178 times.
+    Keras' own grouped convolution compiles by XLA on a CPU: measured on 128 channels of 28×28
+    pixels in 2, 8 and 32 groups (benchmarks/conversion.py), its result takes 1.5, 2.7 and 3.6
+    times as long as this form's, and with its gradient 21, 113 and 178 times.
     """
     kernel, bias, groups = weights
     width, filters = kernel.shape[1], kernel.shape[0] // groups
