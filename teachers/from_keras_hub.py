@@ -1,5 +1,8 @@
 """KerasHub's image models as teachers' models, with their own preprocessing."""
 
+# KerasHub is an extra, which need not be there.
+# pyright: reportMissingImports=false
+
 import json
 from pathlib import Path
 from types import ModuleType

@@ -1,5 +1,8 @@
 """PyTorch modules as Keras models."""
 
+# PyTorch is an extra, which need not be there.
+# pyright: reportMissingImports=false
+
 import contextlib
 import dataclasses
 import io

@@ -1,5 +1,8 @@
 """A PyTorch module on its way through PyTorch's exporters."""
 
+# PyTorch is an extra, which need not be there.
+# pyright: reportMissingImports=false
+
 import copy
 import dataclasses
 import re

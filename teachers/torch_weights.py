@@ -1,5 +1,8 @@
 """Reading PyTorch weights as what they are: untrusted input."""
 
+# PyTorch is an extra, which need not be there.
+# pyright: reportMissingImports=false
+
 import copy
 import hashlib
 import pickle
