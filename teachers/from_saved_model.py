@@ -1,10 +1,8 @@
 """TensorFlow SavedModels as Keras models with real weights."""
 
-import logging
 from pathlib import Path
 
 import keras
-import onnx
 
 from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
@@ -12,12 +10,10 @@ from keras_amalgam.teachers.onnx_file import OnnxFile
 from keras_amalgam.teachers.parity import check_parity
 from keras_amalgam.teachers.runtimes.source_runtimes import SavedModelRuntime
 from keras_amalgam.teachers.saved_model_file import (
-    SavedModel,
+    as_onnx,
     read_saved_model,
     sha256_of_directory,
 )
-
-_OPSET = 17
 
 
 def from_saved_model(
@@ -61,7 +57,7 @@ def from_saved_model(
 
     saved = read_saved_model(path, signature)
     try:
-        file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), _as_onnx(saved))
+        file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), as_onnx(saved))
         conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
     except NotImplementedError as error:
         raise NotImplementedError(
@@ -75,28 +71,4 @@ def from_saved_model(
         runtime = SavedModelRuntime(saved)
         report = check_parity(model, runtime, tolerance=tolerance)
         model.provenance.parity["outputs"].update(report["outputs"])
-    return model
-
-
-def _as_onnx(saved: SavedModel) -> onnx.ModelProto:
-    import tensorflow as tf
-    import tf2onnx
-
-    spec = tf.TensorSpec(saved.input_spec.shape, saved.input_spec.dtype, name="images")
-    function = tf.function(lambda images: saved.function(**{saved.input_name: images}))
-    # A step of tf2onnx's optimizer that fails is left out and logged with a stack trace; what it
-    # leaves undone, such as transpositions, is undone here, and the result is compared.
-    logger = logging.getLogger("tf2onnx.optimizer")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
-    except (ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise NotImplementedError(
-            f"tf2onnx cannot convert the SavedModel {saved.directory.name!r}: {reason} If you have "
-            "the model in Keras, use from_keras."
-        ) from error
-    finally:
-        logger.setLevel(level)
     return model

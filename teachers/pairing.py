@@ -22,7 +22,7 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     as_functional,
     output_names,
 )
-from keras_amalgam.teachers.saved_model_file import SavedModel, read_saved_model
+from keras_amalgam.teachers.saved_model_file import SavedModel, as_onnx, read_saved_model
 from keras_amalgam.teachers.writer import as_layer_name
 
 Source = str | Path | keras.Model | SavedModel | SourceRuntime
@@ -200,10 +200,8 @@ def _pair_onnx(model: keras.Model, path: str | Path) -> Pairing:
 
 def _pair_saved_model(model: keras.Model, saved: SavedModel) -> Pairing:
     """The outputs of the SavedModel itself, and the tensors inside of its ONNX form."""
-    from keras_amalgam.teachers.from_saved_model import _as_onnx  # It imports this module.
-
     outer = _pair_outputs(model, SavedModelRuntime(saved))
-    conversion = _converted_again(model, OnnxFile(saved.directory, "", _as_onnx(saved)), None)
+    conversion = _converted_again(model, OnnxFile(saved.directory, "", as_onnx(saved)), None)
     if conversion is None:
         raise _foreign(model, f"the SavedModel {saved.directory.name!r} of other layers")
     inner = pair_conversion(model, conversion)

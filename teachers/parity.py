@@ -1,5 +1,6 @@
 """A converted network against its source, in the source's own runtime."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -68,10 +69,9 @@ def compare(
         batch = patterns(model, size, seed + index) if images is None else images[:size]
         pairs = [*(inside if index == 0 else ()), *pairing.outputs]
         found = _errors(pairing, model, pairs, batch)
-        outputs = {p.source for p in pairing.outputs}
-        if any(is_past(e, tolerance, name in outputs) for name, e in found.items()):
+        if any(is_past(found[p.source], tolerance, p in pairing.outputs) for p in pairs):
             everything = [*pairing.inside, *pairing.outputs]
-            raise _difference(everything, _errors(pairing, model, everything, batch), tolerance)
+            raise _difference(pairing, _errors(pairing, model, everything, batch), tolerance)
         for p in pairs:
             part = report["taps" if p in inside else "outputs"]
             part[p.source] = _worse(part.get(p.source, found[p.source]), found[p.source])
@@ -187,8 +187,9 @@ def _errors(
         if p in pairing.outputs and not np.isfinite(expected[p.source]).all():
             raise ValueError(
                 f"The source itself gives numbers that are not finite at its output {p.source!r}, "
-                "on images of patterns in -2..2. Nothing can be learned from it, and nothing "
-                "compared: mend the network, pass `images=`, or convert with `verify=False`."
+                f"on images in {images.min():.3g}..{images.max():.3g}. Nothing can be learned from "
+                "them, and nothing compared: mend the network, compare on images of its own, or "
+                "convert with `verify=False`."
             )
     return {
         p.source: agreement(p.in_model_layout(expected[p.source]), ours)
@@ -196,30 +197,33 @@ def _errors(
     }
 
 
-def is_past(errors: Errors, tolerance: float, is_output: bool = False) -> bool:
+def is_past(errors: Errors, tolerance: float, is_signal: bool = False) -> bool:
     """Whether an error is larger than a fraction of the tensor's range, or of 1, or infinite.
 
-    Small outputs are small against the numbers that they are computed from, and so against their
-    rounding; but they must point in the same direction. Tensors inside may be nothing but rounding.
+    Small numbers are small against those that they are computed from, and so against their
+    rounding. A signal, which a training reads, must all the same point in the same direction; other
+    tensors inside may be nothing but rounding.
     """
     error, scale = errors["max_abs_error"], errors["range"]
     if not np.isfinite(error) or error > tolerance * max(1.0, scale):
         return True
     is_noise = error <= max(tolerance * scale, _ROUNDING)
-    return is_output and not is_noise and errors["cosine"] < _SAME_DIRECTION
+    return is_signal and not is_noise and errors["cosine"] < _SAME_DIRECTION
 
 
-def _difference(pairs: Sequence[Pair], found: dict[str, Errors], tolerance: float) -> ValueError:
+def _difference(pairing: Pairing, found: dict[str, Errors], tolerance: float) -> ValueError:
     """The error for the first pair past the tolerance, in the order of the graph."""
-    first = next((p for p in pairs if is_past(found[p.source], tolerance)), pairs[-1])
+    inside = (p for p in pairing.inside if is_past(found[p.source], tolerance))
+    outside = (p for p in pairing.outputs if is_past(found[p.source], tolerance, is_signal=True))
+    first = next(itertools.chain(inside, outside))
     errors = found[first.source]
     return ValueError(
         "The converted network differs from its source. The error appears first at "
         f"{first.where}, tensor {first.source!r}. Received: a largest error of "
         f"{errors['max_abs_error']:.3g} in a range of {errors['range']:.3g} (cosine "
-        f"{errors['cosine']:.6f}). Expected at most {tolerance:g} of the range, or of 1. If the "
-        "source computes in less than float32, pass a larger `tolerance=`; to look into the model, "
-        "convert with `verify=False`."
+        f"{errors['cosine']:.6f}). Expected at most {tolerance:g} of the range, or of 1, "
+        "and outputs in the same direction. If the source computes in less than float32, pass a "
+        "larger `tolerance=`; to look into the model, convert with `verify=False`."
     )
 
 

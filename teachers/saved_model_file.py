@@ -1,9 +1,14 @@
 """Reading TensorFlow SavedModels."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import onnx
+
+_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -88,3 +93,32 @@ def sha256_of_directory(directory: str | Path) -> str:
             while part := stream.read(1 << 20):
                 digest.update(part)
     return digest.hexdigest()
+
+
+def as_onnx(saved: SavedModel) -> onnx.ModelProto:
+    """The serving function in ONNX, by tf2onnx.
+
+    Raises:
+        NotImplementedError: If tf2onnx does not know an operation.
+    """
+    import tensorflow as tf
+    import tf2onnx
+
+    spec = tf.TensorSpec(saved.input_spec.shape, saved.input_spec.dtype, name="images")
+    function = tf.function(lambda images: saved.function(**{saved.input_name: images}))
+    # A step of tf2onnx's optimizer that fails is left out and logged with a stack trace; what it
+    # leaves undone, such as transpositions, is undone here, and the result is compared.
+    logger = logging.getLogger("tf2onnx.optimizer")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
+    except (ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise NotImplementedError(
+            f"tf2onnx cannot convert the SavedModel {saved.directory.name!r}: {reason} If you have "
+            "the model in Keras, use from_keras."
+        ) from error
+    finally:
+        logger.setLevel(level)
+    return model

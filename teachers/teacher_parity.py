@@ -233,7 +233,7 @@ def _failure(
         compare(pairing, as_functional(teacher.model), "all", tolerance, sizes, batch)
     except ValueError as error:
         return f"{owner}: {error}"
-    past = next((name for name, errors in signals.items() if is_past(errors, tolerance)), None)
+    past = next((name for name, e in signals.items() if is_past(e, tolerance, True)), None)
     if past is None:
         return None
     return (

@@ -37,13 +37,8 @@ def inspect_keras(path: Path) -> Inspection:
         return _without_loading(path, "The model is neither functional nor knows its input.")
     model = as_functional(model)
     steps, _ = _steps(model, "", {})
-    return Inspection(
-        file=path.name,
-        format="Keras",
-        producer=f"keras {_version(path)}",
-        opsets={},
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+    return _described(
+        path,
         inputs=tuple(
             Tensor(t.name, tuple(t.shape), t.dtype, _layout(t.shape)) for t in model.inputs
         ),
@@ -55,6 +50,19 @@ def inspect_keras(path: Path) -> Inspection:
         operators=operators_of((s.operator, s.name, True) for s in steps),
         preparing=preparing(steps) if has_built_in_rescaling(model) else (),
         taps=model_taps(model),
+    )
+
+
+def _described(path: Path, **found: Any) -> Inspection:
+    """What was found in a file, with what is known of any."""
+    return Inspection(
+        file=path.name,
+        format="Keras",
+        producer=f"keras {_version(path)}",
+        opsets={},
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        **found,
     )
 
 
@@ -138,13 +146,8 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
             "of keras.applications, or from_keras(…, architecture=…) with the model to fill."
         )
     layers = list(_layers(config or {}, ""))
-    return Inspection(
-        file=path.name,
-        format="Keras",
-        producer=f"keras {_version(path)}",
-        opsets={},
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+    return _described(
+        path,
         inputs=(),
         outputs=(),
         parameters=parameters,

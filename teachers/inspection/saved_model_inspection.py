@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.teachers.from_saved_model import _as_onnx
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
 from keras_amalgam.teachers.inspection.report import Inspection, Tensor, operators_of
 from keras_amalgam.teachers.onnx_file import OnnxFile
 from keras_amalgam.teachers.saved_model_file import (
     SavedModel,
+    as_onnx,
     read_saved_model,
     sha256_of_directory,
 )
@@ -27,7 +27,7 @@ def inspect_saved_model(directory: Path, signature: str) -> Inspection:
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     producer = f"tensorflow {getattr(saved.loaded, 'tensorflow_version', tf.__version__)}"
     try:
-        found = describe(OnnxFile(directory, digest, _as_onnx(saved)), producer, size)
+        found = describe(OnnxFile(directory, digest, as_onnx(saved)), producer, size)
     except (NotImplementedError, ValueError) as error:
         return _described_by_tensorflow(saved, digest, producer, size, str(error))
     return replace(

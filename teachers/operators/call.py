@@ -6,13 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import (
-    Value,
-    aligned_constant,
-    as_source,
-    channels_last,
-    to_order,
-)
+from keras_amalgam.teachers.layout import Value, aligned_constant
 from keras_amalgam.teachers.onnx_graph import Graph, Node
 from keras_amalgam.teachers.passes.folding import depends_on_open_size
 from keras_amalgam.teachers.writer import Writer
@@ -55,21 +49,6 @@ class Call:
             raise self.refusal(f"its input {index} is a constant")
         return value
 
-    def images(self, index: int = 0) -> Any:
-        """The Keras tensor `(batch, height, width, channels)` of an input.
-
-        Raises:
-            NotImplementedError: If the input has other than two spatial axes.
-        """
-        value = self.value(index)
-        if value.rank != 4:
-            raise self.refusal(f"it works on {value.rank - 2} spatial axes, only 2 are known")
-        return to_order(self.write, value, channels_last(4)).tensor
-
-    def source_tensor(self, index: int = 0) -> Any:
-        """The Keras tensor of an input with the source's own axes."""
-        return as_source(self.write, self.value(index)).tensor
-
     def constant(self, index: int, default: Any = None) -> np.ndarray:
         """An input that must be a constant; floating-point ones as float32.
 
@@ -102,15 +81,11 @@ class Call:
             return self.write.weight(array, f"input_{index}")
         return array
 
-    def integers(self, index: int, attribute: str) -> list[int] | None:
-        """Integers that older opsets keep in an attribute and newer ones in a constant input."""
+    def integers(self, index: int, attribute: str | None = None) -> list[int] | None:
+        """Integers of a constant input; older opsets keep some of them in an attribute."""
         if self.has(index):
             return [int(n) for n in self.constant(index).reshape(-1)]
-        return self.attribute(attribute)
-
-    def maps(self, tensor: Any) -> Value:
-        """A result `(batch, height, width, channels)`."""
-        return Value(tensor, channels_last(4), batch=self.value().batch)
+        return None if attribute is None else self.attribute(attribute)
 
     def images_in_file(self) -> int:
         """The number of images that the file was written for; 1 where it leaves that open."""

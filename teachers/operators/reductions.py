@@ -5,7 +5,13 @@ from typing import Any
 
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, channels_last, in_source_columns, to_order
+from keras_amalgam.teachers.layout import (
+    Value,
+    channels_last,
+    in_source_columns,
+    to_order,
+    without_axes,
+)
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 
@@ -113,14 +119,8 @@ def _own_axis(call: Call, value: Value, axis: int) -> int:
 
 def _with_axes(value: Value, tensor: Any, axes: list[int], keepdims: bool) -> Value:
     """A result whose axes are reduced to one element, or gone."""
-    order = value.order if keepdims else _without(value.order, axes)
+    order = value.order if keepdims else without_axes(value.order, axes)
     return replace(value, tensor=tensor, order=order, columns=None)
-
-
-def _without(order: tuple[int, ...], axes: list[int]) -> tuple[int, ...]:
-    """The order once source axes are gone and those behind them have moved up."""
-    kept = [axis for axis in order if axis not in axes]
-    return tuple(axis - sum(gone < axis for gone in axes) for axis in kept)
 
 
 @register_operator("ArgMax", since=1)

@@ -37,9 +37,9 @@ def slice_by_attributes(call: Call) -> Value:
 @register_operator("Slice", since=10)
 def slice_by_inputs(call: Call) -> Value:
     """A slice with fixed bounds."""
-    starts, ends = (call.integers(index, "") or [] for index in (1, 2))
-    axes = call.integers(3, "") or list(range(len(starts)))
-    return _sliced(call, starts, ends, axes, call.integers(4, "") or [1] * len(starts))
+    starts, ends = (call.integers(index) or [] for index in (1, 2))
+    axes = call.integers(3) or list(range(len(starts)))
+    return _sliced(call, starts, ends, axes, call.integers(4) or [1] * len(starts))
 
 
 @register_operator("Split", since=2)
@@ -51,7 +51,7 @@ def split_by_attribute(call: Call) -> tuple[Value, ...]:
 @register_operator("Split", since=13)
 def split_by_input(call: Call) -> tuple[Value, ...]:
     """Slices with fixed bounds."""
-    return _split(call, call.integers(1, ""))
+    return _split(call, call.integers(1))
 
 
 @register_operator("Expand", since=8)

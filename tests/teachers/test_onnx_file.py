@@ -166,3 +166,22 @@ def test_file_larger_than_protobuf_reads_is_refused(saved, monkeypatch):
 def test_path_with_a_nul_byte_is_refused():
     with pytest.raises((ValueError, FileNotFoundError), match="Check the path"):
         teachers.from_onnx("network\0.onnx")
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_deprecated_operator_is_read_and_the_rest_is_still_checked(build, random, tmp_path, spoilt):
+    """The standard's checker refuses GroupNormalization of opset 18, and looks no further."""
+    constants = {"s": random(2, seed=1), "o": random(2, seed=2)}
+    nodes = [
+        make_node("GroupNormalization", ["x", "s", "o"], ["g"], num_groups=2),
+        make_node("Relu", ["g"], ["y"]),
+    ]
+    source = build(nodes, (6, 5, 4), constants, opset=18)
+    if spoilt:
+        source.graph.node[1].attribute.append(onnx.helper.make_attribute("alpha", 0.5))
+    onnx.save(source, tmp_path / "network.onnx")
+    if spoilt:
+        with pytest.raises(ValueError, match=r"not a valid ONNX model.*alpha"):
+            teachers.from_onnx(tmp_path / "network.onnx")
+    else:
+        teachers.from_onnx(tmp_path / "network.onnx")  # Compares with onnxruntime.

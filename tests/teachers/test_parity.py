@@ -204,5 +204,5 @@ def test_small_outputs_must_point_in_the_same_direction(sign):
     """Twins: the same, rounded; and negated, with an error far below the tolerance of 1e-4."""
     expected = np.linspace(-3e-5, 3e-5, 12).reshape(3, 4)
     errors = agreement(expected, sign * expected + 1e-8)
-    assert is_past(errors, 1e-4, is_output=True) == (sign < 0)
+    assert is_past(errors, 1e-4, is_signal=True) == (sign < 0)
     assert not is_past(errors, 1e-4)
