@@ -1,6 +1,7 @@
 """Named layers of a model, read in the same forward pass as its outputs."""
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,9 +172,18 @@ def _resolve(model: keras.Model, name: str) -> str:
     shapes = candidates(model)
     listed = ", ".join(f"{path!r} {shape}" for path, shape in list(shapes.items())[-12:])
     raise ValueError(
-        f"Model {model.name!r} has no layer {name!r} to tap. The last of its "
-        f"{len(shapes)} candidates: {listed}. All of them: keras_amalgam.taps.candidates(model)."
+        f"Model {model.name!r} has no layer {name!r} to tap.{_guess(model, name, shapes)} The last "
+        f"of its {len(shapes)} candidates: {listed}. All of them: "
+        "keras_amalgam.taps.candidates(model)."
     )
+
+
+def _guess(model: keras.Model, name: str, layers: Iterable[str]) -> str:
+    """What was probably meant, of a converted model the source's own names among it."""
+    provenance = getattr(model, "provenance", None)
+    known = dict.fromkeys([*layers, *(provenance.names if provenance else ())])
+    close = difflib.get_close_matches(name, known, n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _replay(model: keras.Model, paths: Sequence[str]) -> keras.Model:

@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 from keras_amalgam.cli import convert_flags, output
+from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import columns, shortened
 from keras_amalgam.provenance import CARD, TEACHER_FILES
 
@@ -49,8 +50,13 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     print(f"Reading {path.name}", flush=True)
     from keras_amalgam.cli import conversion
 
-    teacher = conversion.read(values, path)
-    teacher, report = conversion.compared(values, path, teacher)
+    try:
+        teacher = conversion.read(values, path)
+        teacher, report = conversion.compared(values, path, teacher)
+    except NotImplementedError as error:
+        raise NotImplementedError(in_flags(str(error))) from error
+    except ValueError as error:
+        raise ValueError(in_flags(str(error))) from error
     print(compared(report))
     try:
         teacher.save(values.out, parity=report, overwrite=values.overwrite)

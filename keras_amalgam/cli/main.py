@@ -77,6 +77,7 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         command.check(values, positional)
     except (flags.Error, ValueError) as error:
         return _usage_error(name, error)
+    _import_tensorflow()
     try:
         command.run(values, positional)
     except flags.Error as error:  # Seen to be wrong only when the files it names were read.
@@ -85,6 +86,19 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
         return EXIT_ERROR
     return 0
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its greetings, which precede its heeding of any log level."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _usage_error(name: str, error: Exception) -> int:

@@ -1,10 +1,12 @@
 """The command line as a user meets it: in processes of its own."""
 
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
+import keras_amalgam as ka
 from keras_amalgam.cli.main import COMMANDS, main
 
 
@@ -101,3 +103,10 @@ def test_a_failing_run_says_why_and_leaves_nothing(tmp_path):
     assert "must return a Recipe. Received: 3" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["recipe.py"]
+
+
+def test_standard_error_is_empty_where_nothing_is_wrong():
+    shipped = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
+    ran = keras_amalgam("inspect", shipped)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "* layer2" in ran.stdout
