@@ -53,12 +53,16 @@ CONFIGS = {
     "regnet_y_4gf": _open(f"RegNet{_HEAD}"),
     "mobilenet_v1": _open(f"MobileNetV1{_HEAD}"),
     "mobilenet_v2": _open(f"MobileNetV2{_HEAD}"),
-    "efficientnet_b0": _open(
+    "efficientnet_b0": Config(
         f"EfficientNet{_HEAD}",
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
-        hidden_dim=1280,
-        image_size=224,
+        {
+            "width_coefficient": 1.0,
+            "depth_coefficient": 1.0,
+            "hidden_dim": 1280,
+            "image_size": 224,
+        },
+        note="refused at open size, with advice: its pooling window of 1,280 pixels could then be "
+        "smaller than the map",
     ),
     "convnext_tiny": _open(f"ConvNext{_HEAD}"),
     "convnextv2_tiny": _open(f"ConvNextV2{_HEAD}"),
