@@ -18,13 +18,12 @@ from keras_amalgam.teachers.layout import (
 )
 from keras_amalgam.teachers.onnx_file import OnnxFile, check_valid
 from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
-from keras_amalgam.teachers.operators import is_known, resolve, unknown
+from keras_amalgam.teachers.operators import converts, resolve, unknown
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import Result
 from keras_amalgam.teachers.passes import simplified
 from keras_amalgam.teachers.passes.folding import (
     BATCH,
-    FOLDABLE,
     MAX_ELEMENTS,
     fold,
     is_foldable,
@@ -71,12 +70,26 @@ def convert_file(
         fold_batch_norm: Whether batch normalizations become part of the convolutions before them.
 
     Raises:
-        NotImplementedError: If an operator, or a form of it, is not known.
-        ValueError: If the graph is not valid, has not exactly one input with a batch axis, a size
-            is needed and open, or a node does not fit its inputs.
+        NotImplementedError: If an operator, or a form of it, is not known, or a size is needed that
+            the file leaves open.
+        ValueError: If the graph is not valid, has not exactly one input with a batch axis, or a
+            node does not fit its inputs.
     """
+    try:
+        return _written(file, input_shape, fold_batch_norm)
+    except RecursionError as error:
+        raise ValueError(
+            f"{file.path.name!r} has {len(file.model.graph.node):,} operators in a chain that is "
+            "deeper than Python calls functions. Raise `sys.setrecursionlimit`, or export a "
+            "shallower network."
+        ) from error
+
+
+def _written(
+    file: OnnxFile, input_shape: tuple[int | None, ...] | None, fold_batch_norm: bool
+) -> Conversion:
     graph = without_unused(read_graph(file.model))
-    refuse_unknown_operators(graph)
+    _refuse_unknown_operators(graph)
     check_valid(file)
     graph = simplified(graph, fold_batch_norm)
     scope = Scope()
@@ -94,14 +107,14 @@ def convert_file(
     return Conversion(model, file.model, graph, values)
 
 
-def refuse_unknown_operators(graph: Graph) -> None:
+def _refuse_unknown_operators(graph: Graph) -> None:
     """Find what cannot be converted before any work is done.
 
     Raises:
         NotImplementedError: For the first node whose operator nothing is registered for.
     """
     for node in graph.nodes:
-        if not is_known(node) and not (node.operator in FOLDABLE and not node.domain):
+        if not converts(node):
             raise NotImplementedError(f"Cannot convert {node}: {unknown(node)}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.teacher import Provenance
+from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.keras_weights import fill
 from keras_amalgam.teachers.parity import check_parity, worst

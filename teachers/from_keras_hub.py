@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_amalgam.preprocessing import Preprocessing
-from keras_amalgam.teacher import Provenance
+from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.from_keras import refuse_subclassed, reload_parity, weights_sha256
 from keras_amalgam.teachers.keras_bounds import check_file
 from keras_amalgam.teachers.keras_file import refuse_code

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import onnx
 
-from keras_amalgam.teacher import Provenance
+from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.names import name_map
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
@@ -50,10 +50,11 @@ def from_onnx(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        NotImplementedError: If an operator is not known; it is named with domain, opset and node.
+        NotImplementedError: If an operator is not known, or needs a size that the file leaves open;
+            it is named with domain, opset and node.
         TypeError: If `path` is no path.
-        ValueError: If the file is damaged or no valid ONNX model, a size is needed that the file
-            leaves open, or the result differs from the source.
+        ValueError: If the file is damaged or no valid ONNX model, or the result differs from the
+            source.
 
     Example:
     ```python
@@ -63,16 +64,8 @@ def from_onnx(
     ```
     """
     file = read_onnx(path)
-    try:
-        conversion = convert_file(file, input_shape, fold_batch_norm)
-    except RecursionError as error:
-        raise ValueError(
-            f"{file.path.name!r} has {len(file.model.graph.node):,} operators in a chain that is "
-            "deeper than Python calls functions. Raise `sys.setrecursionlimit`, or export a "
-            "shallower network."
-        ) from error
-    producer = f"{file.model.producer_name or 'unknown'} {file.model.producer_version}".strip()
-    return finished(conversion, file, file.path.name, producer, verify, tolerance)
+    conversion = convert_file(file, input_shape, fold_batch_norm)
+    return finished(conversion, file, file.path.name, file.producer, verify, tolerance)
 
 
 def finished(
@@ -101,13 +94,12 @@ def finished(
     if verify:
         report = compare(pair_conversion(model, conversion), model, "all", tolerance)
         parity = {"tolerance": tolerance, "outputs": report["outputs"], "tap": worst(report)}
-    standard = [entry for entry in file.model.opset_import if entry.domain in ("", "ai.onnx")]
     model.provenance = Provenance(
         source=source,
         sha256=file.sha256,
         framework=framework,
         converter=f"keras-amalgam {__version__}, onnx {onnx.__version__}",
-        opset=standard[0].version if standard else None,
+        opset=file.opset,
         names=name_map(conversion.graph, conversion.values),
         parity=parity,
         batch_norm=_folded_statistics(conversion),

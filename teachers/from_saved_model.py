@@ -53,8 +53,6 @@ def from_saved_model(
     model = from_saved_model("export/flowers/1")
     ```
     """
-    import tensorflow as tf
-
     saved = read_saved_model(path, signature)
     try:
         file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), as_onnx(saved))
@@ -65,8 +63,7 @@ def from_saved_model(
             f"teachers.runtime_teacher({str(path)!r}, name=…, class_names=…, preprocessing=…), or "
             "teachers.open_runtime for its runtime alone."
         ) from error
-    framework = f"tensorflow {getattr(saved.loaded, 'tensorflow_version', tf.__version__)}"
-    model = finished(conversion, file, saved.directory.name, framework, verify, tolerance)
+    model = finished(conversion, file, saved.directory.name, saved.framework, verify, tolerance)
     if verify:
         runtime = SavedModelRuntime(saved)
         report = check_parity(model, runtime, tolerance=tolerance)

@@ -61,12 +61,7 @@ def preprocessing_of(
     ```
     """
     name = application if isinstance(application, str) else getattr(application, "__name__", "")
-    builder: Any = getattr(keras.applications, name, None) if name[:1].isupper() else None
-    if not callable(builder):
-        known = [n for n in dir(keras.applications) if n[:1].isupper()]
-        raise ValueError(
-            f"keras.applications has no network {application!r}. It has {', '.join(known)}."
-        )
+    builder_of(name)
     if name.startswith("ResNet") and name.endswith("V2"):
         return _MINUS_ONE_TO_ONE
     families = _FAMILIES if include_preprocessing else _BARE_FAMILIES
@@ -82,3 +77,19 @@ def preprocessing_of(
         f"keras.applications.{name} has no include_preprocessing. Received: "
         "include_preprocessing=False. Leave it out."
     )
+
+
+def builder_of(name: str) -> Callable[..., keras.Model]:
+    """The function of `keras.applications` that builds a network.
+
+    Args:
+        name: As `"MobileNetV2"`.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    builder: Any = getattr(keras.applications, name, None) if name[:1].isupper() else None
+    if not callable(builder):
+        known = [n for n in dir(keras.applications) if n[:1].isupper()]
+        raise ValueError(f"keras.applications has no network {name!r}. It has {', '.join(known)}.")
+    return builder

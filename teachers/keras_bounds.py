@@ -17,6 +17,8 @@ MAX_MEMBERS = 10_000
 # Weights do not compress; what unfolds further than this is no network. Small files may.
 MAX_EXPANSION = 100
 _SMALL = 64 * 2**20
+# What the members of a damaged, encrypted or foreign archive lead to.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
@@ -46,20 +48,41 @@ def read_config(path: Path) -> Any:
     """The configuration of the model in a file, parsed; `None` where there is none.
 
     Raises:
-        ValueError: If it is no JSON.
+        ValueError: If it is no JSON, or too large.
     """
     if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(_CONFIG) if _CONFIG in archive.namelist() else "null"
+        text = read_member(path, _CONFIG) or "null"
     else:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config", "null")
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path.name!r} is damaged. Received: a configuration that is no JSON ({error}). Save "
             "the model again."
+        ) from error
+
+
+def read_member(path: Path, name: str) -> bytes | None:
+    """A text in a `.keras` archive; `None` where there is none.
+
+    Raises:
+        ValueError: If it is too large, or cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if name not in archive.namelist():
+                return None
+            member = archive.getinfo(name)
+            if member.file_size > MAX_CONFIG_BYTES:
+                what = f"{path.name!r}, member {name!r}"
+                raise _too_large(what, member.file_size, member.compress_size)
+            return archive.read(name)
+    except (*_UNREADABLE, OSError) as error:
+        raise ValueError(
+            f"{path.name!r} is cut off or damaged. Received: {name!r}, which cannot be read "
+            f"({error}). Copy or save it again."
         ) from error
 
 
@@ -132,7 +155,7 @@ def _check_archive(archive: zipfile.ZipFile, name: str) -> None:
 def _is_whole(archive: zipfile.ZipFile) -> bool:
     try:
         return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError):
+    except (*_UNREADABLE, OSError):
         return False
 
 

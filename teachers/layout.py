@@ -151,6 +151,17 @@ def aligned_constant(array: np.ndarray, value: Value) -> Any:
     return full
 
 
+def needs_size(what: str) -> NotImplementedError:
+    """The error for what cannot be done while the file leaves a size open.
+
+    Args:
+        what: Ends in what is needed, as "its padding depends on the image's size".
+    """
+    return NotImplementedError(
+        f"{what}, which the file leaves open. Pass `input_shape=(height, width, channels)`."
+    )
+
+
 def readable(sizes: Iterable[int]) -> str:
     """Sizes as error messages show them, as `(batch, 3, open, open)`."""
     return "(" + ", ".join(map(_readable_size, sizes)) + ")"

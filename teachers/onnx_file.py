@@ -32,11 +32,24 @@ class OnnxFile:
         sha256: Of the file's bytes, and of those of the weight files that it refers to, in order
             of their names; hexadecimal.
         model: The parsed model, external data loaded.
+        files: The file itself and the weight files; empty for a model that was made in memory.
     """
 
     path: Path
     sha256: str
     model: onnx.ModelProto
+    files: tuple[Path, ...] = ()
+
+    @property
+    def producer(self) -> str:
+        """What wrote it, with its version, as far as the file says."""
+        return f"{self.model.producer_name or 'unknown'} {self.model.producer_version}".strip()
+
+    @property
+    def opset(self) -> int | None:
+        """Of the standard domain; `None` where no node is of it."""
+        standard = (e.version for e in self.model.opset_import if e.domain in ("", "ai.onnx"))
+        return next(standard, None)
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
@@ -71,7 +84,8 @@ def read_onnx(path: str | Path) -> OnnxFile:
     digest = hashlib.sha256(content)
     del content
     refuse_too_many_nodes(model, path.name)
-    for file in load_external_data(model, path):
+    weights = load_external_data(model, path)
+    for file in weights:
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
@@ -79,7 +93,7 @@ def read_onnx(path: str | Path) -> OnnxFile:
         model = _inlined(model, path)
     drop_unused_nodes(model.graph)
     refuse_other_forms(model, path.name)
-    return OnnxFile(path, digest.hexdigest(), model)
+    return OnnxFile(path, digest.hexdigest(), model, (path, *weights))
 
 
 def check_valid(file: OnnxFile) -> None:

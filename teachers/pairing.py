@@ -93,7 +93,7 @@ def pair(model: keras.Model, source: Source) -> Pairing:
     if isinstance(source, keras.Model):
         return _pair_keras(model, as_functional(source))
     if isinstance(source, (str, Path)):
-        if Path(source).suffix == ".onnx":
+        if Path(source).suffix.lower() == ".onnx":
             return _pair_onnx(model, source)
         if not Path(source).is_dir():
             return _pair_keras(model, as_functional(read_keras(source)))

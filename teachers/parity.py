@@ -29,10 +29,10 @@ def check_parity(
     """Compare a converted network with its source on the same images.
 
     Args:
-        model: From `from_onnx`, `from_keras` or `from_saved_model`.
+        model: From any function of `keras_amalgam.teachers`.
         source: The file it came from, a SavedModel directory, a Keras model, or a runtime.
         taps: What is compared beside the outputs: tensors inside by any source name or layer
-            name, or `"all"`. A SavedModel shows none.
+            name, or `"all"`. A runtime shows none, a SavedModel those of its ONNX form.
         tolerance: Largest error allowed, as a fraction of the compared tensor's range or of 1,
             whichever is larger.
         batch_sizes: Numbers of images to compare with. Taps are compared with the first.

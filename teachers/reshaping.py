@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns, readable, to_order
+from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size, readable, to_order
 from keras_amalgam.teachers.passes.folding import BATCH, OPEN
 from keras_amalgam.teachers.writer import Writer
 
@@ -28,8 +28,9 @@ def reshaped(write: Writer, value: Value, target: Sequence[int], images: int = 1
         images: How many images the file was written for, where it fixes that.
 
     Raises:
-        ValueError: If the sizes do not fit, or an open height or width takes part.
-        NotImplementedError: If the batch is merged with an axis before it.
+        ValueError: If the sizes do not fit.
+        NotImplementedError: If an open height or width takes part, or the batch is merged with an
+            axis before it.
     """
     sizes, batch = _completed(value, target, images)
     if sizes == value.sizes:
@@ -61,10 +62,8 @@ def _completed(value: Value, target: Sequence[int], images: int) -> tuple[tuple[
     """The new sizes with the batch in its place, and that place."""
     sizes, held = value.sizes, value.order[0]
     if any(size and size % OPEN == 0 for size in (*sizes, *target)):
-        raise ValueError(
-            f"A reshape from sizes {readable(sizes)} to {readable(target)} needs the image's "
-            "height and width, which the file leaves open. Pass `input_shape=(height, width, "
-            "channels)`."
+        raise needs_size(
+            f"a reshape from sizes {readable(sizes)} to {readable(target)} needs the image's size"
         )
     before = [size // BATCH * images if axis == held else size for axis, size in enumerate(sizes)]
     marked = [axis for axis, size in enumerate(target) if size and size % BATCH == 0]

@@ -28,6 +28,11 @@ class SavedModel:
     input_name: str
 
     @property
+    def framework(self) -> str:
+        """What wrote it."""
+        return f"tensorflow {getattr(self.loaded, 'tensorflow_version', 'of unknown version')}"
+
+    @property
     def input_spec(self) -> Any:
         """Shape and type of the one argument, a `tf.TensorSpec`."""
         return self.function.structured_input_signature[1][self.input_name]

@@ -46,6 +46,7 @@ CORE = set().union(*FLOORS[: [floor >= {"amalgamator"} for floor in FLOORS].inde
 COMPOSITION_ROOT = {"recipes", "cli", "__main__"}
 # Value objects of the core that the islands may use.
 SHARED = {
+    "outputs",
     "provenance",
     "teacher",
     "runtime",

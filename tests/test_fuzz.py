@@ -219,6 +219,16 @@ def test_no_case_is_begun_when_the_time_is_over(fuzz, pool):
     assert _outcomes(pool, _numbered(fuzz, 0, 3), seconds=-1) == []
 
 
+def test_worker_that_cannot_start_ends_the_run(fuzz, tmp_path, monkeypatch):
+    failing = "def serve(connection, memory_mb):\n    raise SystemExit(3)"
+    (tmp_path / "failing.py").write_text(failing)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(fuzz.worker, "serve", importlib.import_module("failing").serve)
+    with pytest.raises(RuntimeError, match="exit code 3 before it was ready"):
+        _outcomes(fuzz.pool.Pool(1, 3000, 0.5), _numbered(fuzz, 0))
+    del sys.modules["failing"]
+
+
 def _options(fuzz, tmp_path, *more):
     return fuzz.run.parse(["--out", str(tmp_path / "out"), "--seconds", "30", *more])
 

@@ -3,6 +3,7 @@
 import re
 
 _AS_FLAGS = (
+    (r" To convert it without comparing, pass `verify=False`\.", ""),  # The command compares.
     (r"`?\binput_shape=\(height, width, channels\)`?", "--input_shape=HEIGHT,WIDTH,CHANNELS"),
     (r"`verify=False`", "--allow_difference"),
     (r"`(tolerance|input_shape|architecture)=?`", r"--\1"),

@@ -10,14 +10,17 @@ from absl import flags
 
 from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
+from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
 from keras_amalgam.data.files import list_images
 from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
 from keras_amalgam.teachers.inspection.report import TapCandidate
+from keras_amalgam.teachers.keras_applications import builder_of
 from keras_amalgam.teachers.saved_model_file import read_saved_model
 
+_KERAS = (".keras", ".h5", ".hdf5")
 # So many of the images in --images are compared.
 MAX_IMAGES = 32
 
@@ -37,7 +40,7 @@ def read(values: flags.FlagValues, path: Path) -> Teacher:
             raise NotImplementedError(
                 f"{error} With --runtime it teaches as it is, outside of the training step."
             ) from error
-        print(f"It cannot be converted: {error}")
+        print(f"It cannot be converted: {in_flags(str(error))}")
         return _runtime_teacher(values, path)
     if model.provenance is not None:
         model.provenance = replace(model.provenance, license=values.license)
@@ -92,28 +95,26 @@ def _converted(values: flags.FlagValues, path: Path) -> Any:
         )
     if suffix == ".onnx":
         return teachers.from_onnx(path, input_shape=given, fold_batch_norm=fold, verify=False)
+    if suffix == ".tflite":
+        raise NotImplementedError("A .tflite file is not converted into Keras.")
     if fold:
         raise flags.IllegalFlagValueError(
             "--fold_batch_norm is for .onnx files and SavedModels. A Keras model stays as it is."
         )
-    if suffix == ".tflite":
-        raise NotImplementedError("A .tflite file is not converted into Keras.")
-    if suffix not in (".keras", ".h5", ".hdf5"):
+    if suffix not in _KERAS:
         raise flags.IllegalFlagValueError(
             f"FILE must be .onnx, .keras, .h5 or the directory of a SavedModel. Received: {path}."
         )
     if values.architecture:
-        return teachers.from_keras(path, architecture=_architecture(values), verify=False)
+        return _filled(values, path)
     return teachers.from_keras(path, verify=False)
 
 
 def _architecture(values: flags.FlagValues) -> keras.Model:
-    build = getattr(keras.applications, values.architecture, None)
-    if not callable(build) or not values.architecture[:1].isupper():
-        known = [name for name in dir(keras.applications) if name[:1].isupper()]
-        raise flags.IllegalFlagValueError(
-            f"keras.applications has no network {values.architecture!r}. It has {', '.join(known)}."
-        )
+    try:
+        build = builder_of(values.architecture)
+    except ValueError as error:
+        raise flags.IllegalFlagValueError(str(error)) from error
     arguments = convert_flags.architecture_arguments(values)
     arguments.setdefault("classes", len(convert_flags.class_names(values.classes)))
     if arguments.get("input_shape"):
@@ -127,7 +128,7 @@ def _architecture(values: flags.FlagValues) -> keras.Model:
 
 
 def _filled(values: flags.FlagValues, path: Path) -> keras.Model:
-    """The network once more, filled with the file's weights, to compare with."""
+    """The network of `--architecture` with the file's weights."""
     return teachers.from_keras(path, architecture=_architecture(values), verify=False)
 
 
@@ -195,7 +196,7 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
     if values.tap != "default":
         return values.tap
     found: TapCandidate | None
-    if model is not None and path.suffix.lower() in (".keras", ".h5", ".hdf5"):
+    if model is not None and path.suffix.lower() in _KERAS:
         found = next((tap for tap in model_taps(model) if tap.is_default), None)
     else:
         found = teachers.inspect(path, signature=values.signature).default_tap

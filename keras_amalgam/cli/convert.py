@@ -35,10 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
-    if len(positional) != 1:
-        raise ValueError(f"One FILE is expected. Received: {' '.join(positional) or 'none'}.")
-    if not Path(positional[0]).exists():
-        raise ValueError(f"There is no file or directory {positional[0]}.")
+    output.check_one_file(positional)
     inputs = convert_flags.check(values)
     output.check(values, CARD, TEACHER_FILES)
     output.check_apart(values, [positional[0], *inputs])

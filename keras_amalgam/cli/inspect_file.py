@@ -13,11 +13,12 @@ cannot convert is said precisely, and whether the file can teach in its own runt
 
 import json
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
+from keras_amalgam.cli import output
+from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import columns, shape, shortened, size
 
 if TYPE_CHECKING:
@@ -34,10 +35,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
-    if len(positional) != 1:
-        raise ValueError(f"One FILE is expected. Received: {' '.join(positional) or 'none'}.")
-    if not Path(positional[0]).exists():
-        raise ValueError(f"There is no file or directory {positional[0]}.")
+    output.check_one_file(positional)
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
@@ -126,7 +124,7 @@ def _next(found: "Inspection", path: str) -> str:
         command += " --mean … --std …"
     if not found.obstacle:
         return f"A teacher is made of it by\n{command}"
-    lines = textwrap.wrap(f"It cannot be converted. {found.obstacle}", 100)
+    lines = textwrap.wrap(f"It cannot be converted. {in_flags(found.obstacle)}", 100)
     if found.runtime:
         lines.append(f"It can teach as it is, run by {found.runtime} outside of the training step:")
         lines.append(f"{command} --runtime")

@@ -1,4 +1,4 @@
-"""The flags that every command has for where its results go."""
+"""What the commands' files and folders must be, and the flags of those that write."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -51,6 +51,14 @@ def check_apart(values: flags.FlagValues, inputs: Iterable[str]) -> None:
                 f"--out={values.out} and the input {folder}. Choose an --out that is neither "
                 "inside an input nor around it."
             )
+
+
+def check_one_file(positional: list[str]) -> None:
+    """Refuse anything but one file or directory that exists."""
+    if len(positional) != 1:
+        raise ValueError(f"One FILE is expected. Received: {' '.join(positional) or 'none'}.")
+    if not Path(positional[0]).exists():
+        raise ValueError(f"There is no file or directory {positional[0]}.")
 
 
 def check_no_arguments(positional: list[str]) -> None:

@@ -45,13 +45,11 @@ def standard_graphs() -> dict[str, bytes]:
 def are_known(model: onnx.ModelProto) -> bool:
     """Whether every operator of a model is converted or folded."""
     from keras_amalgam.teachers.onnx_graph import Node
-    from keras_amalgam.teachers.operators import is_known
-    from keras_amalgam.teachers.passes.folding import FOLDABLE
+    from keras_amalgam.teachers.operators import converts
 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     return all(
-        is_known(Node(n.op_type, n.domain, opsets.get(n.domain, 0), n.name, (), ()))
-        or (n.op_type in FOLDABLE and not n.domain)
+        converts(Node(n.op_type, n.domain, opsets.get(n.domain, 0), n.name, (), ()))
         for n in model.graph.node
     )
 

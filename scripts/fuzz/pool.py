@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
 import worker
@@ -27,7 +27,7 @@ class _Worker:
     began: float = 0.0
     processor_began: float = 0.0
     done: int = 0
-    ready: bool = field(default=False)
+    ready: bool = False
 
 
 class Pool:
@@ -106,6 +106,10 @@ class Pool:
         except (EOFError, OSError):
             one.process.join(5)
             code = one.process.exitcode
+            if not one.ready:
+                raise RuntimeError(
+                    f"A worker ended with exit code {code} before it was ready: see its output."
+                ) from None
             return Outcome("death", True, f"death {code}", f"exit code {code}")
         waited = time.monotonic() - one.began
         if not one.ready:

@@ -1,7 +1,6 @@
 """Looking into Keras files."""
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -20,6 +19,7 @@ from keras_amalgam.teachers.inspection.report import (
     preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps
+from keras_amalgam.teachers.keras_bounds import read_config, read_member
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, output_names
 
@@ -142,8 +142,8 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
             raise ValueError(obstacle)
         parameters = _weights_in(path, obstacle)
         obstacle = (
-            f"{path.name!r} holds weights without their architecture. Say --architecture, a class "
-            "of keras.applications, or from_keras(…, architecture=…) with the model to fill."
+            f"{path.name!r} holds weights without their architecture. Pass `architecture=`, the "
+            "model to fill, to from_keras."
         )
     layers = list(_layers(config or {}, ""))
     return _described(
@@ -161,14 +161,10 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
 def _config(path: Path) -> dict[str, Any] | None:
     """The model's configuration, or `None` if there is none that can be read."""
     try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("model_config")
-            return json.loads(text) if text is not None else None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        config = read_config(path)
+    except (OSError, ValueError):
         return None
+    return config if isinstance(config, dict) else None
 
 
 def _layers(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, bool]]:
@@ -205,9 +201,8 @@ def _version(path: Path) -> str:
     """The Keras version that wrote the file, as far as it says."""
     try:
         if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                return str(json.loads(archive.read("metadata.json"))["keras_version"])
+            return str(json.loads(read_member(path, "metadata.json") or "")["keras_version"])
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("keras_version", "of unknown version"))
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
         return "of unknown version"

@@ -17,10 +17,10 @@ from keras_amalgam.teachers.inspection.report import (
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
 from keras_amalgam.teachers.names import module_paths
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
-from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
-from keras_amalgam.teachers.operators import is_known
+from keras_amalgam.teachers.onnx_graph import Graph, Port, read_graph
+from keras_amalgam.teachers.operators import converts
 from keras_amalgam.teachers.passes import without_unused
-from keras_amalgam.teachers.passes.folding import FOLDABLE, fold_constants
+from keras_amalgam.teachers.passes.folding import fold_constants
 
 _WEIGHTED = {
     *("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv"),
@@ -33,15 +33,7 @@ _PASSED_ON = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", 
 def inspect_onnx(path: Path) -> Inspection:
     """Describe an ONNX file."""
     file = read_onnx(path)
-    weights = {
-        entry.value
-        for tensor in onnx.load(path, load_external_data=False).graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    producer = f"{file.model.producer_name or 'unknown'} {file.model.producer_version}".strip()
-    size = sum(each.stat().st_size for each in (path, *(path.parent / name for name in weights)))
-    return describe(file, producer, size)
+    return describe(file, file.producer, sum(each.stat().st_size for each in file.files))
 
 
 def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
@@ -69,7 +61,7 @@ def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
         outputs=tuple(_output(port, source) for port in source.outputs),
         parameters=_parameters(file.model),
         operators=operators_of(
-            (f"{node.domain}.{node.operator}".lstrip("."), node.name, _converts(node))
+            (f"{node.domain}.{node.operator}".lstrip("."), node.name, converts(node))
             for node in source.nodes
         ),
         preparing=preparing(steps),
@@ -91,10 +83,6 @@ def _folded(graph: Graph) -> Graph:
         return fold_constants(graph)
     except ValueError:  # Of a node that does not fit its inputs; the obstacle says so.
         return graph
-
-
-def _converts(node: Node) -> bool:
-    return is_known(node) or (node.operator in FOLDABLE and not node.domain)
 
 
 def _sizes(file: OnnxFile, conversion: Conversion | None) -> dict[str, Sizes]:

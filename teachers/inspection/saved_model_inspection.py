@@ -20,16 +20,13 @@ _AROUND = {"Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp", "Statef
 
 def inspect_saved_model(directory: Path, signature: str) -> Inspection:
     """Describe a SavedModel by the ONNX form that it is converted through."""
-    import tensorflow as tf
-
     saved = read_saved_model(directory, signature)
     digest = sha256_of_directory(directory)
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-    producer = f"tensorflow {getattr(saved.loaded, 'tensorflow_version', tf.__version__)}"
     try:
-        found = describe(OnnxFile(directory, digest, as_onnx(saved)), producer, size)
+        found = describe(OnnxFile(directory, digest, as_onnx(saved)), saved.framework, size)
     except (NotImplementedError, ValueError) as error:
-        return _described_by_tensorflow(saved, digest, producer, size, str(error))
+        return _described_by_tensorflow(saved, digest, size, str(error))
     return replace(
         found,
         format="SavedModel",
@@ -52,20 +49,19 @@ def _output_names(saved: SavedModel, found: Inspection) -> list[str]:
 
 
 def _described_by_tensorflow(
-    saved: SavedModel, digest: str, producer: str, size: int, obstacle: str
+    saved: SavedModel, digest: str, size: int, obstacle: str
 ) -> Inspection:
     graph = saved.function.graph.as_graph_def()
     nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-    spec = saved.function.structured_input_signature[1][saved.input_name]
     outputs = saved.function.structured_outputs.items()
     return Inspection(
         file=saved.directory.name,
         format="SavedModel",
-        producer=producer,
+        producer=saved.framework,
         opsets={},
         bytes=size,
         sha256=digest,
-        inputs=(_tensor(saved.input_name, spec),),
+        inputs=(_tensor(saved.input_name, saved.input_spec),),
         outputs=tuple(_tensor(name, tensor) for name, tensor in outputs),
         parameters=sum(int(v.shape.num_elements() or 0) for v in saved.function.variables),
         operators=operators_of(

@@ -20,7 +20,7 @@ from keras_amalgam.teachers.operators import (
     transposed_convolution,
 )
 from keras_amalgam.teachers.operators.registry import (
-    is_known,
+    converts,
     register_operator,
     resolve,
     rows,
@@ -33,7 +33,7 @@ __all__ = [
     "arithmetic",
     "convolution",
     "elementwise",
-    "is_known",
+    "converts",
     "linear",
     "lookup",
     "normalization",

@@ -41,6 +41,10 @@ for _name, _since, _function, _layer in (
     ("GreaterOrEqual", 12, ops.greater_equal, None),
     ("Less", 7, ops.less, None),
     ("LessOrEqual", 12, ops.less_equal, None),
+    ("And", 7, ops.logical_and, None),
+    ("Equal", 7, ops.equal, None),
+    ("Or", 7, ops.logical_or, None),
+    ("Xor", 7, ops.logical_xor, None),
 ):
     _register_binary(_name, _since, _function, _layer)
 
@@ -79,6 +83,36 @@ def _extreme(call: Call, function: Any, layer: Any) -> Value:
         part = "" if index == len(others) else f"of_{index + 1}"
         result = call.write.operation(function, result, other, part=part)
     return value.with_tensor(result)
+
+
+@register_operator("Sum", since=6)
+def sum_of_all(call: Call) -> Value:
+    """Add; ops.add with a constant."""
+    return _combined(call, layers.Add, 1)
+
+
+@register_operator("Mean", since=6)
+def mean_of_all(call: Call) -> Value:
+    """Average; ops.add and a division with a constant."""
+    return _combined(call, layers.Average, len(call.inputs))
+
+
+def _combined(call: Call, layer: Any, divisor: int) -> Value:
+    """One layer over several tensors; constants among them, or one tensor alone, are added."""
+    value, operands = aligned(call)
+    is_constant = [not isinstance(x, Value) for x in call.inputs]
+    if len(operands) == 1:
+        return value
+    if not any(is_constant):
+        return value.with_tensor(call.write.layer(layer, operands))
+    ordered = sorted(zip(is_constant, operands, strict=True), key=lambda pair: pair[0])
+    total, *others = (operand for _, operand in ordered)
+    for index, other in enumerate(others, 2):
+        part = f"sum_{index}" if index < len(operands) or divisor > 1 else ""
+        total = call.write.sum(total, other, part)
+    if divisor > 1:
+        total = call.write.operation(ops.divide, total, float(divisor))
+    return value.with_tensor(total)
 
 
 @register_operator("Where", since=9)

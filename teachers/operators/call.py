@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import Value, aligned_constant
+from keras_amalgam.teachers.layout import Value, aligned_constant, needs_size
 from keras_amalgam.teachers.onnx_graph import Graph, Node
 from keras_amalgam.teachers.passes.folding import depends_on_open_size
 from keras_amalgam.teachers.writer import Writer
@@ -67,14 +67,12 @@ class Call:
         """A constant input as it meets a value: a number, a small array, or else a weight.
 
         Raises:
-            NotImplementedError: If it depends on the image or has a batch of its own.
+            NotImplementedError: If it depends on the image or on an open size, or has a batch of
+                its own.
         """
         constant = self.constant(index)
         if depends_on_open_size(constant):
-            raise self.refusal(
-                "it computes with the image's size, which the file leaves open. Pass "
-                "`input_shape=(height, width, channels)`"
-            )
+            raise needs_size("it computes with the image's size")
         array = aligned_constant(constant, value)
         is_weight = isinstance(array, np.ndarray) and array.dtype != np.bool_
         if is_weight and array.size > MAX_LITERAL:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras import layers, ops
+from keras import ops
 
 from keras_amalgam.teachers.layout import Value
 from keras_amalgam.teachers.operators.arithmetic import aligned
@@ -50,26 +50,6 @@ for _name, _since, _function in (
     _register_function(_name, _since, _function)
 
 
-def _register_pair(name: str, since: int, function: Any) -> None:
-    """An operator of two tensors that a function of `keras.ops` is."""
-
-    def handler(call: Call) -> Value:
-        value, operands = aligned(call)
-        return value.with_tensor(call.write.operation(function, *operands))
-
-    handler.__doc__ = f"ops.{function.__name__}."
-    register_operator(name, since)(handler)
-
-
-for _name, _since, _function in (
-    ("And", 7, ops.logical_and),
-    ("Equal", 7, ops.equal),
-    ("Or", 7, ops.logical_or),
-    ("Xor", 7, ops.logical_xor),
-):
-    _register_pair(_name, _since, _function)
-
-
 @register_operator("IsInf", since=10)
 def is_inf(call: Call) -> Value:
     """ops.isinf, or ops.equal to one of the two infinities."""
@@ -93,33 +73,3 @@ def mod(call: Call) -> Value:
     if integers:  # Constants are floats, and a float is no index.
         tensor = call.write.operation(ops.cast, tensor, value.tensor.dtype)
     return value.with_tensor(tensor)
-
-
-@register_operator("Sum", since=6)
-def sum_of_all(call: Call) -> Value:
-    """Add; ops.add with a constant."""
-    return _combined(call, layers.Add, 1)
-
-
-@register_operator("Mean", since=6)
-def mean_of_all(call: Call) -> Value:
-    """Average; ops.add and a division with a constant."""
-    return _combined(call, layers.Average, len(call.inputs))
-
-
-def _combined(call: Call, layer: Any, divisor: int) -> Value:
-    """One layer over several tensors; constants among them, or one tensor alone, are added."""
-    value, operands = aligned(call)
-    is_constant = [not isinstance(x, Value) for x in call.inputs]
-    if len(operands) == 1:
-        return value
-    if not any(is_constant):
-        return value.with_tensor(call.write.layer(layer, operands))
-    ordered = sorted(zip(is_constant, operands, strict=True), key=lambda pair: pair[0])
-    total, *others = (operand for _, operand in ordered)
-    for index, other in enumerate(others, 2):
-        part = f"sum_{index}" if index < len(operands) or divisor > 1 else ""
-        total = call.write.sum(total, other, part)
-    if divisor > 1:
-        total = call.write.operation(ops.divide, total, float(divisor))
-    return value.with_tensor(total)

@@ -5,7 +5,13 @@ import operator
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns, to_order, without_axes
+from keras_amalgam.teachers.layout import (
+    Value,
+    in_source_columns,
+    needs_size,
+    to_order,
+    without_axes,
+)
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 from keras_amalgam.teachers.passes.folding import OPEN
@@ -49,8 +55,10 @@ def static_size(call: Call, value: Value, axis: int) -> int:
         NotImplementedError: If it is the batch, or open.
     """
     size = value.sizes[axis]
-    if axis == value.order[0] or size % OPEN == 0:
-        raise call.refusal("it works along the batch, or along a size that the file leaves open")
+    if axis == value.order[0]:
+        raise call.refusal("it works along the batch")
+    if size % OPEN == 0:
+        raise needs_size("it works along the image's size")
     return size
 
 
@@ -87,7 +95,7 @@ def _looked_up(call: Call, value: Value, axes: list[int], indices: np.ndarray) -
     first = places[0]
     ahead, behind = value.tensor.shape[1:first], value.tensor.shape[first + len(axes) :]
     if None in (*ahead, *behind) and (len(axes) > 1 or indices.ndim > 1):
-        raise call.refusal("it reshapes a map whose size the file leaves open")
+        raise needs_size("it reshapes to the image's size")
     tensor = value.tensor
     if len(axes) > 1:
         shape = (*ahead, -1, *behind)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, to_order
+from keras_amalgam.teachers.layout import Value, needs_size, to_order
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 from keras_amalgam.teachers.passes.folding import OPEN
@@ -132,10 +132,7 @@ def _along(call: Call, index: int, value: Value, axes: list[int]) -> np.ndarray:
     sizes = [value.sizes[axis] for axis in sorted(held)]
     weight = call.constant(index)
     if OPEN in sizes:
-        raise call.refusal(
-            "its weights span the image's height and width, which the file leaves open. Pass "
-            "`input_shape=(height, width, channels)`"
-        )
+        raise needs_size("its weights span the image's size")
     ones = max(weight.ndim - len(sizes), 0)  # Weights may have axes of one element in front.
     if any(size != 1 for size in weight.shape[:ones]):
         raise call.refusal(f"its weight of shape {weight.shape} differs beyond the axes {sizes}")

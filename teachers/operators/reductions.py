@@ -9,6 +9,7 @@ from keras_amalgam.teachers.layout import (
     Value,
     channels_last,
     in_source_columns,
+    needs_size,
     to_order,
     without_axes,
 )
@@ -170,10 +171,7 @@ def is_extreme(call: Call, tensor: Any, axis: int, extreme: Any) -> Any:
 def _size(call: Call, value: Value, axis: int) -> int:
     size = value.tensor.shape[axis]
     if size is None:
-        raise call.refusal(
-            "it needs the size of an axis that the file leaves open. Pass `input_shape=(height, "
-            "width, channels)`"
-        )
+        raise needs_size("it divides by the image's size")
     return size
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras_amalgam.teachers.layout import Value
 from keras_amalgam.teachers.onnx_graph import Node
 from keras_amalgam.teachers.operators.call import Call
+from keras_amalgam.teachers.passes.folding import FOLDABLE
 
 Result = Value | np.ndarray
 Handler = Callable[[Call], Result | tuple[Result, ...]]
@@ -63,6 +64,11 @@ def register_operator(name: str, since: int, domain: str = "") -> Callable[[Hand
 def is_known(node: Node) -> bool:
     """Whether a function is registered for the node's operator, domain and opset."""
     return any(since <= node.opset for since in _HANDLERS.get((node.domain, node.operator), ()))
+
+
+def converts(node: Node) -> bool:
+    """Whether a node can be converted as far as its operator tells: by a function, or folded."""
+    return is_known(node) or (node.operator in FOLDABLE and not node.domain)
 
 
 def resolve(node: Node) -> Handler:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns
+from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size
 from keras_amalgam.teachers.onnx_graph import Graph
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
@@ -15,10 +15,7 @@ from keras_amalgam.teachers.operators.sampling import Rule, is_repetition, neare
 from keras_amalgam.teachers.operators.windows import within_bounds
 from keras_amalgam.teachers.passes.folding import OPEN
 
-_NEEDS_SIZE = (
-    "its pixels depend on the image's size, which the file leaves open. Pass "
-    "`input_shape=(height, width, channels)`"
-)
+_PIXELS = "its pixels depend on the image's size"
 _LARGEST = 2**22  # Weights of one axis, which stand in the model's configuration.
 _HALF_PIXEL = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel")
 
@@ -130,11 +127,11 @@ def _sized(call: Call, targets: np.ndarray) -> list[_Axis]:
         size = value.tensor.shape[held]
         if size is None and target % OPEN == 0:
             if not _comes_from(call.graph, call.node.inputs[3], call.node.inputs[0]):
-                raise call.refusal(_NEEDS_SIZE)
+                raise needs_size(_PIXELS)
             if target != OPEN:
                 axes.append(_Axis(held, None, None, float(target // OPEN)))
         elif target > OPEN // 8 and size is None:  # A part of an open size, or of another map's.
-            raise call.refusal(_NEEDS_SIZE)
+            raise needs_size(_PIXELS)
         elif size is None:
             axes.append(_Axis(held, None, target, None))
         elif target != size:
@@ -152,7 +149,7 @@ def _in_proportion(
     if choose is None:
         raise call.refusal(f"its keep_aspect_ratio_policy {policy!r} is not known")
     if None in sizes.values():
-        raise call.refusal(_NEEDS_SIZE)
+        raise needs_size(_PIXELS)
     factors = [np.float32(wanted[axis]) / np.float32(size) for axis, size in sizes.items()]
     scale = choose([*factors, np.float32(1)] if with_batch else factors)
     return [
@@ -261,7 +258,7 @@ def _by_axis(call: Call, rule: Rule, tensor: Any, axes: list[_Axis]) -> Any:
             part = "" if last else "repeat"
             tensor = call.write.operation(ops.repeat, tensor, axis.factor, axis.held, part=part)
         elif axis.size is None or axis.output is None or axis.scale is None:
-            raise call.refusal(_NEEDS_SIZE)
+            raise needs_size(_PIXELS)
         elif rule.mode == "nearest":
             pixels = nearest(rule, axis.size, axis.output, axis.scale)
             part = "" if last else "take"

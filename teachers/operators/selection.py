@@ -7,12 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import (
-    Value,
-    in_source_columns,
-    natural,
-    readable,
-)
+from keras_amalgam.teachers.layout import Value, in_source_columns, natural, needs_size, readable
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.lookup import part_of, static_size
 from keras_amalgam.teachers.operators.registry import Result, register_operator
@@ -139,7 +134,7 @@ def _bounds(call: Call, value: Value, axis: int, start: int, end: int, step: int
         first, stop, step = slice(start, None if end < -size else end, step).indices(size)
         return slice(first, None if stop < 0 else stop, step)
     if size != OPEN or abs(start) >= OPEN // 2 or (OPEN // 2 <= abs(end) < _LARGE):
-        raise call.refusal("its bounds depend on the image's size, which the file leaves open")
+        raise needs_size("its bounds depend on the image's size")
     return slice(start, None if end >= _LARGE else end, step)
 
 

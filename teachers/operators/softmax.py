@@ -4,7 +4,7 @@ import math
 
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns
+from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.reductions import is_extreme
 from keras_amalgam.teachers.operators.registry import register_operator
@@ -70,7 +70,7 @@ def _hardmax(call: Call, value: Value, source_axis: int) -> Value:
     axis = value.axis(source_axis)
     width = value.tensor.shape[axis]
     if width is None:
-        raise call.refusal("it needs an axis that the file leaves open")
+        raise needs_size("it needs the image's size")
     found = is_extreme(call, value.tensor, axis, ops.max)
     where = call.write.operation(ops.argmax, found, axis=axis, part="argmax")
     last = axis == value.rank - 1  # Keras knows the last axis as -1 only.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value
+from keras_amalgam.teachers.layout import Value, needs_size
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.convolution import convolved
 from keras_amalgam.teachers.operators.registry import register_operator
@@ -96,10 +96,7 @@ def _automatic_crops(
     if output is None:
         covered, wanted = extent - stride, 0
     elif size is None:
-        raise call.refusal(
-            "its output_shape cannot meet an image of open size. Pass "
-            "`input_shape=(height, width, channels)`"
-        )
+        raise needs_size("its output_shape needs the image's size")
     else:
         covered, wanted = stride * (size - 1) + extent, output
     total = max(covered + beyond - wanted, 0)
@@ -168,10 +165,7 @@ def _spread(call: Call, tensor: Any, axis: int, stride: int) -> Any:
         return tensor
     shape = list(tensor.shape)
     if shape[axis + 1] is None:
-        raise call.refusal(
-            "groups or dilations need the image's size, which the file leaves open. Pass "
-            "`input_shape=(height, width, channels)`"
-        )
+        raise needs_size("groups or dilations need the image's size")
     width = [(0, 0)] * len(shape)
     width[axis + 1] = (0, shape[axis + 1] * (stride - 1))
     tensor = call.write.operation(ops.pad, tensor, tuple(width), part="zeros")

@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 from keras import layers
 
-from keras_amalgam.teachers.layout import Value, channels_last, to_order
+from keras_amalgam.teachers.layout import Value, channels_last, needs_size, to_order
 from keras_amalgam.teachers.operators.call import Call
-
-_OPEN = "the image's size, which the file leaves open. Pass `input_shape=(height, width, channels)`"
 
 Pads = tuple[tuple[int, int], ...]
 Steps = tuple[int, ...]
@@ -153,7 +151,7 @@ def require_pads(call: Call, geometry: Window) -> None:
         NotImplementedError: If the source leaves them to the image's open size.
     """
     if geometry.same_upper and None in geometry.sizes and max(geometry.strides) > 1:
-        raise call.refusal(f"its padding depends on {_OPEN}")
+        raise needs_size("its padding depends on the image's size")
 
 
 def zero_padded(call: Call, tensor: Any, pads: Pads, part: str = "pad") -> Any:
@@ -207,7 +205,7 @@ def _same_pads(
     call: Call, size: int | None, extent: int, stride: int, lower: bool
 ) -> tuple[int, int]:
     if size is None and stride > 1:
-        raise call.refusal(f"its padding depends on {_OPEN}")
+        raise needs_size("its padding depends on the image's size")
     total = _same_total(extent, stride, size or 1)
     less, more = total // 2, total - total // 2
     return (more, less) if lower else (less, more)
@@ -222,7 +220,7 @@ def _ceiled(
         return pads
     if size is None:
         if behind + stride > extent:  # Windows in the padding must not be; the size decides.
-            raise call.refusal(f"its number of windows (ceil_mode) depends on {_OPEN}")
+            raise needs_size("its number of windows (ceil_mode) depends on the image's size")
         return before, behind + stride - 1
     outputs = math.ceil((size + before + behind - extent) / stride) + 1
     if (outputs - 1) * stride >= size + before:  # Such a window would see padding only.

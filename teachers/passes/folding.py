@@ -171,7 +171,7 @@ def _scatter_nd(node: Node, constants: Sequence[np.ndarray | None]) -> np.ndarra
     Masks of windows are filled in this way, thousands of elements at a time.
     """
     data, indices, updates = constants
-    if node.attributes.get("reduction", "none") != "none" or None in (type(data), type(indices)):
+    if node.attributes.get("reduction", "none") != "none":
         return None
     result = np.array(data)
     result[tuple(np.moveaxis(np.asarray(indices), -1, 0))] = updates

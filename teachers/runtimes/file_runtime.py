@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 
 from keras_amalgam.runtime import Origin
-from keras_amalgam.teachers.external_data import is_external
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
 from keras_amalgam.teachers.runtimes.onnx_tensors import has_channels_second, tensor_names
@@ -103,7 +102,6 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
     output = _answer(choices, source.outputs, path)
     taps = _tensors(choices, tensor_names(file.model, port.name), path)
     weights = [t.dims for t in file.model.graph.initializer if t.data_type in _WEIGHTS]
-    standard = [entry for entry in file.model.opset_import if entry.domain in ("", "ai.onnx")]
     return FileRuntime(
         source,
         onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type),
@@ -117,11 +115,11 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
         ),
         Origin(
             path,
-            _onnx_files(path),
-            framework=f"{file.model.producer_name or 'unknown'} {file.model.producer_version}",
+            file.files,
+            framework=file.producer,
             engine=_engine("onnxruntime"),
             num_parameters=sum(int(np.prod(dims)) for dims in weights),
-            opset=standard[0].version if standard else None,
+            opset=file.opset,
             settings=choices.settings(output),
         ),
     )
@@ -173,20 +171,12 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
         Origin(
             path,
             tuple(file for file in path.rglob("*") if file.is_file()),
-            framework=f"tensorflow {getattr(saved.loaded, 'tensorflow_version', 'unknown')}",
+            framework=saved.framework,
             engine=_engine("tensorflow"),
             num_parameters=sum(int(np.prod(v.shape)) for v in saved.function.variables),
             settings=choices.settings(output),
         ),
     )
-
-
-def _onnx_files(path: Path) -> tuple[Path, ...]:
-    """The file and those that keep its weights, which `read_onnx` found in its folder."""
-    graph = onnx.load(path, load_external_data=False).graph
-    entries = [e for t in graph.initializer if is_external(t) for e in t.external_data]
-    names = dict.fromkeys(entry.value for entry in entries if entry.key == "location")
-    return (path, *((path.parent / name).resolve() for name in names))
 
 
 def _tflite_names(tensors: Sequence[str]) -> dict[str, str]:

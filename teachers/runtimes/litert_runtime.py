@@ -2,7 +2,6 @@
 
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -127,13 +126,12 @@ def _open(path: Path, inside: bool) -> Any:
 
     kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if inside else OpResolverType.AUTO
     try:
-        with warnings.catch_warnings():
-            interpreter = Interpreter(
-                model_content=path.read_bytes(),
-                num_threads=os.cpu_count(),
-                experimental_op_resolver_type=kernels,
-                experimental_preserve_all_tensors=inside,
-            )
+        interpreter = Interpreter(
+            model_content=path.read_bytes(),
+            num_threads=os.cpu_count(),
+            experimental_op_resolver_type=kernels,
+            experimental_preserve_all_tensors=inside,
+        )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]

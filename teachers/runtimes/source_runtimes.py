@@ -30,7 +30,7 @@ class SourceRuntime(Protocol):
             tensors: Names of outputs or, where the runtime can, of tensors inside.
 
         Returns:
-            Arrays in the source's own layout.
+            Arrays in the source's own layout, which `check_parity` takes for the model's own.
         """
         ...
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from PIL import Image
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
-from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.main import main
 
 DIGITS = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
@@ -289,26 +289,7 @@ def test_interruption_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["five.txt", "ten.txt"]
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (("--tap", "layr2"), "Did you mean 'layer2'"),
-        (("--tap", "layr2"), "All of them: keras-amalgam inspect FILE"),
-        (("--size", "32"), "of input shape (None, 28, 28, 1). Set --size=28,28"),
-        (("--outputs", "probabilities"), "Received: --outputs=probabilities. Say --outputs=auto"),
-        (("--input_shape", "30,30,1"), "--input_shape does not fit the file"),
-    ],
-)
-def test_advice_is_given_in_flags(flags, said, capsys):
-    assert convert(DIGITS, *NORMALISED, *flags) == 1
-    error = capsys.readouterr().err
-    assert said in error
-    assert "`" not in error and "keras_amalgam." not in error
-
-
-def test_advice_for_differences_and_open_sizes_is_given_in_flags():
-    assert in_flags("pass a larger `tolerance=`; convert with `verify=False`.") == (
-        "pass a larger --tolerance; convert with --allow_difference."
-    )
-    advised = "Pass `input_shape=(height, width, channels)`."
-    assert in_flags(advised) == "Pass --input_shape=HEIGHT,WIDTH,CHANNELS."
+def test_ending_of_the_name_may_be_in_capitals(tmp_path):
+    shutil.copy(DIGITS, tmp_path / "DIGITS.ONNX")
+    assert convert("DIGITS.ONNX", *NORMALISED) == 0
+    assert written() == FILES

@@ -153,7 +153,7 @@ def _converted(path: Path, network: Network, is_open: bool) -> keras.Model:
         return teachers.from_saved_model(path, verify=False)
     try:
         return teachers.from_onnx(path, verify=False)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:
         if is_open or "input_shape" not in str(error):
             raise
         shape = (*network.size, network.channels)

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import pathlib
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 import onnx
@@ -186,3 +188,37 @@ def test_damaged_foreign_and_missing_files_are_refused(tmp_path, name, content, 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=said):
         teachers.inspect(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "config", [b"[]", b"[" * 100_000, b" " * (64 * 2**20 + 1), b"{", b"7"],
+    ids=["list", "deep", "large", "cut", "number"],
+)  # fmt: skip
+def test_keras_file_with_a_malicious_configuration_is_refused(tmp_path, config):
+    with zipfile.ZipFile(tmp_path / "n.keras", "w") as archive:
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", b"")
+    with pytest.raises(ValueError, match=r"n\.keras"):
+        teachers.inspect(tmp_path / "n.keras")
+
+
+def test_h5_file_with_a_number_for_a_configuration_is_refused(tmp_path):
+    small_model().save(tmp_path / "n.h5")
+    with h5py.File(tmp_path / "n.h5", "a") as file:
+        del file.attrs["model_config"]
+        file.attrs["model_config"] = 7
+    with pytest.raises(ValueError, match="is no JSON"):
+        teachers.from_keras(tmp_path / "n.h5")
+    assert not teachers.inspect(tmp_path / "n.h5").inputs
+
+
+@pytest.mark.parametrize("read", [teachers.from_onnx, teachers.inspect])
+def test_chain_deeper_than_python_calls_functions_is_said(tmp_path, build, read):
+    nodes = [make_node("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(2000)]
+    nodes[0].input[0] = "x"
+    onnx.save(build(nodes, (3, 5, 4)), tmp_path / "deep.onnx")
+    if read is teachers.inspect:
+        assert "deeper than Python calls functions" in read(tmp_path / "deep.onnx").obstacle
+    else:
+        with pytest.raises(ValueError, match="deeper than Python calls functions"):
+            read(tmp_path / "deep.onnx")
