@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import onnx
 
+from keras_amalgam.teachers.frozen_sizes import refuse_frozen_sizes
 from keras_amalgam.teachers.layout import (
     Value,
     as_source,
@@ -47,12 +48,14 @@ class Conversion:
     Args:
         model: Functional, of stock layers.
         source: The parsed file.
+        original: The source's own graph.
         graph: What was converted: the source's graph after the passes.
         values: Tensors of the graph that depend on the image, and where they are in the model.
     """
 
     model: keras.Model
     source: onnx.ModelProto
+    original: Graph
     graph: Graph
     values: dict[str, Value]
 
@@ -88,10 +91,10 @@ def convert_file(
 def _written(
     file: OnnxFile, input_shape: tuple[int | None, ...] | None, fold_batch_norm: bool
 ) -> Conversion:
-    graph = without_unused(read_graph(file.model))
-    _refuse_unknown_operators(graph)
+    original = without_unused(read_graph(file.model))
+    _refuse_unknown_operators(original)
     check_valid(file)
-    graph = simplified(graph, fold_batch_norm)
+    graph = simplified(original, fold_batch_norm)
     scope = Scope()
     port = _only_input(graph)
     image = _input(graph, port, scope, input_shape)
@@ -104,7 +107,7 @@ def _written(
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
     values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
     values |= {port.name: output for port, output in zip(graph.outputs, outputs, strict=True)}
-    return Conversion(model, file.model, graph, values)
+    return Conversion(model, file.model, original, graph, values)
 
 
 def _refuse_unknown_operators(graph: Graph) -> None:
@@ -195,6 +198,7 @@ def _converted(
     depends_on_image = any(isinstance(value, Value) for value in inputs)
     try:
         if not depends_on_image and is_foldable(node, constants):
+            refuse_frozen_sizes(node, constants)
             return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
         result = resolve(node)(Call(node, inputs, graph, Writer(node.name, scope)))
     except NotImplementedError as error:

@@ -100,7 +100,7 @@ def finished(
         framework=framework,
         converter=f"keras-amalgam {__version__}, onnx {onnx.__version__}",
         opset=file.opset,
-        names=name_map(conversion.graph, conversion.values),
+        names=name_map(conversion.graph, conversion.original, conversion.values),
         parity=parity,
         batch_norm=_folded_statistics(conversion),
     )

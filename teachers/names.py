@@ -15,34 +15,49 @@ def layer_name(value: Value) -> str:
     return value.tensor._keras_history.operation.name
 
 
-def name_map(graph: Graph, values: Mapping[str, Value]) -> dict[str, str]:
+def name_map(graph: Graph, original: Graph, values: Mapping[str, Value]) -> dict[str, str]:
     """Every source name that a tap may use.
 
     A node and its first output lead to the layer that replaces the node; a module's path, as
     `"layer4"` or `"layer4.1.relu"`, to the last node inside the module, in its last call. Where a
     module is called like a node or tensor, the name means the node or tensor. What a pass merged
-    into the node behind it has no output any more, and no name.
+    into the node behind it has no output any more, and no name; nor has the module that it ended.
 
     Args:
-        graph: The source.
-        values: Its tensors in the model.
+        graph: What was converted.
+        original: The source's own graph, before any pass.
+        values: Tensors in the model.
 
     Returns:
         Source name to layer name.
     """
     names = {tensor: layer_name(value) for tensor, value in values.items()}
-    modules: dict[str, str] = {}
+    for node in graph.nodes:
+        if value := values.get(node.outputs[0]):
+            names.setdefault(node.name, layer_name(value))
+    ends = module_ends(original)
+    return {path: names[end] for path, end in ends.items() if end in values} | names
+
+
+def module_ends(graph: Graph) -> dict[str, str]:
+    """The tensor that each module ends in: of its last node, in its last call.
+
+    Args:
+        graph: The source's own. In one that passes changed, the last node that is left may lie
+            inside the module.
+
+    Returns:
+        Module path to tensor name.
+    """
     paths = {node.name: module_paths(node) for node in graph.nodes}
     known = {path for own in paths.values() for path in own}
+    ends: dict[str, str] = {}
     for node in graph.nodes:
-        value = values.get(node.outputs[0])
-        if value is None:
-            continue
-        names.setdefault(node.name, layer_name(value))
-        own = paths[node.name]
-        for path in (*own, *_without_numbers_of_calls(own, known, graph.constants)):
-            modules[path] = layer_name(value)
-    return modules | names
+        if node.outputs[0] in graph.images:
+            own = paths[node.name]
+            for path in (*own, *_without_numbers_of_calls(own, known, graph.constants)):
+                ends[path] = node.outputs[0]
+    return ends
 
 
 def module_paths(node: Node) -> list[str]:

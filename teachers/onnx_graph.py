@@ -89,6 +89,15 @@ class Graph:
                 found[name] = (*found.get(name, ()), node)
         return found
 
+    @cached_property
+    def images(self) -> frozenset[str]:
+        """The tensors that are computed from the image, its sizes left out."""
+        found = {port.name for port in self.inputs}
+        for node in self.nodes:
+            if node.operator not in ("Shape", "Size") and found.intersection(node.inputs):
+                found.update(filter(None, node.outputs))
+        return frozenset(found)
+
     def only_consumer(self, name: str) -> Node | None:
         """The one node that reads a tensor; `None` if several do, or if it is an output."""
         readers = self.consumers.get(name, ())

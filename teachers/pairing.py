@@ -184,7 +184,7 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
     by_layer = {ours[layer_name(conversion.values[p.source])]: p for p in inside}
     names = {
         name: by_layer[ours[layer]]
-        for name, layer in name_map(graph, conversion.values).items()
+        for name, layer in name_map(graph, conversion.original, conversion.values).items()
         if ours.get(layer) in by_layer
     }
     return Pairing(runtime, tuple(pairs[name] for name in outputs), inside, by_layer | names)

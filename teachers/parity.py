@@ -87,7 +87,8 @@ def agreement(expected: np.ndarray, received: np.ndarray) -> Errors:
 
     Returns:
         `max_abs_error` and `mean_abs_error`, in the tensor's own units; `range`, the source's
-        largest minus its smallest value; `cosine` of the angle between the two;
+        largest minus its smallest value; `cosine` of the angle between the two, and `correlation`,
+        the same of their deviations from their means;
         `argmax_agreement`, the fraction of positions where the largest channel is the same.
         Numbers that are infinite, or not a number, on both sides in the same way are left out;
         where one side alone has such a number the errors are infinite.
@@ -112,17 +113,25 @@ def agreement(expected: np.ndarray, received: np.ndarray) -> Errors:
         not np.array_equal(a[~finite], b[~finite], equal_nan=True)
         or not np.isfinite(b[finite]).all()
     ):
-        nothing = {"cosine": 0.0, "argmax_agreement": 0.0}
+        nothing = {"cosine": 0.0, "correlation": 0.0, "argmax_agreement": 0.0}
         return {"max_abs_error": np.inf, "mean_abs_error": np.inf, "range": np.inf} | nothing
     a, b = (a[finite], b[finite]) if finite.any() else (np.zeros(1), np.zeros(1))
     error = np.abs(a - b)
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return {
         "max_abs_error": float(error.max()),
         "mean_abs_error": float(error.mean()),
         "range": float(a.max() - a.min()),
-        "cosine": float((a * b).sum()) / lengths if lengths else float(not error.any()),
+        "cosine": _cosine(a, b),
+        # Deviations that are nothing but rounding point nowhere.
+        "correlation": _cosine(a - a.mean(), b - b.mean())
+        if np.ptp(a) > _ROUNDING * np.abs(a).max()
+        else 1.0,
     } | same
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float((a * b).sum()) / lengths if lengths else float(np.array_equal(a, b))
 
 
 def worst(report: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
@@ -201,14 +210,16 @@ def is_past(errors: Errors, tolerance: float, is_signal: bool = False) -> bool:
     """Whether an error is larger than a fraction of the tensor's range, or of 1, or infinite.
 
     Small numbers are small against those that they are computed from, and so against their
-    rounding. A signal, which a training reads, must all the same point in the same direction; other
+    rounding. A signal, which a training reads, must all the same point in the same direction, and
+    so must its deviations: the probabilities of many classes are all small and nearly alike. Other
     tensors inside may be nothing but rounding.
     """
     error, scale = errors["max_abs_error"], errors["range"]
     if not np.isfinite(error) or error > tolerance * max(1.0, scale):
         return True
     is_noise = error <= max(tolerance * scale, _ROUNDING)
-    return is_signal and not is_noise and errors["cosine"] < _SAME_DIRECTION
+    same = min(errors["cosine"], errors["correlation"])
+    return is_signal and not is_noise and same < _SAME_DIRECTION
 
 
 def _difference(pairing: Pairing, found: dict[str, Errors], tolerance: float) -> ValueError:
@@ -228,5 +239,5 @@ def _difference(pairing: Pairing, found: dict[str, Errors], tolerance: float) ->
 
 
 def _worse(one: Errors, other: Errors) -> Errors:
-    least = ("cosine", "argmax_agreement")
+    least = ("cosine", "correlation", "argmax_agreement")
     return {key: (min if key in least else max)(one[key], other[key]) for key in one}

@@ -248,7 +248,8 @@ def _failure(
 def _combined(errors: Iterable[Errors]) -> Errors:
     """Of several images: the worst, but for means the mean."""
     rows = list(errors)
-    how = {"mean_abs_error": np.mean, "argmax_agreement": np.mean, "cosine": np.min}
+    how = {"mean_abs_error": np.mean, "argmax_agreement": np.mean}
+    how |= {"cosine": np.min, "correlation": np.min}
     return {key: float(how.get(key, np.max)([row[key] for row in rows])) for key in rows[0]}
 
 

@@ -143,12 +143,11 @@ def check(values: flags.FlagValues) -> list[str]:
     for flag in ("size", "input_shape"):
         whole_numbers(values, flag)
     for flag in ("mean", "std"):
-        numbers(values, flag)
-    if max(map(abs, numbers(values, "mean") or (0.0,))) > 1 and values.scale is None:
-        raise ValueError(
-            f"--mean={values.mean} is in 0..255, but pixels are divided by 255 unless --scale says "
-            "otherwise. Add --scale=1, or give mean and std in 0..1."
-        )
+        if max(map(abs, numbers(values, flag) or (0.0,))) > 1 and values.scale is None:
+            raise ValueError(
+                f"--{flag}={values[flag].value} is in 0..255, but pixels are divided by 255 unless "
+                "--scale says otherwise. Add --scale=1, or give mean and std in 0..1."
+            )
     if values.architecture is None and values.architecture_args != "{}":
         raise ValueError("--architecture_args needs --architecture.")
     architecture_arguments(values)

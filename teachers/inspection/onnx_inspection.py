@@ -15,7 +15,7 @@ from keras_amalgam.teachers.inspection.report import (
     preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
-from keras_amalgam.teachers.names import module_paths
+from keras_amalgam.teachers.names import module_ends
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
 from keras_amalgam.teachers.onnx_graph import Graph, Port, read_graph
 from keras_amalgam.teachers.operators import converts
@@ -65,7 +65,7 @@ def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
             for node in source.nodes
         ),
         preparing=preparing(steps),
-        taps=as_candidates(taps, _modules(graph)),
+        taps=as_candidates(taps, _modules(graph, source)),
         obstacle=obstacle,
         runtime="onnxruntime",
     )
@@ -124,16 +124,15 @@ def _true_maker(steps: list[Step], output: str) -> str:
     return output if output in known or not steps else steps[-1].output
 
 
-def _modules(graph: Graph) -> dict[str, str]:
-    """Node names to the outermost module whose last node they are."""
+def _modules(graph: Graph, source: Graph) -> dict[str, str]:
+    """Node names to the outermost module that they end."""
     # A name that is a node's or tensor's as well means that one.
     taken = {name for node in graph.nodes for name in (node.name, *node.outputs)}
-    last = {path: node.name for node in graph.nodes for path in module_paths(node)}
-    last = {path: name for path, name in last.items() if path not in taken}
-    found: dict[str, str] = {}
-    for path, name in sorted(last.items(), key=lambda item: len(item[0]), reverse=True):
-        found[name] = path
-    return found
+    ends = {path: end for path, end in module_ends(source).items() if path not in taken}
+    outermost_last = sorted(ends.items(), key=lambda item: len(item[0]), reverse=True)
+    return {
+        graph.producers[end].name: path for path, end in outermost_last if end in graph.producers
+    }
 
 
 def _input(port: Port, conversion: Conversion | None) -> Tensor:

@@ -37,6 +37,8 @@ def cast(call: Call) -> Value:
     # Keras' own integers are 32 bits wide; half precision is computed in full.
     kind = "float32" if np.issubdtype(target, np.floating) else "int32"
     kind = "bool" if target == np.bool_ else kind
+    if kind == "int32" and np.iinfo(target).bits < 32 and np.dtype(target) != given:
+        raise call.refusal(f"it casts to {np.dtype(target)}, where larger numbers wrap around")
     if value.tensor.dtype == kind:
         return value
     return value.with_tensor(call.write.operation(ops.cast, value.tensor, kind))

@@ -100,7 +100,7 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
     order, image_shape = _image(dims, choices, f"The input {port.name!r} of {path.name!r}")
     source = OnnxRuntime(file.model, order, optimized=True)
     output = _answer(choices, source.outputs, path)
-    taps = _tensors(choices, tensor_names(file.model, port.name), path)
+    taps = _tensors(choices, tensor_names(file.model), path)
     weights = [t.dims for t in file.model.graph.initializer if t.data_type in _WEIGHTS]
     return FileRuntime(
         source,

@@ -1,11 +1,9 @@
 """Tensors of an ONNX file as a user names them, in a graph that need not be convertible."""
 
-from collections.abc import Mapping
-
 import onnx
 
-from keras_amalgam.teachers.names import module_paths
-from keras_amalgam.teachers.onnx_graph import Node
+from keras_amalgam.teachers.names import module_ends
+from keras_amalgam.teachers.onnx_graph import read_graph
 
 # Operators whose images and maps have their channels second, by the standard.
 _CHANNELS_SECOND = {
@@ -13,35 +11,24 @@ _CHANNELS_SECOND = {
     "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN",
     "MaxPool", "QLinearConv", "SpaceToDepth",
 }  # fmt: skip
-_NEVER_A_TAP = {"Constant", "Shape"}
 
 
-def tensor_names(model: onnx.ModelProto, image: str) -> dict[str, str]:
+def tensor_names(model: onnx.ModelProto) -> dict[str, str]:
     """Every name that a tap may use, with the tensor it means.
 
     As after a conversion: a tensor's own name, a node's for its first output, and a module's path
-    for the last node inside the module.
+    for the last node inside the module. What does not depend on the image is left out.
 
     Args:
         model: As read.
-        image: The image's name; what does not depend on it is left out.
 
     Returns:
         Name to tensor, in the graph's order.
     """
-    dependent = {image}
-    tensors: dict[str, str] = {}
-    nodes: dict[str, str] = {}
-    modules: dict[str, str] = {}
-    for node in model.graph.node:
-        if node.op_type in _NEVER_A_TAP or not dependent & set(node.input):
-            continue
-        dependent |= set(node.output)
-        tensors |= {name: name for name in node.output if name}
-        nodes.setdefault(node.name, node.output[0])
-        modules |= dict.fromkeys(module_paths(_view(node)), node.output[0])
-    nodes.pop("", None)
-    return modules | nodes | tensors
+    graph = read_graph(model)
+    made = [node for node in graph.nodes if graph.images.intersection(node.outputs)]
+    nodes = {node.name: node.outputs[0] for node in reversed(made)}
+    return module_ends(graph) | nodes | {name: name for n in made for name in n.outputs if name}
 
 
 def has_channels_second(model: onnx.ModelProto, tensor: str, image: str, image_is: bool) -> bool:
@@ -73,9 +60,3 @@ def has_channels_second(model: onnx.ModelProto, tensor: str, image: str, image_i
 
 def _permutation(node: onnx.NodeProto) -> list[int]:
     return next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
-
-
-def _view(node: onnx.NodeProto) -> Node:
-    metadata: Mapping[str, str] = {entry.key: entry.value for entry in node.metadata_props}
-    inputs, outputs = tuple(node.input), tuple(node.output)
-    return Node(node.op_type, node.domain, 0, node.name, inputs, outputs, metadata=metadata)

@@ -196,6 +196,7 @@ WRONG = [
     (("--mean", "103.9,116.8,123.7"), "is in 0..255"),
     (("--size", "0"), "--size must be in pixels"),
     (("--size", "1,2,3"), "--size must be in pixels"),
+    (("--std", "58.395,57.12,57.375"), "--std=58.395,57.12,57.375 is in 0..255"),
     (("--input_shape", "28,28"), "--input_shape must be in pixels"),
     (("--classes", "nowhere.txt"), "no file nowhere.txt"),
     (("--images", "nowhere"), "no folder nowhere"),

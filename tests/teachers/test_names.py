@@ -1,8 +1,11 @@
 """Source names lead to layers."""
 
+import numpy as np
+import onnx
 import pytest
 from onnx.helper import make_node
 
+from keras_amalgam import teachers
 from keras_amalgam.teachers.names import module_paths
 from keras_amalgam.teachers.onnx_graph import Node
 from keras_amalgam.teachers.writer import as_layer_name
@@ -105,3 +108,34 @@ def test_input_name_is_a_python_argument_so_that_models_export(agrees, build, tm
     source.graph.input[0].name = source.graph.node[0].input[0] = "in"
     model = agrees(source)
     assert model.inputs[0].name == "input_in"
+
+
+@pytest.fixture
+def scaled_body(build, random):
+    """A module that ends in a convolution, whose outputs are scaled outside of it."""
+    nodes = [
+        make_node("Conv", ["x", "a"], ["c"], name="/body/body.0/Conv"),
+        make_node("Relu", ["c"], ["r"], name="/body/body.1/Relu"),
+        make_node("Conv", ["r", "b"], ["d"], name="/body/body.2/Conv"),
+        make_node("Mul", ["d", "scale"], ["m"], name="/Mul"),
+        make_node("Relu", ["m"], ["y"], name="/head/Relu"),
+    ]
+    weights = {"a": random(4, 3, 1, 1), "b": random(4, 4, 1, 1, seed=1), "scale": random(4, 1, 1)}
+    return build(nodes, (3, 4, 4), weights)
+
+
+def test_module_whose_end_became_part_of_another_layer_has_no_name(scaled_body, agrees, tmp_path):
+    names = agrees(scaled_body).provenance.names
+    assert {"body", "body.2", "d"}.isdisjoint(names)
+    assert names["body.1"] == names["r"] == "body_body.1_Relu"
+    onnx.save(scaled_body, tmp_path / "scaled.onnx")
+    taps = {tap.name: tap.module for tap in teachers.inspect(tmp_path / "scaled.onnx").taps}
+    assert "body" not in taps.values()
+
+
+def test_runtime_knows_the_module_where_the_source_ends_it(scaled_body, tmp_path):
+    onnx.save(scaled_body, tmp_path / "scaled.onnx")
+    images = np.random.default_rng(0).random((2, 4, 4, 3)).astype(np.float32)
+    runtime = teachers.open_runtime(tmp_path / "scaled.onnx", taps=["body", "d"], output_name="y")
+    found = runtime.run(images)
+    np.testing.assert_array_equal(found["body"], found["d"])

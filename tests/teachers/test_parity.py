@@ -206,3 +206,20 @@ def test_small_outputs_must_point_in_the_same_direction(sign):
     errors = agreement(expected, sign * expected + 1e-8)
     assert is_past(errors, 1e-4, is_signal=True) == (sign < 0)
     assert not is_past(errors, 1e-4)
+
+
+def test_shuffled_probabilities_of_many_classes_are_found():
+    """Twins: all far below the tolerance and in one direction, as they are nearly alike."""
+    generator = np.random.default_rng(0)
+    logits = 0.02 * generator.standard_normal((3, 1000))
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rounded, shuffled = expected + 1e-9, expected[:, generator.permutation(1000)]
+    assert agreement(expected, shuffled)["cosine"] > 0.999
+    assert not is_past(agreement(expected, rounded), 1e-4, is_signal=True)
+    assert is_past(agreement(expected, shuffled), 1e-4, is_signal=True)
+
+
+def test_outputs_that_are_all_alike_agree_up_to_rounding():
+    expected = np.full((3, 4), 100.0)
+    assert not is_past(agreement(expected, expected + [5e-6, 0, 0, 0]), 1e-4, is_signal=True)
+    assert is_past(agreement(expected, expected + 1.0), 1e-4, is_signal=True)
