@@ -32,6 +32,7 @@ from keras_amalgam.teachers.passes.folding import (
 from keras_amalgam.teachers.passes.rewriting import without_unused
 from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
 
+MAX_COMPUTED = 2**30  # Numbers that all nodes together make for one image.
 # Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
 _SPATIAL = {
     "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "DepthToSpace",
@@ -100,8 +101,12 @@ def _written(
     image = _input(graph, port, scope, input_shape)
     scope.image = image.tensor
     tensors: dict[str, Result] = {**graph.constants, port.name: image}
+    computed = 0
     for node in graph.nodes:
-        tensors.update(_converted(node, tensors, graph, scope))
+        made = _converted(node, tensors, graph, scope)
+        computed += sum(map(_numbers, made.values()))
+        _refuse_huge(f"Cannot convert {file.path.name!r}", computed, MAX_COMPUTED)
+        tensors.update(made)
     outputs = [_output(port, tensors, scope, image) for port in graph.outputs]
     name = as_layer_name(file.path.stem)
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
@@ -210,18 +215,23 @@ def _converted(
         ) from error
     results = result if isinstance(result, tuple) else (result,)
     for made in results:
-        _refuse_huge(node, made)
+        _refuse_huge(f"Cannot convert {node}", _numbers(made), MAX_ELEMENTS)
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
 
 
-def _refuse_huge(node: Node, made: Result) -> None:
+def _numbers(made: Result) -> int:
+    """How many numbers of a result are computed for one image; open sizes count as one."""
+    if not isinstance(made, Value):
+        return 0
+    return math.prod(size or 1 for size in made.tensor.shape[1:]) * (made.batch // BATCH)
+
+
+def _refuse_huge(what: str, numbers: int, most: int) -> None:
     """Nothing for one image is as large as what a damaged or malicious file may ask for."""
-    sizes = [size or 1 for size in made.tensor.shape[1:]] if isinstance(made, Value) else []
-    rows = made.batch // BATCH if isinstance(made, Value) else 1
-    if math.prod(sizes) * rows > MAX_ELEMENTS:
+    if numbers > most:
         raise ValueError(
-            f"Cannot convert {node}: it would make {math.prod(sizes) * rows:,} numbers for one "
-            f"image. At most {MAX_ELEMENTS:,} are allowed."
+            f"{what}: it would make {numbers:,} numbers for one image. At most {most:,} are "
+            "allowed. Export the network for smaller images."
         )
 
 

@@ -1,6 +1,7 @@
 """A converted network against its source, in the source's own runtime."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -12,6 +13,7 @@ from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_m
 
 Errors = dict[str, float]
 _OPEN_SIZE = 64
+_MAX_ELEMENTS = 2**26  # Compared at a time: 2 × 256 MiB of arrays.
 _ROUNDING = 1e-6  # What float32 leaves of numbers around 1.
 _SAME_DIRECTION = 0.999
 
@@ -182,6 +184,23 @@ def _chosen(pairing: Pairing, taps: Sequence[str] | Literal["all"]) -> list[Pair
 
 
 def _errors(
+    pairing: Pairing, model: keras.Model, pairs: Sequence[Pair], images: np.ndarray
+) -> dict[str, Errors]:
+    """Of all pairs; of a few at a time where together they would fill the memory."""
+    found: dict[str, Errors] = {}
+    group: list[Pair] = []
+    elements = 0
+    for p in pairs:
+        size = len(images) * math.prod(size or _OPEN_SIZE for size in p.tensor.shape[1:])
+        if group and elements + size > _MAX_ELEMENTS:
+            found |= _errors_together(pairing, model, group, images)
+            group, elements = [], 0
+        group.append(p)
+        elements += size
+    return found | _errors_together(pairing, model, group, images)
+
+
+def _errors_together(
     pairing: Pairing, model: keras.Model, pairs: Sequence[Pair], images: np.ndarray
 ) -> dict[str, Errors]:
     expected = pairing.runtime.run(images, [p.source for p in pairs])

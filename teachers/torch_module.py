@@ -61,7 +61,7 @@ class View:
 
 @contextmanager
 def viewed(module: "torch.nn.Module", example_input: Any, output: str | None) -> Iterator[View]:
-    """Look at a module; its modes are restored in the end, whatever happens.
+    """Look at a module; its modes and buffers are restored in the end, whatever happens.
 
     Args:
         module: Any.
@@ -80,6 +80,13 @@ def viewed(module: "torch.nn.Module", example_input: Any, output: str | None) ->
     _check_float32(module)
     example = _two_images(example_input, module)
     modes = [(part, part.training) for part in module.modules()]
+    # A forward may count its calls, or keep running averages, in evaluation mode, too.
+    buffers = [
+        (part, name, buffer, buffer.clone())
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None
+    ]
     try:
         with torch.no_grad():
             module.eval()
@@ -94,6 +101,9 @@ def viewed(module: "torch.nn.Module", example_input: Any, output: str | None) ->
     finally:
         for part, was_training in modes:
             part.training = was_training
+        with torch.no_grad():
+            for part, name, buffer, content in buffers:
+                part._buffers[name] = buffer.copy_(content)
 
 
 def _check_float32(module: "torch.nn.Module") -> None:

@@ -1,8 +1,10 @@
 """The source network in its own runtime."""
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Protocol
 
 import keras
@@ -11,6 +13,8 @@ import onnx
 from keras import ops
 
 from keras_amalgam.teachers.saved_model_file import SavedModel
+
+_MAX_ELEMENTS = 2**26
 
 
 class SourceRuntime(Protocol):
@@ -104,7 +108,8 @@ class OnnxRuntime:
             model.graph.output.extend(
                 onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in known
             )
-            self._sessions[tensors] = _open_session(model, self._optimized)
+            # One at a time: a session keeps the memory that it once needed.
+            self._sessions = {tensors: _open_session(model, self._optimized)}
         return self._sessions[tensors]
 
 
@@ -222,6 +227,19 @@ def run_model(
     Returns:
         Their values, in the same order.
     """
+    import tensorflow as tf
+
     outputs = {str(index): tensor for index, tensor in enumerate(tensors)}
-    results = keras.Model(model.input, outputs)(images, training=False)
+    part = keras.Model(model.input, outputs)
+    # Called by hand, Keras keeps every layer's output until the end; traced, TensorFlow does not.
+    is_large = _elements(part) * len(images) > _MAX_ELEMENTS
+    run = tf.function(part) if is_large else part
+    results = run(tf.convert_to_tensor(images), training=False)
     return [np.asarray(ops.convert_to_numpy(results[index])) for index in outputs]
+
+
+def _elements(model: keras.Model) -> int:
+    """Of all layers' outputs for one image, open sizes left out."""
+    nodes = chain.from_iterable(as_functional(model)._nodes_by_depth.values())
+    tensors = (tensor for node in nodes for tensor in node.outputs)
+    return sum(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)

@@ -296,3 +296,14 @@ def test_windows_of_absurd_sizes_are_refused(refused, build, attribute, value):
     del source.graph.node[0].attribute[:]
     source.graph.node[0].attribute.extend([*kept, helper.make_attribute(attribute, value)])
     refused(source, f"operator 'MaxPool'.*whose '{attribute}' is .*Expected -?[0-9]")
+
+
+def test_many_large_tensors_are_refused_together(refused, build):
+    """None of them is too large by itself; a comparison would hold them all."""
+    nodes = [
+        make_node("Tile", ["x", "times"], ["t0"]),
+        *(make_node("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(12)),
+        make_node("GlobalAveragePool", ["t12"], ["y"]),
+    ]
+    times = {"times": np.array([1, 1, 800, 800])}
+    refused(build(nodes, (3, 8, 8), times), r"would make 1,1\d\d,\d+,\d+ numbers")
