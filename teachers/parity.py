@@ -12,7 +12,7 @@ from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
 
 Errors = dict[str, float]
-_OPEN_SIZE = 64
+_OPEN_SIZES = (64, 96)  # Of height and width; unlike, so that they are not taken for each other.
 _MAX_ELEMENTS = 2**26  # Compared at a time: 2 × 256 MiB of arrays.
 _ROUNDING = 1e-6  # What float32 leaves of numbers around 1.
 _SAME_DIRECTION = 0.999
@@ -151,7 +151,7 @@ def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
     """Images to compare on: coarse blocks with fine noise, so that every filter has something.
 
     Args:
-        model: Whose input they fit; open sizes become 64 pixels.
+        model: Whose input they fit; an open height becomes 64 pixels, an open width 96.
         number: How many.
         seed: Of the generator.
 
@@ -159,7 +159,7 @@ def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
         Shape `(number, …)` of the input's type; -2..2, or 0..255 for integers.
     """
     generator = np.random.default_rng(seed)
-    shape = (number, *(size or _OPEN_SIZE for size in model.input_shape[1:]))
+    shape = (number, *_closed(model.input_shape[1:]))
     images = generator.uniform(-1, 1, shape)
     if len(shape) == 4:
         coarse = generator.uniform(-1, 1, (number, 4, 4, shape[3]))
@@ -169,6 +169,13 @@ def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
     if "int" in dtype:
         images = np.round((images + 2) / 4 * 255)
     return images.astype(dtype)
+
+
+def _closed(sizes: Sequence[int | None]) -> list[int]:
+    return [
+        size or (_OPEN_SIZES[axis] if axis < len(_OPEN_SIZES) else 1)
+        for axis, size in enumerate(sizes)
+    ]
 
 
 def _chosen(pairing: Pairing, taps: Sequence[str] | Literal["all"]) -> list[Pair]:
@@ -191,7 +198,7 @@ def _errors(
     group: list[Pair] = []
     elements = 0
     for p in pairs:
-        size = len(images) * math.prod(size or _OPEN_SIZE for size in p.tensor.shape[1:])
+        size = len(images) * math.prod(_closed(p.tensor.shape[1:]))
         if group and elements + size > _MAX_ELEMENTS:
             found |= _errors_together(pairing, model, group, images)
             group, elements = [], 0
@@ -220,9 +227,19 @@ def _errors_together(
                 "convert with `verify=False`."
             )
     return {
-        p.source: agreement(p.in_model_layout(expected[p.source]), ours)
+        p.source: _agreement_at(p, p.in_model_layout(expected[p.source]), ours)
         for p, ours in zip(pairs, received, strict=True)
     }
+
+
+def _agreement_at(place: Pair, expected: np.ndarray, received: np.ndarray) -> Errors:
+    try:
+        return agreement(expected, received)
+    except ValueError as error:
+        raise ValueError(
+            f"At {place.where}, tensor {place.source!r}: {error} Where the file leaves sizes open, "
+            "pass `input_shape=(height, width, channels)`."
+        ) from error
 
 
 def is_past(errors: Errors, tolerance: float, is_signal: bool = False) -> bool:
