@@ -1,7 +1,7 @@
 """Run every network, each in a process of its own, and write the table.
 
-`python -m tests.networks` runs all that have no result for the importer as it is, and exits with 1
-if a network misses its claim.
+`python -m tests.networks` runs all that have no good result for the importer as it is, and exits
+with 1 if a network misses its claim.
 """
 
 import argparse
@@ -84,8 +84,9 @@ def _result(
     if kept.exists() and not arguments.again:
         row = json.loads(kept.read_text())
         row["stale"] = row.get("mark") != present
-        is_good = arguments.kept or (arguments.failed and not row["failures"])
-        if is_good or not row["stale"]:
+        # What failed may have failed for want of a package.
+        is_good = not row["failures"] and (arguments.failed or not row["stale"])
+        if arguments.kept or is_good:
             return _judged(row, network)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.unlink(missing_ok=True)

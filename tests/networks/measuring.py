@@ -141,6 +141,7 @@ def written_file(network: Network, written: str, folder: Path) -> Path:
     if not done.exists():
         shutil.rmtree(where, ignore_errors=True)
         where.mkdir(parents=True)
+        (folder / "packages").mkdir(exist_ok=True)
         (where / "packages").symlink_to(folder / "packages")
         done.write_text(str(network.writers[written](where)))
     return Path(done.read_text())
