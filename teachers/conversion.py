@@ -10,6 +10,7 @@ import keras
 import onnx
 
 from keras_amalgam.teachers.layout import (
+    Rows,
     Value,
     as_source,
     channels_last,
@@ -21,6 +22,7 @@ from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.operators import converts, resolve, unknown
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import Result
+from keras_amalgam.teachers.operators.rows import with_rows
 from keras_amalgam.teachers.passes import simplified
 from keras_amalgam.teachers.passes.folding import (
     BATCH,
@@ -29,6 +31,7 @@ from keras_amalgam.teachers.passes.folding import (
     is_foldable,
 )
 from keras_amalgam.teachers.passes.rewriting import without_unused
+from keras_amalgam.teachers.reshaping import settled
 from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
 
 # Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
@@ -99,7 +102,7 @@ def _written(
     tensors: dict[str, Result] = {**graph.constants, port.name: image}
     for node in graph.nodes:
         tensors.update(_converted(node, tensors, graph, scope))
-    outputs = [_output(port, tensors, scope, image) for port in graph.outputs]
+    outputs = [_output(out, tensors, scope, image, port.shape[0]) for out in graph.outputs]
     name = as_layer_name(file.path.stem)
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
     values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
@@ -191,12 +194,12 @@ def _converted(
             "which are not known."
         )
     inputs = [tensors[name] if name else None for name in node.inputs]
-    constants = [None if isinstance(value, Value) else value for value in inputs]
-    depends_on_image = any(isinstance(value, Value) for value in inputs)
+    constants = [None if isinstance(value, (Value, Rows)) else value for value in inputs]
+    depends_on_image = any(isinstance(value, (Value, Rows)) for value in inputs)
     try:
         if not depends_on_image and is_foldable(node, constants):
             return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
-        result = resolve(node)(Call(node, inputs, graph, Writer(node.name, scope)))
+        result = with_rows(resolve(node), Call(node, inputs, graph, Writer(node.name, scope)))
     except NotImplementedError as error:
         raise NotImplementedError(f"Cannot convert {node}: {error}") from error
     except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
@@ -206,7 +209,7 @@ def _converted(
         ) from error
     results = result if isinstance(result, tuple) else (result,)
     for made in results:
-        _refuse_huge(node, made)
+        _refuse_huge(node, made.value if isinstance(made, Rows) else made)
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
 
 
@@ -221,15 +224,19 @@ def _refuse_huge(node: Node, made: Result) -> None:
         )
 
 
-def _output(port: Port, tensors: dict[str, Result], scope: Scope, image: Value) -> Value:
+def _output(
+    port: Port, tensors: dict[str, Result], scope: Scope, image: Value, images: int | None
+) -> Value:
     """An output as in the source, but with its channels where the image has them."""
     value = tensors.get(port.name)
-    if not isinstance(value, Value):
+    if not isinstance(value, (Value, Rows)):
         raise ValueError(
             f"The output {port.name!r} does not depend on the image. Export the network again."
         )
     write = Writer(f"{port.name}_output", scope)
     try:
+        if isinstance(value, Rows):
+            value = settled(write, value, images)
         if value.rank == 4 and image.rank == 4:
             return to_order(write, value, image.order)
         return as_source(write, value)
