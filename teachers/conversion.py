@@ -11,6 +11,7 @@ import onnx
 
 from keras_amalgam.teachers.frozen_sizes import refuse_frozen_sizes
 from keras_amalgam.teachers.layout import (
+    Rows,
     Value,
     as_source,
     channels_last,
@@ -22,6 +23,7 @@ from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.operators import converts, resolve, unknown
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import Result
+from keras_amalgam.teachers.operators.rows import with_rows
 from keras_amalgam.teachers.passes import simplified
 from keras_amalgam.teachers.passes.folding import (
     BATCH,
@@ -30,6 +32,7 @@ from keras_amalgam.teachers.passes.folding import (
     is_foldable,
 )
 from keras_amalgam.teachers.passes.rewriting import without_unused
+from keras_amalgam.teachers.reshaping import settled
 from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
 
 MAX_COMPUTED = 2**30  # Numbers that all nodes together make for one image.
@@ -107,7 +110,7 @@ def _written(
         computed += sum(map(_numbers, made.values()))
         _refuse_huge(f"Cannot convert {file.path.name!r}", computed, MAX_COMPUTED)
         tensors.update(made)
-    outputs = [_output(port, tensors, scope, image) for port in graph.outputs]
+    outputs = [_output(out, tensors, scope, image, port.shape[0]) for out in graph.outputs]
     name = as_layer_name(file.path.stem)
     model = keras.Model(image.tensor, _structured(graph.outputs, outputs), name=name)
     values = {key: value for key, value in tensors.items() if isinstance(value, Value)}
@@ -199,13 +202,13 @@ def _converted(
             "which are not known."
         )
     inputs = [tensors[name] if name else None for name in node.inputs]
-    constants = [None if isinstance(value, Value) else value for value in inputs]
-    depends_on_image = any(isinstance(value, Value) for value in inputs)
+    constants = [None if isinstance(value, (Value, Rows)) else value for value in inputs]
+    depends_on_image = any(isinstance(value, (Value, Rows)) for value in inputs)
     try:
         if not depends_on_image and is_foldable(node, constants):
             refuse_frozen_sizes(node, constants)
             return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
-        result = resolve(node)(Call(node, inputs, graph, Writer(node.name, scope)))
+        result = with_rows(resolve(node), Call(node, inputs, graph, Writer(node.name, scope)))
     except NotImplementedError as error:
         raise NotImplementedError(f"Cannot convert {node}: {error}") from error
     except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
@@ -221,6 +224,7 @@ def _converted(
 
 def _numbers(made: Result) -> int:
     """How many numbers of a result are computed for one image; open sizes count as one."""
+    made = made.value if isinstance(made, Rows) else made
     if not isinstance(made, Value):
         return 0
     return math.prod(size or 1 for size in made.tensor.shape[1:]) * (made.batch // BATCH)
@@ -235,15 +239,19 @@ def _refuse_huge(what: str, numbers: int, most: int) -> None:
         )
 
 
-def _output(port: Port, tensors: dict[str, Result], scope: Scope, image: Value) -> Value:
+def _output(
+    port: Port, tensors: dict[str, Result], scope: Scope, image: Value, images: int | None
+) -> Value:
     """An output as in the source, but with its channels where the image has them."""
     value = tensors.get(port.name)
-    if not isinstance(value, Value):
+    if not isinstance(value, (Value, Rows)):
         raise ValueError(
             f"The output {port.name!r} does not depend on the image. Export the network again."
         )
     write = Writer(f"{port.name}_output", scope)
     try:
+        if isinstance(value, Rows):
+            value = settled(write, value, images)
         if value.rank == 4 and image.rank == 4:
             return to_order(write, value, image.order)
         return as_source(write, value)

@@ -194,7 +194,7 @@ def _export(view: View, path: Path, exporter: Exporter) -> None:
     names = {"input_names": ["images"], "output_names": list(view.outputs)}
     options = names | {"opset_version": _OPSETS[exporter], "dynamo": exporter == "dynamo"}
     try:
-        with _quiet():
+        with _quiet(), _without_fast_path():
             if exporter == "dynamo":
                 from onnxscript.optimizer import fold_constants_ir, inline, remove_unused_nodes
 
@@ -218,6 +218,21 @@ def _export(view: View, path: Path, exporter: Exporter) -> None:
                 )
     except Exception as error:  # The exporters raise what the module's own Python raises.
         raise NotImplementedError(f"PyTorch cannot export it: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Attention in operators that ONNX knows: PyTorch's own for inference is one that it does not.
+
+    `aten::_native_multi_head_attention` and `aten::_transformer_encoder_layer_fwd` have no form.
+    """
+    mha = imported_torch().backends.mha
+    was_enabled = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(was_enabled)
 
 
 @contextlib.contextmanager

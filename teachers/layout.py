@@ -61,6 +61,33 @@ class Value:
         return replace(self, tensor=tensor)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A source tensor whose first axis counts the images inside of something else.
+
+    Attention with the tokens first flattens `(tokens, batch, features)` to
+    `(tokens·batch, features)`, multiplies each row by a matrix, and goes back. A Keras tensor, the
+    batch first, cannot hold such rows. So the two axes stay apart until a reshape splits them
+    again, and only operators that treat each row by itself may read them.
+
+    Args:
+        value: With the source's first axis as two, `(tokens, batch, ...)`.
+    """
+
+    value: Value
+
+    @property
+    def rank(self) -> int:
+        """Number of axes in the source."""
+        return self.value.rank - 1
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes in the source."""
+        outer, batch, *rest = self.value.sizes
+        return (outer * batch, *rest)
+
+
 def natural(rank: int) -> Order:
     """The source's own order."""
     return tuple(range(rank))

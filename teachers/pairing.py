@@ -71,12 +71,15 @@ class Pairing:
         outputs: Its outputs.
         inside: Tensors inside, in topological order.
         names: Source names of tensors inside: tensors, nodes, modules, layers.
+        images: The number of images that tensors inside must be compared with, if the source is
+            made for one: the batch need not be their first axis, so that none can be cut off.
     """
 
     runtime: SourceRuntime
     outputs: tuple[Pair, ...]
     inside: tuple[Pair, ...]
     names: dict[str, Pair]
+    images: int | None = None
 
 
 def pair(model: keras.Model, source: Source) -> Pairing:
@@ -187,7 +190,8 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
         for name, layer in name_map(graph, conversion.original, conversion.values).items()
         if ours.get(layer) in by_layer
     }
-    return Pairing(runtime, tuple(pairs[name] for name in outputs), inside, by_layer | names)
+    outside = tuple(pairs[name] for name in outputs)
+    return Pairing(runtime, outside, inside, by_layer | names, graph.inputs[0].shape[0])
 
 
 def _pair_onnx(model: keras.Model, path: str | Path) -> Pairing:
@@ -206,7 +210,7 @@ def _pair_saved_model(model: keras.Model, saved: SavedModel) -> Pairing:
         raise _foreign(model, f"the SavedModel {saved.directory.name!r} of other layers")
     inner = pair_conversion(model, conversion)
     runtime = OutputsAndInside(outer.runtime, inner.runtime)
-    return Pairing(runtime, outer.outputs, inner.inside, inner.names)
+    return Pairing(runtime, outer.outputs, inner.inside, inner.names, inner.images)
 
 
 class OutputsAndInside:

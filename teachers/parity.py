@@ -37,7 +37,8 @@ def check_parity(
             name, or `"all"`. A runtime shows none, a SavedModel those of its ONNX form.
         tolerance: Largest error allowed, as a fraction of the compared tensor's range or of 1,
             whichever is larger.
-        batch_sizes: Numbers of images to compare with. Taps are compared with the first.
+        batch_sizes: Numbers of images to compare with. Taps are compared with the first, or with
+            the one that the file is made for.
         images: What to compare on, as the model takes it: `(batch, height, width, channels)`, at
             least as many as the largest batch. By default patterns with coarse and fine structure
             in -2..2, or 0..255 for a model of integers.
@@ -67,7 +68,8 @@ def compare(
     """`check_parity` for tensors that are paired already."""
     inside = _chosen(pairing, taps)
     report: dict[str, dict[str, Errors]] = {"outputs": {}, "taps": {}}
-    for index, size in enumerate(batch_sizes):
+    first = (pairing.images or batch_sizes[0]) if inside else batch_sizes[0]
+    for index, size in enumerate((first, *batch_sizes[1:])):
         batch = patterns(model, size, seed + index) if images is None else images[:size]
         pairs = [*(inside if index == 0 else ()), *pairing.outputs]
         found = _errors(pairing, model, pairs, batch)

@@ -10,14 +10,61 @@ from collections.abc import Sequence
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size, readable, to_order
+from keras_amalgam.teachers.layout import (
+    Rows,
+    Value,
+    in_source_columns,
+    needs_size,
+    readable,
+    to_order,
+)
 from keras_amalgam.teachers.passes.folding import BATCH, OPEN
 from keras_amalgam.teachers.writer import Writer
 
 Group = tuple[list[int], list[int]]
 
 
-def reshaped(write: Writer, value: Value, target: Sequence[int], images: int = 1) -> Value:
+def reshaped_or_rows(
+    write: Writer, given: Value | Rows, target: Sequence[int], images: int | None
+) -> Value | Rows:
+    """The source's reshape, where it may merge the batch with all axes before it, or split such.
+
+    Args:
+        write: As in `reshaped`.
+        given: What is reshaped.
+        target: As in `reshaped`.
+        images: As in `reshaped`.
+
+    Raises:
+        ValueError: If the sizes do not fit.
+        NotImplementedError: As in `reshaped`.
+    """
+    value = given.value if isinstance(given, Rows) else given
+    apart = _rows_apart(value, target, images)
+    if apart is None:
+        return reshaped(write, value, target, images)
+    return Rows(reshaped(write, value, apart))
+
+
+def settled(write: Writer, rows: Rows, images: int | None) -> Value:
+    """Rows as a tensor, if a number of images that the file fixes allows another reading of them.
+
+    Args:
+        write: Of the node that reads them.
+        rows: Any.
+        images: As in `reshaped`.
+
+    Raises:
+        NotImplementedError: If it does not.
+    """
+    first, *rest = rows.sizes
+    first = first // BATCH * images if images else first
+    return reshaped(write, rows.value, [first, *rest], images)
+
+
+def reshaped(
+    write: Writer, value: Value, target: Sequence[int], images: int | None = None
+) -> Value:
     """The source's reshape.
 
     Args:
@@ -25,7 +72,7 @@ def reshaped(write: Writer, value: Value, target: Sequence[int], images: int = 1
         value: What is reshaped.
         target: New source sizes; one may be -1, and the batch may be a multiple of `BATCH` or the
             number that the file was written for.
-        images: How many images the file was written for, where it fixes that.
+        images: How many images the file was written for; `None` where it leaves that open.
 
     Raises:
         ValueError: If the sizes do not fit.
@@ -58,9 +105,12 @@ def reshaped(write: Writer, value: Value, target: Sequence[int], images: int = 1
     return Value(tensor, order, batch=sizes[batch])
 
 
-def _completed(value: Value, target: Sequence[int], images: int) -> tuple[tuple[int, ...], int]:
+def _completed(
+    value: Value, target: Sequence[int], images: int | None
+) -> tuple[tuple[int, ...], int]:
     """The new sizes with the batch in its place, and that place."""
     sizes, held = value.sizes, value.order[0]
+    is_open, images = images is None, images or 1
     if any(size and size % OPEN == 0 for size in (*sizes, *target)):
         raise needs_size(
             f"a reshape from sizes {readable(sizes)} to {readable(target)} needs the image's size"
@@ -68,6 +118,8 @@ def _completed(value: Value, target: Sequence[int], images: int) -> tuple[tuple[
     before = [size // BATCH * images if axis == held else size for axis, size in enumerate(sizes)]
     marked = [axis for axis, size in enumerate(target) if size and size % BATCH == 0]
     after = [n // BATCH * images if axis in marked else n for axis, n in enumerate(target)]
+    if is_open and not marked and -1 in target and math.prod(sizes[:held]) > 1:
+        marked = [target.index(-1)]  # All else has its number of elements from the file.
     if -1 in after:
         after[after.index(-1)] = math.prod(before) // max(math.prod(n for n in after if n != -1), 1)
     if math.prod(before) != math.prod(after) or min(after, default=1) < 1:
@@ -82,6 +134,33 @@ def _completed(value: Value, target: Sequence[int], images: int) -> tuple[tuple[
             after[axis] = after[axis] // images * BATCH
             return tuple(after), axis
     raise _merging(sizes, target)
+
+
+def _rows_apart(value: Value, target: Sequence[int], images: int | None) -> tuple[int, ...] | None:
+    """The new sizes of a reshape that makes rows, the first axis as two; else nothing."""
+    sizes, held = value.sizes, value.order[0]
+    outer = math.prod(sizes[:held])
+    first, *rest = target
+    if outer == 1 or any(size and size % OPEN == 0 for size in (*sizes, *target)):
+        return None
+    if any(size == 0 or size % BATCH == 0 for size in rest) or 0 in (first, outer):
+        return None
+    if first % BATCH and images == 1 and len(target) != 2:
+        return None  # Heads of an attention, behind the axes before the batch.
+    if first != -1 and first % BATCH:
+        if images is None and (len(target) != 2 or -1 in rest):
+            return None
+        first = first // (images or 1) * BATCH if first % (images or 1) == 0 else 0
+    total = math.prod(sizes)
+    known = math.prod(size for size in (first, *rest) if size != -1)
+    if -1 in target and known:
+        apart = [total // known if size == -1 else size for size in (first, *rest)]
+    else:
+        apart = [first, *rest]
+    first, *rest = apart
+    if math.prod(apart) != total or first % (outer * BATCH):
+        return None
+    return (outer, first // outer, *rest)
 
 
 def _merging(sizes: Sequence[int], target: Sequence[int]) -> NotImplementedError:

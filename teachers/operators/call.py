@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import Value, aligned_constant, needs_size
+from keras_amalgam.teachers.layout import Rows, Value, aligned_constant, needs_size
 from keras_amalgam.teachers.onnx_graph import Graph, Node
 from keras_amalgam.teachers.passes.folding import depends_on_open_size
 from keras_amalgam.teachers.writer import Writer
@@ -20,13 +20,14 @@ class Call:
 
     Args:
         node: The node.
-        inputs: For each input a `Value`, an array if it is constant, `None` if it is left out.
+        inputs: For each input a `Value` or `Rows`, an array if it is constant, `None` if it is left
+            out.
         graph: The graph around it.
         write: Adds Keras layers under the node's name.
     """
 
     node: Node
-    inputs: Sequence[Value | np.ndarray | None]
+    inputs: Sequence[Value | Rows | np.ndarray | None]
     graph: Graph
     write: Writer
 
@@ -48,6 +49,11 @@ class Call:
         if not isinstance(value, Value):
             raise self.refusal(f"its input {index} is a constant")
         return value
+
+    def value_or_rows(self, index: int = 0) -> Value | Rows:
+        """An input that depends on the image, also one that `value` refuses as rows."""
+        given = self.inputs[index]
+        return given if isinstance(given, Rows) else self.value(index)
 
     def constant(self, index: int, default: Any = None) -> np.ndarray:
         """An input that must be a constant; floating-point ones as float32.
@@ -85,9 +91,9 @@ class Call:
             return [int(n) for n in self.constant(index).reshape(-1)]
         return None if attribute is None else self.attribute(attribute)
 
-    def images_in_file(self) -> int:
-        """The number of images that the file was written for; 1 where it leaves that open."""
-        return self.graph.inputs[0].shape[0] or 1
+    def images_in_file(self) -> int | None:
+        """The number of images that the file was written for; `None` where it leaves that open."""
+        return self.graph.inputs[0].shape[0]
 
     def refusal(self, reason: str) -> NotImplementedError:
         """The error for a form of the operator that is not known; who converts adds the node."""

@@ -18,6 +18,8 @@ def gemm(call: Call) -> Value:
     kernel = call.constant(1) * call.attribute("alpha", 1.0)
     kernel = kernel.T if call.attribute("transB", 0) else kernel
     bias = call.constant(2)
+    if bias is not None and bias.ndim > 1 and bias.shape[0] != 1:
+        raise call.refusal(f"its bias of shape {bias.shape} differs from image to image")
     return _dense(call, kernel, None if bias is None else bias * call.attribute("beta", 1.0))
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import Value
+from keras_amalgam.teachers.layout import Rows, Value
 from keras_amalgam.teachers.onnx_graph import Node
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.passes.folding import FOLDABLE
 
-Result = Value | np.ndarray
+Result = Value | Rows | np.ndarray
 Handler = Callable[[Call], Result | tuple[Result, ...]]
 
 _HANDLERS: dict[tuple[str, str], dict[int, Handler]] = {}

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from keras import ops
 
-from keras_amalgam.teachers.layout import Value, transposed
+from keras_amalgam.teachers.layout import Rows, Value, transposed
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import Result, register_operator
-from keras_amalgam.teachers.reshaping import reshaped
+from keras_amalgam.teachers.reshaping import reshaped, reshaped_or_rows
 
 
 @register_operator("Identity", since=1)
@@ -29,11 +29,25 @@ def dropout(call: Call) -> Value:
 @register_operator("Cast", since=6)
 def cast(call: Call) -> Value:
     """Nothing between floating-point types, else ops.cast."""
+    return _cast(call, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(call.attribute("to"))))
+
+
+@register_operator("CastLike", since=15)
+def cast_like(call: Call) -> Result:
+    """As Cast, to the type of the second input."""
+    like = call.inputs[1]
+    to = np.dtype(like.dtype if isinstance(like, np.ndarray) else call.value(1).tensor.dtype)
+    given = call.inputs[0]
+    return given.astype(to) if isinstance(given, np.ndarray) else _cast(call, to)
+
+
+def _cast(call: Call, target: np.dtype) -> Value:
     value = call.value()
-    target = onnx.helper.tensor_dtype_to_np_dtype(call.attribute("to"))
     given = np.dtype(value.tensor.dtype)
     if target == np.bool_ and given != np.bool_:
         return value.with_tensor(call.write.operation(ops.not_equal, value.tensor, 0))
+    if not any(np.issubdtype(target, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise call.refusal(f"the type {target.name!r} is not known")  # None of NumPy's own.
     # Keras' own integers are 32 bits wide; half precision is computed in full.
     kind = "float32" if np.issubdtype(target, np.floating) else "int32"
     kind = "bool" if target == np.bool_ else kind
@@ -54,29 +68,29 @@ def transpose(call: Call) -> Value:
 @register_operator("Shape", since=1)
 def shape(call: Call) -> Result:
     """A constant."""
-    sizes = call.value().sizes
+    sizes = call.value_or_rows().sizes
     start, end = call.attribute("start", 0), call.attribute("end", len(sizes))
     return np.array(sizes[start:end], np.int64)
 
 
 @register_operator("Flatten", since=1)
-def flatten(call: Call) -> Value:
+def flatten(call: Call) -> Value | Rows:
     """Flatten; a dense layer that follows takes up the order."""
-    value = call.value()
+    value = call.value_or_rows()
     axis = call.attribute("axis", 1)
     axis += value.rank if axis < 0 else 0
     target = [math.prod(value.sizes[:axis]), math.prod(value.sizes[axis:])]
-    return reshaped(call.write, value, target, call.images_in_file())
+    return reshaped_or_rows(call.write, value, target, call.images_in_file())
 
 
 @register_operator("Reshape", since=5)
-def reshape(call: Call) -> Value:
+def reshape(call: Call) -> Value | Rows:
     """Reshape or Flatten; Permute only where merged axes do not stand together."""
-    value = call.value()
+    value = call.value_or_rows()
     target = [int(n) for n in call.constant(1).reshape(-1)]
     if not call.attribute("allowzero", 0):
         target = [value.sizes[i] if n == 0 else n for i, n in enumerate(target)]
-    return reshaped(call.write, value, target, call.images_in_file())
+    return reshaped_or_rows(call.write, value, target, call.images_in_file())
 
 
 @register_operator("Squeeze", since=1)

@@ -50,7 +50,7 @@ def in_batches(
         fixed: The only number of images that it takes, if there is one; the last batch is filled
             up with its last image.
     """
-    if not fixed:
+    if not fixed or len(feed) == fixed:
         return list(run(feed))
     filled = feed[np.minimum(np.arange(-(-len(feed) // fixed) * fixed), len(feed) - 1)]
     batches = [run(filled[start : start + fixed]) for start in range(0, len(filled), fixed)]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -125,6 +126,36 @@ def random_fixture():
 def transposes():
     """`count_transposes`, as test modules cannot import each other."""
     return count_transposes
+
+
+@pytest.fixture
+def torch_export():
+    """A module as one of PyTorch's exporters writes it, for any number of images or a fixed one.
+
+    PyTorch is an extra, and slow: it is imported inside only.
+    """
+
+    def export(network, path, size, dynamo, opset_version, fused=True, batch=None):
+        import torch
+
+        options = {"opset_version": opset_version, "dynamo": dynamo, "input_names": ["x"]}
+        if dynamo:
+            options |= {"external_data": False, "verbose": False}
+        if batch is None:
+            shapes = ({0: torch.export.Dim("batch")},)
+            dynamic = (
+                {"dynamic_shapes": shapes} if dynamo else {"dynamic_axes": {"x": {0: "batch"}}}
+            )
+            options |= dynamic
+        if not fused:
+            mode = torch.onnx.TrainingMode.PRESERVE
+            options |= {"training": mode, "do_constant_folding": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of the exporters about themselves; they are not ours.
+            torch.onnx.export(network, (torch.zeros(batch or 2, 3, *size),), path, **options)
+        return onnx.load(path)
+
+    return export
 
 
 @pytest.fixture

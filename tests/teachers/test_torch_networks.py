@@ -3,10 +3,7 @@
 PyTorch is an extra, and slow: it is imported inside the tests only.
 """
 
-import warnings
-
 import keras
-import onnx
 import pytest
 
 EXPORTS = {
@@ -218,24 +215,6 @@ def _prepared(make):
     return network.eval()
 
 
-def _export(network, path, size, dynamo, opset_version, fused=True):
-    import torch
-
-    batch = torch.export.Dim("batch")
-    options = {"opset_version": opset_version, "dynamo": dynamo, "input_names": ["x"]}
-    if dynamo:
-        options |= {"external_data": False, "verbose": False, "dynamic_shapes": ({0: batch},)}
-    else:
-        options |= {"dynamic_axes": {"x": {0: "batch"}}}
-    if not fused:
-        mode = torch.onnx.TrainingMode.PRESERVE
-        options |= {"training": mode, "do_constant_folding": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of the exporters about themselves; they are not ours.
-        torch.onnx.export(network, (torch.zeros(2, 3, *size),), path, **options)
-    return onnx.load(path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("export", EXPORTS)
 @pytest.mark.parametrize(
@@ -249,8 +228,10 @@ def _export(network, path, size, dynamo, opset_version, fused=True):
         (mixed, (24, 21)),
     ],
 )
-def test_exported_network_agrees_and_never_transposes(tmp_path, agrees, make, size, export):
-    source = _export(_prepared(make), tmp_path / "exported.onnx", size, **EXPORTS[export])
+def test_exported_network_agrees_and_never_transposes(
+    tmp_path, agrees, torch_export, make, size, export
+):
+    source = torch_export(_prepared(make), tmp_path / "exported.onnx", size, **EXPORTS[export])
     model = agrees(source)
     assert model.output_shape == (None, 10)
     assert model.input_shape == (None, *size, 3)
@@ -258,9 +239,9 @@ def test_exported_network_agrees_and_never_transposes(tmp_path, agrees, make, si
 
 @pytest.mark.slow
 @pytest.mark.parametrize("export", ["dynamo_20", "script_17", "script_17_unfused"])
-def test_module_paths_are_taps(tmp_path, agrees, export):
+def test_module_paths_are_taps(tmp_path, agrees, torch_export, export):
     path = tmp_path / "exported.onnx"
-    model = agrees(_export(_prepared(residual), path, (33, 29), **EXPORTS[export]))
+    model = agrees(torch_export(_prepared(residual), path, (33, 29), **EXPORTS[export]))
     names = model.provenance.names
     shapes = {"stem": (9, 8, 8), "layer1": (9, 8, 8), "layer2": (5, 4, 16), "layer2.0": (5, 4, 16)}
     for tap, shape in shapes.items():
@@ -271,10 +252,10 @@ def test_module_paths_are_taps(tmp_path, agrees, export):
 
 
 @pytest.mark.slow
-def test_unfused_export_keeps_the_statistics_of_the_training_images(tmp_path, agrees):
+def test_unfused_export_keeps_the_statistics_of_the_training_images(tmp_path, agrees, torch_export):
     network = _prepared(residual)
     export = EXPORTS["script_17_unfused"]
-    model = agrees(_export(network, tmp_path / "exported.onnx", (33, 29), **export))
+    model = agrees(torch_export(network, tmp_path / "exported.onnx", (33, 29), **export))
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert len(norms) == 10
     mean = network.stem[0][1].running_mean.numpy()

@@ -189,6 +189,29 @@ def test_cast_to_whole_numbers_and_back_agrees(agrees, build, kind):
     agrees(build(nodes, (3, 5, 4)))
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.BOOL, TensorProto.FLOAT])
+def test_cast_to_the_type_of_another_tensor_agrees(agrees, build, kind):
+    nodes = [
+        make_node("Cast", ["x"], ["k"], to=kind),
+        make_node("CastLike", ["x", "k"], ["d"]),
+        make_node("CastLike", ["two", "k"], ["c"]),
+        make_node("Cast", ["d"], ["e"], to=TensorProto.FLOAT),
+        make_node("Cast", ["c"], ["f"], to=TensorProto.FLOAT),
+        make_node("Mul", ["e", "f"], ["y"]),
+    ]
+    agrees(build(nodes, (3, 5, 4), {"two": np.float32(2.5)}))
+
+
+def test_cast_to_bfloat16_is_refused(agrees, build):
+    """NumPy does not count it to its floating-point types, yet it is no integer."""
+    nodes = [
+        make_node("Cast", ["x"], ["b"], to=TensorProto.BFLOAT16),
+        make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(NotImplementedError, match="type 'bfloat16' is not known"):
+        agrees(build(nodes, (3, 5, 4)))
+
+
 def test_layers_between_convolutions_are_never_permutations(network, agrees):
     model = agrees(network)
     assert not [layer for layer in model.layers if isinstance(layer, keras.layers.Permute)]
