@@ -29,7 +29,7 @@ from keras_amalgam.teachers.passes.folding import (
     is_foldable,
 )
 from keras_amalgam.teachers.passes.rewriting import without_unused
-from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
+from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name, output_keys
 
 # Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
 _SPATIAL = {
@@ -240,6 +240,5 @@ def _output(port: Port, tensors: dict[str, Result], scope: Scope, image: Value) 
 def _structured(ports: Sequence[Port], values: Sequence[Value]) -> Any:
     if len(ports) == 1:
         return values[0].tensor
-    return {
-        as_layer_name(port.name): value.tensor for port, value in zip(ports, values, strict=True)
-    }
+    keys = output_keys([port.name for port in ports])
+    return {keys[port.name]: value.tensor for port, value in zip(ports, values, strict=True)}

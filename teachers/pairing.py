@@ -20,10 +20,10 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     SavedModelRuntime,
     SourceRuntime,
     as_functional,
-    output_names,
+    named_outputs,
 )
 from keras_amalgam.teachers.saved_model_file import SavedModel, as_onnx, read_saved_model
-from keras_amalgam.teachers.writer import as_layer_name
+from keras_amalgam.teachers.writer import output_keys
 
 Source = str | Path | keras.Model | SavedModel | SourceRuntime
 
@@ -144,12 +144,14 @@ def _same_layout(name: str, tensor: Any, where: str) -> Pair:
 
 
 def _outputs(model: keras.Model, runtime: SourceRuntime) -> tuple[Pair, ...]:
-    """Outputs by name where the names agree, else in their order."""
-    own = dict(zip(output_names(model), model.outputs, strict=True))
-    names = runtime.outputs if set(runtime.outputs) == set(own) else tuple(own)
+    """Outputs by name where the names agree, as they are or as keys, else in their order."""
+    own = named_outputs(model)
+    same = dict(zip(runtime.outputs, runtime.outputs, strict=True))
+    known = (same, output_keys(runtime.outputs))
+    in_order = dict(zip(runtime.outputs, own, strict=True))
+    keys = next((names for names in known if set(names.values()) == set(own)), in_order)
     return tuple(
-        _same_layout(source, own[name], "the output")
-        for source, name in zip(runtime.outputs, names, strict=True)
+        _same_layout(source, own[keys[source]], "the output") for source in runtime.outputs
     )
 
 
@@ -165,9 +167,7 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
     runtime = OnnxRuntime(conversion.source, image.order)
     theirs = [layer.name for layer in conversion.model.layers]
     ours = dict(zip(theirs, (layer.name for layer in model.layers), strict=True))
-    outputs = dict(zip(runtime.outputs, model.outputs, strict=True))
-    if isinstance(model.output, dict):
-        outputs = {name: model.output[as_layer_name(name)] for name in runtime.outputs}
+    outputs = {pair.source: pair.tensor for pair in _outputs(model, runtime)}
     pairs = {}
     made = [(name, node) for node in graph.nodes for name in node.outputs]
     for name, node in made:

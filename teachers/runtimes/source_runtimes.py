@@ -183,11 +183,11 @@ class KerasRuntime:
     def __init__(self, model: keras.Model) -> None:
         """See the class."""
         self._model = as_functional(model)
-        self.outputs = output_names(self._model)
+        self.outputs = tuple(named_outputs(self._model))
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
-        outputs = dict(zip(self.outputs, self._model.outputs, strict=True))
+        outputs = named_outputs(self._model)
         wanted = [
             outputs[name] if name in outputs else self._model.get_layer(name).output
             for name in tensors
@@ -202,11 +202,14 @@ def as_functional(model: keras.Model) -> keras.Model:
     return model
 
 
-def output_names(model: keras.Model) -> tuple[str, ...]:
-    """The names of a model's outputs: its dictionary's keys, else `output_0` and so on."""
+def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """A model's outputs by its dictionary's keys, else by `output_0` and so on.
+
+    `model.outputs` is no place for names: Keras sorts a dictionary's outputs by their keys there.
+    """
     if isinstance(model.output, dict):
-        return tuple(model.output)
-    return tuple(f"output_{index}" for index in range(len(model.outputs)))
+        return dict(model.output)
+    return {f"output_{index}": tensor for index, tensor in enumerate(model.outputs)}
 
 
 def run_model(
