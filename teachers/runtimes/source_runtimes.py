@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from keras import ops
 
+from keras_amalgam.teachers.onnx_bounds import drop_unused_nodes
 from keras_amalgam.teachers.saved_model_file import SavedModel
 
 
@@ -100,10 +101,12 @@ class OnnxRuntime:
         if tensors not in self._sessions:
             model = onnx.ModelProto()
             model.CopyFrom(self._model)
-            known = set(self.outputs)
+            known = {port.name: port for port in self._model.graph.output}
+            del model.graph.output[:]
             model.graph.output.extend(
-                onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in known
+                known.get(t) or onnx.helper.make_empty_tensor_value_info(t) for t in tensors
             )
+            drop_unused_nodes(model.graph)
             self._sessions[tensors] = _open_session(model, self._optimized)
         return self._sessions[tensors]
 
@@ -157,7 +160,7 @@ class SavedModelRuntime:
         """See the class."""
         self._saved = saved
         self._to_source = axes_to_source(image_order) if image_order else None
-        self.outputs = tuple(saved.function.structured_outputs)
+        self.outputs = saved.outputs
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
