@@ -44,9 +44,12 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
         raise ValueError(f"`outputs` must be one of {KINDS}. Received: {outputs!r}.")
     model = as_functional(model)
     if not isinstance(model.output, keras.KerasTensor):
+        named = isinstance(model.output, dict)
+        which = list(model.output) if named else [tuple(t.shape) for t in model.outputs]
         raise ValueError(
-            f"{owner} must have one output. Received: {len(model.outputs)} outputs. "
-            "Choose one: keras.Model(model.input, model.outputs[0])."
+            f"{owner} must have one output. Received: {len(model.outputs)} outputs, {which}. "
+            f"Choose one: {'`output=` of from_onnx and its like, or ' * named}"
+            f"keras.Model(model.input, model.output[{(which[0] if named else 0)!r}])."
         )
     seen = final_activation(model.output)
     looks_like = seen or _probe(model)

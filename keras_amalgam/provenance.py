@@ -34,6 +34,7 @@ class Provenance:
         license: Of the source, as the user says.
         batch_norm: Running `"mean"` and `"variance"` per channel of every batch normalization that
             was folded into a convolution, by the normalization's name in the source.
+        output: The source's output that was taken, where it was chosen out of several.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Provenance:
     parity: Mapping[str, Any] = field(default_factory=dict)
     license: str | None = None
     batch_norm: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    output: str | None = None
 
     def card(self) -> dict[str, Any]:
         """JSON-ready; `batch_norm` refers to a file beside the card, by name and hash."""

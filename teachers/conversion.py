@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import onnx
 
+from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.frozen_sizes import refuse_frozen_sizes
 from keras_amalgam.teachers.layout import (
     Rows,
@@ -31,9 +32,8 @@ from keras_amalgam.teachers.passes.folding import (
     fold,
     is_foldable,
 )
-from keras_amalgam.teachers.passes.rewriting import without_unused
 from keras_amalgam.teachers.reshaping import settled
-from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name
+from keras_amalgam.teachers.writer import Scope, Writer, as_layer_name, output_keys
 
 MAX_COMPUTED = 2**30  # Numbers that all nodes together make for one image.
 # Operators that fix the layout of the image that reaches them: in ONNX, channels stand second.
@@ -68,6 +68,7 @@ def convert_file(
     file: OnnxFile,
     input_shape: tuple[int | None, ...] | None = None,
     fold_batch_norm: bool = False,
+    output: str | None = None,
 ) -> Conversion:
     """Write an ONNX file as a Keras model.
 
@@ -75,15 +76,18 @@ def convert_file(
         file: As read.
         input_shape: `(height, width, channels)`, where the file leaves sizes open.
         fold_batch_norm: Whether batch normalizations become part of the convolutions before them.
+        output: The only output to convert, with what it needs; by default all of them.
 
     Raises:
         NotImplementedError: If an operator, or a form of it, is not known, or a size is needed that
             the file leaves open.
-        ValueError: If the graph is not valid, has not exactly one input with a batch axis, or a
-            node does not fit its inputs.
+        TypeError: If `output` is no name.
+        ValueError: If the graph is not valid, has not exactly one input with a batch axis or no
+            such output, or a node does not fit its inputs.
     """
     try:
-        return _written(file, input_shape, fold_batch_norm)
+        graph = graph_of_output(read_graph(file.model), output, repr(file.path.name))
+        return _written(file, graph, input_shape, fold_batch_norm)
     except RecursionError as error:
         raise ValueError(
             f"{file.path.name!r} has {len(file.model.graph.node):,} operators in a chain that is "
@@ -93,9 +97,11 @@ def convert_file(
 
 
 def _written(
-    file: OnnxFile, input_shape: tuple[int | None, ...] | None, fold_batch_norm: bool
+    file: OnnxFile,
+    original: Graph,
+    input_shape: tuple[int | None, ...] | None,
+    fold_batch_norm: bool,
 ) -> Conversion:
-    original = without_unused(read_graph(file.model))
     _refuse_unknown_operators(original)
     check_valid(file)
     graph = simplified(original, fold_batch_norm)
@@ -262,6 +268,5 @@ def _output(
 def _structured(ports: Sequence[Port], values: Sequence[Value]) -> Any:
     if len(ports) == 1:
         return values[0].tensor
-    return {
-        as_layer_name(port.name): value.tensor for port, value in zip(ports, values, strict=True)
-    }
+    keys = output_keys([port.name for port in ports])
+    return {keys[port.name]: value.tensor for port, value in zip(ports, values, strict=True)}

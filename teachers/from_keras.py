@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_amalgam.provenance import Provenance
+from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.keras_weights import fill
 from keras_amalgam.teachers.parity import check_parity, worst
@@ -21,6 +22,7 @@ def from_keras(
     architecture: keras.Model | None = None,
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
+    output: str | None = None,
     verify: bool = True,
     tolerance: float = 1e-4,
 ) -> keras.Model:
@@ -38,6 +40,8 @@ def from_keras(
         safe_mode: Whether layers that carry code, as `Lambda`, are refused. `False` runs the code
             in the file: only for a file that you would run as a program. A teacher's directory is
             read in safe mode, so put a layer of your own in a `Lambda`'s place before saving one.
+        output: The output to take where the model has several: a key of its dictionary, or
+            `"output_0"` and so on. The result is then a model of its own over the same layers.
         verify: Whether the model is saved as `.keras`, read again and compared at every layer, as
             a teacher will be when it is saved.
         tolerance: Largest error allowed then, as a fraction of an output's range, or of 1.
@@ -48,9 +52,9 @@ def from_keras(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        TypeError: If `source` is neither a model nor a path.
-        ValueError: If the file is damaged, too large, unsafe, or does not fit `architecture`; or if
-            the model changes when it is saved and read again.
+        TypeError: If `source` is neither a model nor a path, or `output` no name.
+        ValueError: If the file is damaged, too large, unsafe, or does not fit `architecture`; the
+            model has no such output; or it changes when it is saved and read again.
 
     Example:
     ```python
@@ -73,6 +77,7 @@ def from_keras(
         model, name = read_keras(source, custom_objects, safe_mode), Path(source).name
         digest = sha256_of(source)
     refuse_subclassed(model)
+    model = model_of_output(model, output)
     parity = reload_parity(model, custom_objects, safe_mode, tolerance) if verify else {}
     model.provenance = Provenance(
         source=name,
@@ -80,6 +85,7 @@ def from_keras(
         framework=f"keras {keras.__version__}",
         converter=f"keras-amalgam {__version__}",
         parity=parity,
+        output=output,
     )
     return model
 

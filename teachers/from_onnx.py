@@ -20,6 +20,7 @@ def from_onnx(
     path: str | Path,
     *,
     input_shape: tuple[int | None, ...] | None = None,
+    output: str | None = None,
     fold_batch_norm: bool = False,
     verify: bool = True,
     tolerance: float = 1e-4,
@@ -38,6 +39,8 @@ def from_onnx(
         path: The `.onnx` file; weights beside it are read from its own folder only.
         input_shape: `(height, width, channels)` for a file that leaves them open and whose layers
             need them.
+        output: The file's output to take, by its name there, where it has several; nothing is
+            converted but what that needs. By default all of them, in a dictionary.
         fold_batch_norm: Whether batch normalizations become part of the convolutions before them:
             faster. The running statistics of the training images are then no longer in the model,
             but in `model.provenance.batch_norm`.
@@ -52,9 +55,9 @@ def from_onnx(
         FileNotFoundError: If there is no such file.
         NotImplementedError: If an operator is not known, or needs a size that the file leaves open;
             it is named with domain, opset and node.
-        TypeError: If `path` is no path.
-        ValueError: If the file is damaged or no valid ONNX model, or the result differs from the
-            source.
+        TypeError: If `path` is no path or `output` no name.
+        ValueError: If the file is damaged or no valid ONNX model, has no such output, or the result
+            differs from the source.
 
     Example:
     ```python
@@ -64,8 +67,8 @@ def from_onnx(
     ```
     """
     file = read_onnx(path)
-    conversion = convert_file(file, input_shape, fold_batch_norm)
-    return finished(conversion, file, file.path.name, file.producer, verify, tolerance)
+    conversion = convert_file(file, input_shape, fold_batch_norm, output)
+    return finished(conversion, file, file.path.name, file.producer, verify, tolerance, output)
 
 
 def finished(
@@ -75,6 +78,7 @@ def finished(
     framework: str,
     verify: bool,
     tolerance: float,
+    output: str | None,
 ) -> keras.Model:
     """The converted model with its provenance, compared with its source if wanted.
 
@@ -85,6 +89,7 @@ def finished(
         framework: What wrote it.
         verify: As in `from_onnx`.
         tolerance: As in `from_onnx`.
+        output: What was chosen out of several.
 
     Raises:
         ValueError: If the result differs from the source.
@@ -103,6 +108,7 @@ def finished(
         names=name_map(conversion.graph, conversion.original, conversion.values),
         parity=parity,
         batch_norm=_folded_statistics(conversion),
+        output=output,
     )
     return model
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 
+from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
 from keras_amalgam.teachers.onnx_file import OnnxFile
@@ -20,6 +21,7 @@ def from_saved_model(
     path: str | Path,
     *,
     signature: str = "serving_default",
+    output: str | None = None,
     fold_batch_norm: bool = False,
     verify: bool = True,
     tolerance: float = 1e-4,
@@ -33,6 +35,7 @@ def from_saved_model(
     Args:
         path: The SavedModel's directory.
         signature: The serving function, which takes one batch of images, channels last.
+        output: As in `from_onnx`, by its name in the signature.
         fold_batch_norm: As in `from_onnx`. tf2onnx itself folds those behind convolutions.
         verify: Whether the result is compared with the ONNX form at every tensor, and with the
             SavedModel's own serving function at its outputs.
@@ -45,8 +48,9 @@ def from_saved_model(
         FileNotFoundError: If there is no SavedModel.
         NotImplementedError: If a TensorFlow or ONNX operator is not known. The SavedModel can then
             teach as it is, by `runtime_teacher`.
-        TypeError: If `path` is no path.
-        ValueError: If the SavedModel is damaged, has no such signature, or the result differs.
+        TypeError: If `path` is no path or `output` no name.
+        ValueError: If the SavedModel is damaged, has no such signature or output, or the result
+            differs.
 
     Example:
     ```python
@@ -54,8 +58,10 @@ def from_saved_model(
     ```
     """
     saved = read_saved_model(path, signature)
+    check_output(output, saved.outputs, f"The SavedModel {saved.directory.name!r}")
     try:
-        file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), as_onnx(saved))
+        onnx_form = as_onnx(saved, output)
+        file = OnnxFile(saved.directory, sha256_of_directory(saved.directory), onnx_form)
         conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
     except NotImplementedError as error:
         raise NotImplementedError(
@@ -63,7 +69,8 @@ def from_saved_model(
             f"teachers.runtime_teacher({str(path)!r}, name=…, class_names=…, preprocessing=…), or "
             "teachers.open_runtime for its runtime alone."
         ) from error
-    model = finished(conversion, file, saved.directory.name, saved.framework, verify, tolerance)
+    source = saved.directory.name
+    model = finished(conversion, file, source, saved.framework, verify, tolerance, output)
     if verify:
         runtime = SavedModelRuntime(saved)
         report = check_parity(model, runtime, tolerance=tolerance)

@@ -114,8 +114,9 @@ def from_torch(
     with viewed(module, example_input, output) as view:
         model = _converted(view, source, fold_batch_norm, verify, tolerance)
     digest = digest or sha256_of_weights(module.state_dict())
+    framework = f"pytorch {torch.__version__.split('+')[0]}"
     model.provenance = dataclasses.replace(
-        model.provenance, sha256=digest, framework=f"pytorch {torch.__version__.split('+')[0]}"
+        model.provenance, sha256=digest, framework=framework, output=output
     )
     return model
 
@@ -165,7 +166,7 @@ def _converted(
                 _export(view, path, exporter)
                 file = read_onnx(path)
                 conversion = convert_file(file, fold_batch_norm=fold_batch_norm)
-                model = finished(conversion, file, source, "", verify, tolerance)
+                model = finished(conversion, file, source, "", verify, tolerance, None)
             if verify:
                 image = conversion.values[conversion.graph.inputs[0].name]
                 runtime = TorchRuntime(view, image.order)

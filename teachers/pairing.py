@@ -1,15 +1,16 @@
 """Which tensor of a source is which tensor of the model that was made of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_amalgam.teachers.chosen_output import may_be_made_of, model_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.keras_file import read_keras
 from keras_amalgam.teachers.names import layer_name, name_map
@@ -20,10 +21,10 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     SavedModelRuntime,
     SourceRuntime,
     as_functional,
-    output_names,
+    named_outputs,
 )
 from keras_amalgam.teachers.saved_model_file import SavedModel, as_onnx, read_saved_model
-from keras_amalgam.teachers.writer import as_layer_name
+from keras_amalgam.teachers.writer import output_keys
 
 Source = str | Path | keras.Model | SavedModel | SourceRuntime
 
@@ -107,25 +108,33 @@ def pair(model: keras.Model, source: Source) -> Pairing:
 
 
 def _pair_outputs(model: keras.Model, runtime: SourceRuntime) -> Pairing:
-    if len(runtime.outputs) != len(model.outputs):
+    chosen = may_be_made_of(model, runtime.outputs)
+    if len(chosen) != 1:
         raise _foreign(model, f"{len(runtime.outputs)} outputs {runtime.outputs}")
-    return Pairing(runtime, _outputs(model, runtime), (), {})
+    return Pairing(runtime, _outputs(model, _all_or(chosen[0], runtime.outputs)), (), {})
+
+
+def _all_or(output: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(names) if output is None else (output,)
 
 
 def _pair_keras(model: keras.Model, source: keras.Model) -> Pairing:
     """Layers by their place: Keras numbers some, so that a rebuilt network's names differ."""
-    if [type(layer) for layer in source.layers] != [type(layer) for layer in model.layers]:
+    runtime = KerasRuntime(source)
+    chosen = may_be_made_of(model, runtime.outputs)
+    parts = [model_of_output(source, output) for output in chosen]
+    index = _closest(model, parts)
+    if index is None:
         names = [layer.name for layer in source.layers]
         raise _foreign(model, f"a Keras model of layers {names[:8]}…")
-    runtime = KerasRuntime(source)
-    theirs = {
-        ours.name: layer.name for ours, layer in zip(model.layers, source.layers, strict=True)
-    }
+    layers = zip(model.layers, parts[index].layers, strict=True)
+    theirs = {ours.name: layer.name for ours, layer in layers}
     pairs = {
         name: _same_layout(theirs[name], tensor, f"layer {name!r}")
         for name, tensor in _layer_outputs(model).items()
     }
-    return Pairing(runtime, _outputs(model, runtime), tuple(pairs.values()), pairs)
+    outputs = _outputs(model, _all_or(chosen[index], runtime.outputs))
+    return Pairing(runtime, outputs, tuple(pairs.values()), pairs)
 
 
 def _layer_outputs(model: keras.Model) -> dict[str, Any]:
@@ -146,14 +155,14 @@ def _same_layout(name: str, tensor: Any, where: str) -> Pair:
     return Pair(name, tensor, tuple(range(len(tensor.shape))), where)
 
 
-def _outputs(model: keras.Model, runtime: SourceRuntime) -> tuple[Pair, ...]:
-    """Outputs by name where the names agree, else in their order."""
-    own = dict(zip(output_names(model), model.outputs, strict=True))
-    names = runtime.outputs if set(runtime.outputs) == set(own) else tuple(own)
-    return tuple(
-        _same_layout(source, own[name], "the output")
-        for source, name in zip(runtime.outputs, names, strict=True)
-    )
+def _outputs(model: keras.Model, sources: Sequence[str]) -> tuple[Pair, ...]:
+    """Outputs by name where the names agree, as they are or as keys, else in their order."""
+    own = named_outputs(model)
+    same = dict(zip(sources, sources, strict=True))
+    in_order = dict(zip(sources, own, strict=True))
+    known = (same, output_keys(sources))
+    keys = next((names for names in known if set(names.values()) == set(own)), in_order)
+    return tuple(_same_layout(source, own[keys[source]], "the output") for source in sources)
 
 
 def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
@@ -168,9 +177,8 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
     runtime = OnnxRuntime(conversion.source, image.order)
     theirs = [layer.name for layer in conversion.model.layers]
     ours = dict(zip(theirs, (layer.name for layer in model.layers), strict=True))
-    outputs = dict(zip(runtime.outputs, model.outputs, strict=True))
-    if isinstance(model.output, dict):
-        outputs = {name: model.output[as_layer_name(name)] for name in runtime.outputs}
+    names = [port.name for port in graph.outputs]
+    outputs = {pair.source: pair.tensor for pair in _outputs(model, names)}
     pairs = {}
     made = [(name, node) for node in graph.nodes for name in node.outputs]
     for name, node in made:
@@ -196,7 +204,9 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
 
 def _pair_onnx(model: keras.Model, path: str | Path) -> Pairing:
     file = read_onnx(path)
-    conversion = _converted_again(model, file, tuple(model.input_shape[1:]))
+    outputs = [port.name for port in file.model.graph.output]
+    shape = tuple(model.input_shape[1:])
+    conversion = _converted_again(model, outputs, lambda output: file, shape)
     if conversion is None:
         raise _foreign(model, f"the file {Path(path).name!r}, which becomes other layers")
     return pair_conversion(model, conversion)
@@ -204,13 +214,19 @@ def _pair_onnx(model: keras.Model, path: str | Path) -> Pairing:
 
 def _pair_saved_model(model: keras.Model, saved: SavedModel) -> Pairing:
     """The outputs of the SavedModel itself, and the tensors inside of its ONNX form."""
-    outer = _pair_outputs(model, SavedModelRuntime(saved))
-    conversion = _converted_again(model, OnnxFile(saved.directory, "", as_onnx(saved)), None)
+    outer = SavedModelRuntime(saved)
+    conversion = _converted_again(
+        model,
+        outer.outputs,
+        lambda output: OnnxFile(saved.directory, "", as_onnx(saved, output)),
+        None,
+    )
     if conversion is None:
         raise _foreign(model, f"the SavedModel {saved.directory.name!r} of other layers")
     inner = pair_conversion(model, conversion)
-    runtime = OutputsAndInside(outer.runtime, inner.runtime)
-    return Pairing(runtime, outer.outputs, inner.inside, inner.names, inner.images)
+    runtime = OutputsAndInside(outer, inner.runtime)
+    outputs = _outputs(model, [port.name for port in conversion.graph.outputs])
+    return Pairing(runtime, outputs, inner.inside, inner.names, inner.images)
 
 
 class OutputsAndInside:
@@ -229,18 +245,51 @@ class OutputsAndInside:
 
 
 def _converted_again(
-    model: keras.Model, file: OnnxFile, shape: tuple[int | None, ...] | None
+    model: keras.Model,
+    outputs: Sequence[str],
+    file_of: Callable[[str | None], OnnxFile],
+    shape: tuple[int | None, ...] | None,
 ) -> Conversion | None:
     """The conversion that a model is from: it is deterministic, so its layers are the model's.
 
-    Their names may differ, as tf2onnx puts running numbers into some.
+    Args:
+        model: Whose source it is.
+        outputs: The source's, of which the model may hold one.
+        file_of: The source in ONNX, with at least the one output.
+        shape: Of one image, channels last, if the file may leave it open.
     """
-    layers = [type(layer) for layer in model.layers]
-    for fold_batch_norm in (False, True):
-        conversion = convert_file(file, shape, fold_batch_norm)
-        if [type(layer) for layer in conversion.model.layers] == layers:
-            return conversion
-    return None
+    chosen = may_be_made_of(model, outputs)
+    found: list[Conversion] = []
+    for output, fold_batch_norm in product(chosen, (False, True)):
+        try:
+            conversion = convert_file(file_of(output), shape, fold_batch_norm, output)
+        except (NotImplementedError, ValueError):
+            if len(chosen) == 1:
+                raise
+            continue
+        found.append(conversion)
+        if len(chosen) == 1 and _has_layers(model, conversion.model):
+            break
+    index = _closest(model, [conversion.model for conversion in found])
+    return None if index is None else found[index]
+
+
+def _closest(model: keras.Model, parts: Sequence[keras.Model]) -> int | None:
+    """Which part has the model's layers; of several the one with most of their names.
+
+    Names alone do not tell: Keras and tf2onnx put running numbers into some.
+    """
+    names = {layer.name for layer in model.layers}
+    common = {
+        index: len(names.intersection(layer.name for layer in part.layers))
+        for index, part in enumerate(parts)
+        if _has_layers(model, part)
+    }
+    return max(common, key=lambda index: common[index], default=None)
+
+
+def _has_layers(model: keras.Model, part: keras.Model) -> bool:
+    return [type(layer) for layer in model.layers] == [type(layer) for layer in part.layers]
 
 
 def _foreign(model: keras.Model, found: str) -> ValueError:

@@ -33,6 +33,11 @@ class SavedModel:
         return f"tensorflow {getattr(self.loaded, 'tensorflow_version', 'of unknown version')}"
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the function returns."""
+        return tuple(self.function.structured_outputs)
+
+    @property
     def input_spec(self) -> Any:
         """Shape and type of the one argument, a `tf.TensorSpec`."""
         return self.function.structured_input_signature[1][self.input_name]
@@ -100,8 +105,12 @@ def sha256_of_directory(directory: str | Path) -> str:
     return digest.hexdigest()
 
 
-def as_onnx(saved: SavedModel) -> onnx.ModelProto:
-    """The serving function in ONNX, by tf2onnx.
+def as_onnx(saved: SavedModel, output: str | None = None) -> onnx.ModelProto:
+    """The serving function in ONNX, by tf2onnx; its outputs bear the same names.
+
+    Args:
+        saved: As read.
+        output: The only output to convert, with what it needs; by default all of them.
 
     Raises:
         NotImplementedError: If tf2onnx does not know an operation.
@@ -110,7 +119,12 @@ def as_onnx(saved: SavedModel) -> onnx.ModelProto:
     import tf2onnx
 
     spec = tf.TensorSpec(saved.input_spec.shape, saved.input_spec.dtype, name="images")
-    function = tf.function(lambda images: saved.function(**{saved.input_name: images}))
+
+    def chosen(images: Any) -> dict[str, Any]:
+        results = saved.function(**{saved.input_name: images})
+        return {name: results[name] for name in results if output in (None, name)}
+
+    function = tf.function(chosen)
     # A step of tf2onnx's optimizer that fails is left out and logged with a stack trace; what it
     # leaves undone, such as transpositions, is undone here, and the result is compared.
     logger = logging.getLogger("tf2onnx.optimizer")

@@ -27,6 +27,28 @@ def as_layer_name(source_name: str) -> str:
     return name or "node"
 
 
+def output_keys(source_names: Sequence[str]) -> dict[str, str]:
+    """The keys of a model's outputs, all different.
+
+    Args:
+        source_names: Of the outputs in the source.
+
+    Returns:
+        Name to key: as a layer's name, with a number behind it where another output's name has
+        become the same; a name that stays as it is keeps its place.
+    """
+    taken = {name for name in source_names if as_layer_name(name) == name}
+    keys: dict[str, str] = {}
+    for name in source_names:
+        key, number = as_layer_name(name), 1
+        while key in taken and key != name:
+            number += 1
+            key = f"{as_layer_name(name)}_{number}"
+        taken.add(key)
+        keys[name] = key
+    return keys
+
+
 class Scope:
     """One model while it is written: the layer names used so far, and its input.
 

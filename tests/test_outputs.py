@@ -159,8 +159,11 @@ def test_untrained_head_of_zeros_counts_as_logits():
 def test_two_outputs_and_unknown_kinds_are_refused():
     model = classifier(ENDS["softmax layer"])
     two = keras.Model(model.input, [model.output, model.layers[1].output])
-    with pytest.raises(ValueError, match="one output. Received: 2 outputs"):
+    with pytest.raises(ValueError, match=r"one output. Received: 2 outputs.*model.output\[0\]"):
         to_logits(two, "auto", "It")
+    named = keras.Model(model.input, dict(zip(("z", "a"), two.outputs, strict=True)))
+    with pytest.raises(ValueError, match=r"outputs, \['z', 'a'\]. Choose one: `output=`.*\['z'\]"):
+        to_logits(named, "auto", "It")
     with pytest.raises(ValueError, match="Received: 'prob'"):
         to_logits(model, "prob", "It")
 

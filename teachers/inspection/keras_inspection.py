@@ -21,7 +21,7 @@ from keras_amalgam.teachers.inspection.report import (
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps
 from keras_amalgam.teachers.keras_bounds import read_config, read_member
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
-from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, output_names
+from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
 
 _ANSWERS = {"softmax": "probabilities", "sigmoid": "sigmoid"}
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
@@ -44,7 +44,7 @@ def inspect_keras(path: Path) -> Inspection:
         ),
         outputs=tuple(
             Tensor(name, tuple(t.shape), t.dtype, _answer(t))
-            for name, t in zip(output_names(model), model.outputs, strict=True)
+            for name, t in named_outputs(model).items()
         ),
         parameters=model.count_params(),
         operators=operators_of((s.operator, s.name, True) for s in steps),

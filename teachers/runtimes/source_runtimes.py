@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from keras import ops
 
+from keras_amalgam.teachers.onnx_bounds import drop_unused_nodes
 from keras_amalgam.teachers.saved_model_file import SavedModel
 
 _MAX_ELEMENTS = 2**26
@@ -104,10 +105,12 @@ class OnnxRuntime:
         if tensors not in self._sessions:
             model = onnx.ModelProto()
             model.CopyFrom(self._model)
-            known = set(self.outputs)
+            known = {port.name: port for port in self._model.graph.output}
+            del model.graph.output[:]
             model.graph.output.extend(
-                onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in known
+                known.get(t) or onnx.helper.make_empty_tensor_value_info(t) for t in tensors
             )
+            drop_unused_nodes(model.graph)
             # One at a time: a session keeps the memory that it once needed.
             self._sessions = {tensors: _open_session(model, self._optimized)}
         return self._sessions[tensors]
@@ -162,7 +165,7 @@ class SavedModelRuntime:
         """See the class."""
         self._saved = saved
         self._to_source = axes_to_source(image_order) if image_order else None
-        self.outputs = tuple(saved.function.structured_outputs)
+        self.outputs = saved.outputs
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
@@ -188,11 +191,11 @@ class KerasRuntime:
     def __init__(self, model: keras.Model) -> None:
         """See the class."""
         self._model = as_functional(model)
-        self.outputs = output_names(self._model)
+        self.outputs = tuple(named_outputs(self._model))
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
-        outputs = dict(zip(self.outputs, self._model.outputs, strict=True))
+        outputs = named_outputs(self._model)
         wanted = [
             outputs[name] if name in outputs else self._model.get_layer(name).output
             for name in tensors
@@ -207,11 +210,14 @@ def as_functional(model: keras.Model) -> keras.Model:
     return model
 
 
-def output_names(model: keras.Model) -> tuple[str, ...]:
-    """The names of a model's outputs: its dictionary's keys, else `output_0` and so on."""
+def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """A model's outputs by its dictionary's keys, else by `output_0` and so on.
+
+    `model.outputs` is no place for names: Keras sorts a dictionary's outputs by their keys there.
+    """
     if isinstance(model.output, dict):
-        return tuple(model.output)
-    return tuple(f"output_{index}" for index in range(len(model.outputs)))
+        return dict(model.output)
+    return {f"output_{index}": tensor for index, tensor in enumerate(model.outputs)}
 
 
 def run_model(

@@ -33,6 +33,8 @@ RESULTS = {
     "dataclass": lambda logits, maps: Outputs(None, logits, (maps, maps * 2)),
     "namedtuple": lambda logits, maps: Pair(logits, maps.mean((2, 3))),
     "tuple": lambda logits, maps: (logits, [maps, None]),
+    "not in order": lambda logits, maps: {"z": logits, "a": logits * 2, "A b": maps, "A_b": -maps},
+    "twelve": lambda logits, maps: tuple(logits * number for number in range(1, 13)),
 }
 
 
@@ -191,6 +193,25 @@ def test_outputs_without_logits_are_a_dictionary(make):
     model = teachers.from_torch(make("tuple"), SHAPE)
     shapes = {name: tensor.shape for name, tensor in model.output.items()}
     assert shapes == {"output_0": (None, 5), "output_1_0": (None, 16, 12, 6)}
+
+
+def part(index):
+    return lambda result: list(result.values() if isinstance(result, dict) else result)[index]
+
+
+@pytest.mark.parametrize(
+    ("returns", "keys"),
+    [("not in order", ["z", "a", "A_b_2", "A_b"]), ("twelve", [f"output_{n}" for n in range(12)])],
+)
+def test_outputs_bear_their_own_names_in_whatever_order_they_stand(make, returns, keys):
+    module = make(returns)
+    model = teachers.from_torch(module, SHAPE)
+    received = model(IMAGES)
+    for index, key in enumerate(keys):
+        expected = answer(module, IMAGES, part(index))
+        expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
+        np.testing.assert_allclose(received[key], expected, atol=1e-5)
+    assert set(received) == set(keys)
 
 
 def test_output_that_is_not_there_is_refused(make):
