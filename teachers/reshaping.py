@@ -80,6 +80,13 @@ def reshaped(
             axis before it.
     """
     sizes, batch = _completed(value, target, images)
+    return _to_sizes(write, value, sizes, batch)
+
+
+def _to_sizes(
+    write: Writer, value: Value, sizes: tuple[int, ...], batch: int, part: str = ""
+) -> Value:
+    """The reshape to sizes without gaps, of which one is the batch."""
     if sizes == value.sizes:
         return value
     value = in_source_columns(write, value)
@@ -88,6 +95,11 @@ def reshaped(
     if old[0] != value.order[0] or new[0] != batch:
         raise _merging(value.sizes, sizes)
     keeps_batch = len(old) == len(new) == 1
+    finer = None if keeps_batch else _finer(value, sizes, groups)
+    if finer is not None:
+        # Split where it costs nothing, so that what moves then moves to its place.
+        value = _to_sizes(write, value, *finer, part="split")
+        return _to_sizes(write, value, sizes, batch, part)
     if len(sizes) == 2 and batch == 0 and keeps_batch and value.order[0] == 0:
         return _flattened(write, value)
     value, blocks = _gathered(write, value, groups)
@@ -97,11 +109,11 @@ def reshaped(
     shape = tuple(sizes[axis] for axis in order[1:])
     if not keeps_batch:
         # A layer leaves the batch alone; an operation does not.
-        tensor = write.operation(ops.reshape, value.tensor, (-1, *shape))
+        tensor = write.operation(ops.reshape, value.tensor, (-1, *shape), part=part)
     elif tuple(value.tensor.shape[1:]) == shape:
         tensor = value.tensor
     else:
-        tensor = write.layer(layers.Reshape, value.tensor, target_shape=shape)
+        tensor = write.layer(layers.Reshape, value.tensor, part, target_shape=shape)
     return Value(tensor, order, batch=sizes[batch])
 
 
@@ -183,6 +195,30 @@ def _groups(source: Sequence[int], target: Sequence[int]) -> list[Group]:
     return groups
 
 
+def _finer(
+    value: Value, sizes: tuple[int, ...], groups: list[Group]
+) -> tuple[tuple[int, ...], int] | None:
+    """Sizes that both the old and the new ones merge, and the batch's place; nothing if needless.
+
+    Heads that an attention takes into the batch, or out of it, stand beside the tokens.
+    """
+    if _in_blocks(value, groups)[0] == [axis for axis in value.order if value.sizes[axis] != 1]:
+        return None
+    finer, batch = [], 0
+    for old, new in groups:
+        ends = {math.prod(value.sizes[i] for i in old[at:]) for at in range(len(old))}
+        ends |= {math.prod(sizes[i] for i in new[at:]) for at in range(len(new))}
+        steps = [1, *sorted(ends)]
+        if any(large % small for small, large in zip(steps, steps[1:], strict=False)):
+            return None
+        if value.order[0] in old:
+            batch = len(finer)
+        finer += [large // small for small, large in zip(steps, steps[1:], strict=False)][::-1]
+    made = tuple(finer)
+    both = [tuple(size for size in given if size != 1) for given in (value.sizes, sizes)]
+    return None if made in both else (made, batch)
+
+
 def _flattened(write: Writer, value: Value) -> Value:
     """Flatten in Keras' sequence and remember the difference."""
     held = value.order[1:]
@@ -196,14 +232,19 @@ def _flattened(write: Writer, value: Value) -> Value:
 
 def _gathered(write: Writer, value: Value, groups: list[Group]) -> tuple[Value, list[int]]:
     """The value with each group's axes side by side in sequence, and the order of the groups."""
+    wanted, blocks = _in_blocks(value, groups)
+    if wanted != [axis for axis in value.order if value.sizes[axis] != 1]:
+        ones = [axis for axis in range(value.rank) if value.sizes[axis] == 1]
+        value = to_order(write, value, (wanted[0], *ones, *wanted[1:]))
+    return value, blocks
+
+
+def _in_blocks(value: Value, groups: list[Group]) -> tuple[list[int], list[int]]:
+    """The axes with each group's side by side in sequence, and the order of the groups."""
     group_of = {axis: index for index, (old, _) in enumerate(groups) for axis in old}
     held = [axis for axis in value.order if axis in group_of]
     blocks = list(dict.fromkeys(group_of[axis] for axis in held))
     if sorted(held, key=lambda axis: blocks.index(group_of[axis])) != held:
         # A group is torn apart: behind the batch only the source's own order serves.
         blocks = [blocks[0], *sorted(blocks[1:])]
-    wanted = [axis for block in blocks for axis in groups[block][0]]
-    if wanted != held:
-        ones = [axis for axis in range(value.rank) if axis not in group_of]
-        value = to_order(write, value, (wanted[0], *ones, *wanted[1:]))
-    return value, blocks
+    return [axis for block in blocks for axis in groups[block][0]], blocks

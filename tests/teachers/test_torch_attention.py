@@ -132,6 +132,14 @@ def test_exported_attention_agrees(tmp_path, agrees, torch_export, network, expo
     assert any(isinstance(layer, keras.layers.Dense) for layer in model.layers)
 
 
+@pytest.mark.parametrize("network", ["self", "self_tokens_first", "self_tokens_first_weights"])
+def test_attention_transposes_its_factors_and_the_way_back(tmp_path, agrees, torch_export, network):
+    """Queries, keys and values to their heads, the keys to columns, and the heads to features."""
+    path = tmp_path / "exported.onnx"
+    source = torch_export(NETWORKS[network](), path, (16, 12), **EXPORTS["dynamo_20"])
+    agrees(source, transposes=5)
+
+
 @pytest.mark.parametrize("export", ["dynamo_18", "dynamo_20", "script_14", "script_17"])
 def test_attention_of_a_file_for_two_images_agrees(tmp_path, agrees, torch_export, export):
     path = tmp_path / "exported.onnx"

@@ -95,7 +95,7 @@ def test_heads_in_the_batch_become_rows(agrees, build, random):
         make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
         make_node("Reshape", ["t", "heads"], ["h"]),
         make_node("Transpose", ["h"], ["q"], perm=[1, 0, 2]),
-        make_node("Softmax", ["q"], ["p"], axis=1),
+        make_node("Softmax", ["q"], ["p"], axis=2),
         make_node("Transpose", ["p"], ["u"], perm=[1, 0, 2]),
         make_node("Reshape", ["u", "rows"], ["r"]),
         *BETWEEN["gemm"],
