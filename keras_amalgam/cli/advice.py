@@ -6,7 +6,8 @@ _AS_FLAGS = (
     (r" To convert it without comparing, pass `verify=False`\.", ""),  # The command compares.
     (r"`?\binput_shape=\(height, width, channels\)`?", "--input_shape=HEIGHT,WIDTH,CHANNELS"),
     (r"`verify=False`", "--allow_difference"),
-    (r"`(tolerance|input_shape|architecture)=?`", r"--\1"),
+    (r"`(tolerance|input_shape|architecture|output)=?`", r"--\1"),
+    (r"`output_name=`", "--output"),
     (r"(?:preprocessing\.|(?<=Set ))size=\((\d+), (\d+)\)", r"--size=\1,\2"),
     (r"\boutputs='(\w+)'", r"--outputs=\1"),
     (r"keras_amalgam\.taps\.candidates\(model\)", "keras-amalgam inspect FILE"),

@@ -42,6 +42,7 @@ def read(values: flags.FlagValues, path: Path) -> Teacher:
             ) from error
         print(f"It cannot be converted: {in_flags(str(error))}")
         return _runtime_teacher(values, path)
+    _check_outputs(values, path, model)
     if model.provenance is not None:
         model.provenance = replace(model.provenance, license=values.license)
     classes = convert_flags.class_names(values.classes)
@@ -91,10 +92,16 @@ def _converted(values: flags.FlagValues, path: Path) -> Any:
         raise flags.IllegalFlagValueError("--input_shape is for .onnx files.")
     if path.is_dir():
         return teachers.from_saved_model(
-            path, signature=values.signature, fold_batch_norm=fold, verify=False
+            path,
+            signature=values.signature,
+            output=values.output,
+            fold_batch_norm=fold,
+            verify=False,
         )
     if suffix == ".onnx":
-        return teachers.from_onnx(path, input_shape=given, fold_batch_norm=fold, verify=False)
+        return teachers.from_onnx(
+            path, input_shape=given, output=values.output, fold_batch_norm=fold, verify=False
+        )
     if suffix == ".tflite":
         raise NotImplementedError("A .tflite file is not converted into Keras.")
     if fold:
@@ -107,7 +114,7 @@ def _converted(values: flags.FlagValues, path: Path) -> Any:
         )
     if values.architecture:
         return _filled(values, path)
-    return teachers.from_keras(path, verify=False)
+    return teachers.from_keras(path, output=values.output, verify=False)
 
 
 def _architecture(values: flags.FlagValues) -> keras.Model:
@@ -129,7 +136,21 @@ def _architecture(values: flags.FlagValues) -> keras.Model:
 
 def _filled(values: flags.FlagValues, path: Path) -> keras.Model:
     """The network of `--architecture` with the file's weights."""
-    return teachers.from_keras(path, architecture=_architecture(values), verify=False)
+    return teachers.from_keras(
+        path, architecture=_architecture(values), output=values.output, verify=False
+    )
+
+
+def _check_outputs(values: flags.FlagValues, path: Path, model: keras.Model) -> None:
+    if len(model.outputs) == 1:
+        return
+    found = teachers.inspect(path, signature=values.signature).outputs
+    names = ", ".join(f"{tensor.name} {shape(tensor.shape)}" for tensor in found)
+    raise flags.IllegalFlagValueError(
+        f"--output is needed: {path.name} has {len(model.outputs)} outputs, and a teacher one. "
+        f"Received: {names or list(model.output)}. Say --output=NAME, the one that holds the "
+        "logits."
+    )
 
 
 def _check_number(values: flags.FlagValues, number: int, output: Any) -> None:
@@ -199,7 +220,7 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
     if model is not None and path.suffix.lower() in _KERAS:
         found = next((tap for tap in model_taps(model) if tap.is_default), None)
     else:
-        found = teachers.inspect(path, signature=values.signature).default_tap
+        found = teachers.inspect(path, signature=values.signature, output=values.output).default_tap
     if found is None:
         print("No tap: nothing stands before the last layer with weights.")
         return None
@@ -210,7 +231,9 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
 
 
 def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
-    opening = {"signature": values.signature} if path.is_dir() else {}
+    opening = {"output_name": values.output}
+    if path.is_dir():
+        opening["signature"] = values.signature
     teacher = teachers.runtime_teacher(
         path,
         values.name,

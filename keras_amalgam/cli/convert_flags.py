@@ -92,6 +92,12 @@ def _define_reading(values: flags.FlagValues) -> None:
         "signature", "serving_default", "The serving function of a SavedModel.", flag_values=values
     )
     flags.DEFINE_string(
+        "output",
+        None,
+        "Of several outputs the classifier's answer, by its name as inspect shows it.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "architecture",
         None,
         "For an .h5 file of weights: a class of keras.applications, as MobileNetV2.",

@@ -6,12 +6,15 @@
 FILE is an .onnx, .keras, .h5 or .tflite file, or the directory of a TensorFlow SavedModel, which is
 a program: look only into one that you would run. Nothing is written.
 
+Of a network with several outputs one must be chosen, here as in `convert`: --output NAME.
+
 For every extent of the network's maps the last place is listed through which all of the image's
 information goes; the one marked * is what `keras-amalgam convert` taps if nothing is said. What it
 cannot convert is said precisely, and whether the file can teach in its own runtime instead.
 """
 
 import json
+import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "signature", "serving_default", "The serving function of a SavedModel.", flag_values=values
     )
+    flags.DEFINE_string(
+        "output", None, "Of several outputs the one that is to teach.", flag_values=values
+    )
 
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
@@ -42,7 +48,10 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     from keras_amalgam.teachers import inspect
 
-    found = inspect(positional[0], signature=values.signature)
+    try:
+        found = inspect(positional[0], signature=values.signature, output=values.output)
+    except ValueError as error:
+        raise ValueError(in_flags(str(error))) from error
     if values.json:
         print(json.dumps(found.to_config(), indent=2))
     else:
@@ -118,10 +127,22 @@ def tap_name(tap: "TapCandidate") -> str:
     return tap.module or tap.name
 
 
+def _choice(found: "Inspection", path: str, command: str) -> str:
+    whole = f"As a whole it cannot be converted. {in_flags(found.obstacle)}"
+    lines = textwrap.wrap(whole, 100) if found.obstacle else []
+    lines.append("A teacher has one output. Taps are shown, and a teacher is made, of the chosen:")
+    lines.append(f"  keras-amalgam inspect {path} --output NAME")
+    return "\n".join([*lines, f"{command} --output NAME"])
+
+
 def _next(found: "Inspection", path: str) -> str:
     command = f"  keras-amalgam convert {path} --out FOLDER --name NAME --classes FILE"
     if not (found.preparing and found.format == "Keras"):
         command += " --mean … --std …"
+    if found.must_choose:
+        return _choice(found, path, command)
+    if found.output is not None:
+        command += f" --output {shlex.quote(found.output)}"
     if not found.obstacle:
         return f"A teacher is made of it by\n{command}"
     lines = textwrap.wrap(f"It cannot be converted. {in_flags(found.obstacle)}", 100)

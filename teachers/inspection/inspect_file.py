@@ -9,7 +9,9 @@ from keras_amalgam.teachers.inspection.saved_model_inspection import inspect_sav
 from keras_amalgam.teachers.inspection.tflite_inspection import inspect_tflite
 
 
-def inspect(path: str | Path, *, signature: str = "serving_default") -> Inspection:
+def inspect(
+    path: str | Path, *, signature: str = "serving_default", output: str | None = None
+) -> Inspection:
     """Look into a network's file: what it takes, returns and consists of, and where to tap it.
 
     What can be converted is converted, without comparing, so that shapes are those of the teacher.
@@ -18,10 +20,11 @@ def inspect(path: str | Path, *, signature: str = "serving_default") -> Inspecti
     Args:
         path: An `.onnx`, `.keras`, `.h5` or `.tflite` file, or a SavedModel's directory.
         signature: The serving function of a SavedModel.
+        output: Which of several outputs is to teach: taps are those on the way to it.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
-        ValueError: If it is damaged or of another format.
+        ValueError: If it is damaged or of another format, or has no such output.
 
     Example:
     ```python
@@ -31,7 +34,7 @@ def inspect(path: str | Path, *, signature: str = "serving_default") -> Inspecti
     """
     path = Path(path)
     if path.is_dir():
-        return inspect_saved_model(path, signature)
+        return inspect_saved_model(path, signature, output)
     readers = {
         ".onnx": inspect_onnx,
         ".keras": inspect_keras,
@@ -47,4 +50,4 @@ def inspect(path: str | Path, *, signature: str = "serving_default") -> Inspecti
             f"Expected: {', '.join(readers)}, or the directory of a SavedModel. PyTorch's own "
             "files hold code or bare weights: see from_torch."
         )
-    return readers[path.suffix.lower()](path)
+    return readers[path.suffix.lower()](path, output)

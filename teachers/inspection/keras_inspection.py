@@ -10,6 +10,7 @@ import h5py
 import keras
 
 from keras_amalgam.preprocessing import has_built_in_rescaling
+from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     TapCandidate,
@@ -18,7 +19,7 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
     preparing,
 )
-from keras_amalgam.teachers.inspection.tap_search import Step, find_taps
+from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
 from keras_amalgam.teachers.keras_bounds import read_config, read_member
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
@@ -27,7 +28,7 @@ _ANSWERS = {"softmax": "probabilities", "sigmoid": "sigmoid"}
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
-def inspect_keras(path: Path) -> Inspection:
+def inspect_keras(path: Path, output: str | None = None) -> Inspection:
     """Describe a `.keras` or `.h5` file."""
     try:
         model = read_keras(path)
@@ -36,20 +37,26 @@ def inspect_keras(path: Path) -> Inspection:
     if not model.built or not getattr(model, "inputs", None):
         return _without_loading(path, "The model is neither functional nor knows its input.")
     model = as_functional(model)
-    steps, _ = _steps(model, "", {})
+    steps, made_by = _steps(model, "", {})
     return _described(
         path,
         inputs=tuple(
             Tensor(t.name, tuple(t.shape), t.dtype, _layout(t.shape)) for t in model.inputs
         ),
         outputs=tuple(
-            Tensor(name, tuple(t.shape), t.dtype, _answer(t))
+            Tensor(
+                name,
+                tuple(t.shape),
+                t.dtype,
+                "" if is_read_on(steps, made_by[id(t)]) else _answer(t),
+            )
             for name, t in named_outputs(model).items()
         ),
         parameters=model.count_params(),
         operators=operators_of((s.operator, s.name, True) for s in steps),
         preparing=preparing(steps) if has_built_in_rescaling(model) else (),
-        taps=model_taps(model),
+        taps=model_taps(model_of_output(model, output)),
+        output=output,
     )
 
 

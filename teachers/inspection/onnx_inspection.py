@@ -6,15 +6,17 @@ from pathlib import Path
 
 import onnx
 
+from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
+    TapCandidate,
     Tensor,
     as_candidates,
     operators_of,
     preparing,
 )
-from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
+from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps, is_read_on
 from keras_amalgam.teachers.names import module_ends
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
 from keras_amalgam.teachers.onnx_graph import Graph, Port, read_graph
@@ -30,26 +32,26 @@ _ANSWERS = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}
 _PASSED_ON = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
-def inspect_onnx(path: Path) -> Inspection:
+def inspect_onnx(path: Path, output: str | None = None) -> Inspection:
     """Describe an ONNX file."""
     file = read_onnx(path)
-    return describe(file, file.producer, sum(each.stat().st_size for each in file.files))
+    return describe(file, file.producer, sum(each.stat().st_size for each in file.files), output)
 
 
-def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
+def describe(file: OnnxFile, producer: str, size: int, output: str | None = None) -> Inspection:
     """Describe a parsed ONNX model.
 
     Args:
         file: As read.
         producer: What wrote it.
         size: In bytes.
+        output: As in `inspect`.
     """
-    source = without_unused(read_graph(file.model))
-    conversion, obstacle = _try_to_convert(file)
+    whole = without_unused(read_graph(file.model))
+    source = graph_of_output(whole, output, repr(file.path.name))
+    conversion, obstacle = _try_to_convert(file, output)
     graph = conversion.graph if conversion else _folded(source)
     steps = _steps(graph, _sizes(file, conversion))
-    output = graph.outputs[0].name
-    taps = find_taps(steps, _true_maker(steps, output))
     return Inspection(
         file=file.path.name,
         format="ONNX",
@@ -58,22 +60,31 @@ def describe(file: OnnxFile, producer: str, size: int) -> Inspection:
         bytes=size,
         sha256=file.sha256,
         inputs=tuple(_input(port, conversion) for port in source.inputs),
-        outputs=tuple(_output(port, source) for port in source.outputs),
+        outputs=tuple(_output(port, whole) for port in whole.outputs),
         parameters=_parameters(file.model),
         operators=operators_of(
             (f"{node.domain}.{node.operator}".lstrip("."), node.name, converts(node))
             for node in source.nodes
         ),
         preparing=preparing(steps),
-        taps=as_candidates(taps, _modules(graph, source)),
+        taps=_taps(graph, source, steps),
         obstacle=obstacle,
         runtime="onnxruntime",
+        output=output,
     )
 
 
-def _try_to_convert(file: OnnxFile) -> tuple[Conversion | None, str]:
+def _taps(graph: Graph, source: Graph, steps: list[Step]) -> tuple[TapCandidate, ...]:
+    """Those on the way to the one output; none where it must still be chosen."""
+    if len(graph.outputs) != 1:
+        return ()
+    found = find_taps(steps, _true_maker(steps, graph.outputs[0].name))
+    return as_candidates(found, _modules(graph, source))
+
+
+def _try_to_convert(file: OnnxFile, output: str | None) -> tuple[Conversion | None, str]:
     try:
-        return convert_file(file), ""
+        return convert_file(file, output=output), ""
     except (NotImplementedError, ValueError) as error:
         return None, str(error)
 
@@ -150,7 +161,8 @@ def _output(port: Port, graph: Graph) -> Tensor:
     name = port.name
     while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
         name = node.inputs[0]
-    is_answer = sum(size != 1 for size in port.shape[1:]) == 1
+    is_vector = sum(size != 1 for size in port.shape[1:]) == 1
+    is_answer = is_vector and not is_read_on(_steps(graph, {}), port.name)
     answer = _ANSWERS.get(node.operator, "logits") if node is not None and is_answer else ""
     return Tensor(port.name, port.shape, port.dtype, answer)
 

@@ -90,6 +90,8 @@ class Inspection:
         taps: Where features can be read, in the order of the network.
         obstacle: Why it cannot be converted; empty if it can.
         runtime: What runs it where it cannot be converted; empty if nothing.
+        output: Which of several outputs the taps and the obstacle are told of; `None` if none was
+            chosen, and then no taps are.
     """
 
     file: str
@@ -106,6 +108,12 @@ class Inspection:
     taps: tuple[TapCandidate, ...]
     obstacle: str = ""
     runtime: str = ""
+    output: str | None = None
+
+    @property
+    def must_choose(self) -> bool:
+        """Whether one of several outputs must be chosen before a teacher can be made of it."""
+        return len(self.outputs) > 1 and self.output is None
 
     @property
     def nodes(self) -> int:
@@ -114,7 +122,10 @@ class Inspection:
 
     @property
     def default_tap(self) -> TapCandidate | None:
-        """The tap that is taken if nothing is said; `None` if there is none worth it."""
+        """The tap that is taken if nothing is said; `None` if there is none worth it.
+
+        Of a network with several outputs it is known once one is chosen.
+        """
         return next((tap for tap in self.taps if tap.is_default), None)
 
     def to_config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
 from keras_amalgam.teachers.inspection.report import Inspection, Tensor, operators_of
 from keras_amalgam.teachers.onnx_file import OnnxFile
@@ -18,15 +19,18 @@ from keras_amalgam.teachers.saved_model_file import (
 _AROUND = {"Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp", "StatefulPartitionedCall"}
 
 
-def inspect_saved_model(directory: Path, signature: str) -> Inspection:
+def inspect_saved_model(directory: Path, signature: str, output: str | None = None) -> Inspection:
     """Describe a SavedModel by the ONNX form that it is converted through."""
     saved = read_saved_model(directory, signature)
+    check_output(output, saved.outputs, f"The SavedModel {directory.name!r}")
     digest = sha256_of_directory(directory)
     size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     try:
-        found = describe(OnnxFile(directory, digest, as_onnx(saved)), saved.framework, size)
+        file = OnnxFile(directory, digest, as_onnx(saved, output))
+        found = describe(file, saved.framework, size, output)
     except (NotImplementedError, ValueError) as error:
-        return _described_by_tensorflow(saved, digest, size, str(error))
+        described = _described_by_tensorflow(saved, digest, size, str(error))
+        return replace(described, output=output)
     return replace(
         found,
         format="SavedModel",
@@ -35,17 +39,16 @@ def inspect_saved_model(directory: Path, signature: str) -> Inspection:
             replace(tensor, name=saved.input_name) if len(found.inputs) == 1 else tensor
             for tensor in found.inputs
         ),
-        outputs=tuple(
-            replace(tensor, name=name)
-            for tensor, name in zip(found.outputs, _output_names(saved, found), strict=True)
-        ),
+        outputs=_outputs(saved, found),
         runtime="TensorFlow",
     )
 
 
-def _output_names(saved: SavedModel, found: Inspection) -> list[str]:
-    names = list(saved.function.structured_outputs)
-    return names if len(names) == len(found.outputs) else [t.name for t in found.outputs]
+def _outputs(saved: SavedModel, found: Inspection) -> tuple[Tensor, ...]:
+    """All that the function returns; what the ONNX form tells of it where that has it."""
+    known = {tensor.name: tensor for tensor in found.outputs}
+    specs = saved.function.structured_outputs
+    return tuple(known.get(name) or _tensor(name, specs[name]) for name in saved.outputs)
 
 
 def _described_by_tensorflow(

@@ -62,6 +62,25 @@ class Taps(NamedTuple):
     default: Step | None
 
 
+def is_read_on(steps: Sequence[Step], output: str) -> bool:
+    """Whether a step with weights reads a tensor, itself or through others: it is no last answer.
+
+    Args:
+        steps: In topological order.
+        output: The tensor; if it only shows another in another form, that one counts.
+    """
+    makers = {step.output: step for step in steps}
+    while (maker := makers.get(output)) is not None and maker.is_view and maker.inputs:
+        output = maker.inputs[0]
+    reached = {output}
+    for step in steps:
+        if reached.intersection(step.inputs):
+            if step.weighted:
+                return True
+            reached.add(step.output)
+    return False
+
+
 def find_taps(steps: Sequence[Step], output: str) -> Taps:
     """The steps worth tapping.
 

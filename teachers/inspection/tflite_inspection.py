@@ -1,9 +1,11 @@
 """Looking into TFLite files, as far as their interpreter shows them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     Tensor,
@@ -11,7 +13,7 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
     preparing,
 )
-from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps
+from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
 from keras_amalgam.teachers.keras_file import sha256_of
 
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
@@ -19,17 +21,21 @@ _ANSWERS = {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid"}
 _PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
 
 
-def inspect_tflite(path: Path) -> Inspection:
+def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     """Describe a `.tflite` file."""
     interpreter = _open(path)
     tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
     operations = interpreter._get_ops_details()
     made = {index for each in operations for index in each["outputs"]}
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs, outputs = interpreter.get_input_details(), _named_outputs(interpreter)
+    check_output(output, outputs, repr(path.name))
     images = {each["index"] for each in inputs}
     steps = _steps(operations, tensors, images)
     constants = [t for index, t in tensors.items() if index not in made | images and t["name"]]
-    taps = find_taps(steps, tensors[outputs[0]["index"]]["name"])
+    chosen = next(iter(outputs)) if len(outputs) == 1 else output
+    taps = Taps((), None)
+    if chosen is not None:
+        taps = find_taps(steps, tensors[outputs[chosen]["index"]]["name"])
     return Inspection(
         file=path.name,
         format="TFLite",
@@ -38,7 +44,10 @@ def inspect_tflite(path: Path) -> Inspection:
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         inputs=tuple(_tensor(each, "channels last" if _rank(each) == 4 else "") for each in inputs),
-        outputs=tuple(_tensor(each, _answer(each, operations)) for each in outputs),
+        outputs=tuple(
+            replace(_tensor(each, _answer(each, operations)), name=name)
+            for name, each in outputs.items()
+        ),
         parameters=sum(
             math.prod(t["shape"].tolist()) for t in constants if t["dtype"].__name__ != "int32"
         ),
@@ -52,7 +61,17 @@ def inspect_tflite(path: Path) -> Inspection:
         obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
         "rounded, for a phone. Convert the model that it was made from.",
         runtime="LiteRT",
+        output=output,
     )
+
+
+def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:
+    """The outputs as a runtime teacher names them: by the one signature, if there is one."""
+    details = interpreter.get_output_details()
+    signatures = list(interpreter.get_signature_list())
+    if len(signatures) != 1:
+        return {each["name"]: each for each in details}
+    return dict(interpreter.get_signature_runner(signatures[0]).get_output_details())
 
 
 def _open(path: Path) -> Any:

@@ -197,7 +197,8 @@ def _answer(choices: Choices, outputs: Sequence[str], path: Path) -> str:
         return outputs[0]
     raise ValueError(
         f"It must be clear which output of {path.name!r} is the classifier's answer. Received: "
-        f"output_name={given!r}. Pass one of {list(outputs)}."
+        f"{'no name' if given is None else repr(given)}. Pass one of {list(outputs)} as "
+        "`output_name=`."
     )
 
 
