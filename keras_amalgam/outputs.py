@@ -1,5 +1,6 @@
 """What a classifier returns: logits, probabilities, or independent sigmoids; made logits."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -26,13 +27,16 @@ _MAY_BE = {UNCLEAR: ("logits", "sigmoid"), ROUGH: ("logits", "sigmoid", "probabi
 
 
 def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
-    """The model with logits as its output, sharing layers and weights.
+    """The model with logits `(batch, classes)` as its output, sharing layers and weights.
+
+    Maps of 1×1, as a convolutional head leaves them, become vectors.
 
     A final softmax or sigmoid is left out where it is a layer or a layer's activation. Where it
     cannot be seen, the logarithm of the probabilities is taken, or the log-odds of the sigmoids.
 
     Args:
-        model: A functional or sequential model with one output `(batch, classes)`.
+        model: A functional or sequential model with one output `(batch, classes)`, or a map of it,
+            1×1.
         outputs: What the model returns; `"auto"` looks at its last layer and at what it
             answers to random images.
         owner: Whom to name in errors, such as `"Teacher 'birds'"`.
@@ -52,14 +56,37 @@ def to_logits(model: keras.Model, outputs: Outputs, owner: str) -> keras.Model:
             f"keras.Model(model.input, model.output[{(which[0] if named else 0)!r}])."
         )
     seen = final_activation(model.output)
-    looks_like = seen or _probe(model)
+    answer = _as_vectors(model)
+    looks_like = seen or _probe(answer)
     kind = looks_like if outputs == "auto" else outputs
     _check_kind(outputs, looks_like, owner)
     if kind == "logits":
-        return model
+        return answer
     if seen is not None:
-        return _without_activation(model)
-    return keras.Model(model.input, _inverse(kind, model.output), name=model.name)
+        return _as_vectors(_without_activation(model))
+    return keras.Model(model.input, _inverse(kind, answer.output), name=model.name)
+
+
+def num_logits(shape: Sequence[int | None]) -> int | None:
+    """How many logits an answer has: `(batch, classes)`, or a map of 1×1 wherever its channels are.
+
+    Args:
+        shape: Of the answer, the batch first.
+
+    Returns:
+        The number, `None` where it is open or the shape is no answer's.
+    """
+    sizes = [size for size in shape[1:] if size != 1] or [1]
+    return sizes[0] if len(shape) in (2, 4) and len(sizes) == 1 else None
+
+
+def _as_vectors(model: keras.Model) -> keras.Model:
+    """The model with a map of 1×1 flattened; any other as it is."""
+    number = num_logits(model.output.shape)
+    if len(model.output.shape) != 4 or number is None:
+        return model
+    flat = keras.layers.Reshape((number,), name="answer_of_1x1")(model.output)
+    return keras.Model(model.input, flat, name=model.name)
 
 
 def _check_kind(said: str, looks_like: str, owner: str) -> None:

@@ -128,7 +128,8 @@ def _paired(teacher: Teacher, source: Source | None) -> Pairing:
     if isinstance(teacher, RuntimeTeacher):
         answer = teacher.model.outputs[0]
         runtime = _AsSource(teacher.runtime)
-        output = Pair(runtime.outputs[0], answer, (0, 1), "the output")
+        order = tuple(range(len(answer.shape)))
+        output = Pair(runtime.outputs[0], answer, order, "the output")
         taps = {}
         if teacher.tap is not None:
             tapped = teacher.runtime.run(np.zeros((1, *_closed(teacher)), np.float32))
@@ -164,7 +165,7 @@ def _from_bytes_on(
     outputs, taps = [], []
     for images, ours in zip(expected, received, strict=True):
         arrays = pairing.runtime.run(images.astype(teacher.model.inputs[0].dtype), wanted)
-        theirs = output.in_model_layout(arrays[output.source])
+        theirs = output.in_model_layout(arrays[output.source]).reshape(ours.logits.shape)
         outputs.append(agreement(theirs, as_source(ours.logits)))
         if tap is not None and teacher.tap is not None and ours.features is not None:
             theirs = _features(tap.in_model_layout(arrays[tap.source]), teacher.tap.tokens)
@@ -175,8 +176,9 @@ def _from_bytes_on(
 
 def _activation(received: Sequence[Received]) -> Callable[[np.ndarray], np.ndarray]:
     """What leads from our logits to the network's own output: nothing, a softmax or a sigmoid."""
-    outputs = np.concatenate([ours.output for ours in received]).astype(np.float64)
     logits = np.concatenate([ours.logits for ours in received]).astype(np.float64)
+    # Maps of 1×1 are compared as the vectors that they become.
+    outputs = np.concatenate([ours.output for ours in received]).reshape(logits.shape)
     known = (_same, _softmax, _sigmoid)
     return min(known, key=lambda activation: np.abs(activation(logits) - outputs).max())
 

@@ -1,6 +1,6 @@
 """The steps of `keras-amalgam convert`, from a file to a compared teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
 from keras_amalgam.data.files import list_images
+from keras_amalgam.outputs import num_logits
 from keras_amalgam.preprocessing import Preprocessing, has_built_in_rescaling
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
@@ -153,10 +154,11 @@ def _check_outputs(values: flags.FlagValues, path: Path, model: keras.Model) -> 
     )
 
 
-def _check_number(values: flags.FlagValues, number: int, output: Any) -> None:
-    if isinstance(output, tuple) and len(output) == 2 and output[-1] not in (None, number):
+def _check_number(values: flags.FlagValues, number: int, output: Sequence[int | None]) -> None:
+    logits = num_logits(output)
+    if logits not in (None, 1, number):  # What to do about a single one, the teacher says.
         raise flags.IllegalFlagValueError(
-            f"--classes must have a line for each of the network's {output[-1]} logits. Received: "
+            f"--classes must have a line for each of the network's {logits} logits. Received: "
             f"{values.classes} with {number} lines."
         )
 

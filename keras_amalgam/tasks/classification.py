@@ -54,6 +54,14 @@ class Classification:
 
     def check_output(self, shape: tuple[int | None, ...], owner: str) -> None:
         """Raise a `ValueError` if an output of `shape` has not one logit per class."""
+        if tuple(shape[1:]) == (1,) and len(self.class_names) == 2:
+            raise ValueError(
+                f"{owner} has one number for its two classes. Received: an output of shape {shape} "
+                f"and the class names {list(self.class_names)}. Expected: one logit per class. "
+                "With z, the model's output before its sigmoid, the two logits are 0 and z: "
+                "keras.Model(model.input, keras.ops.concatenate([0 * z, z], axis=-1)). Of a "
+                "probability p, z is log(p / (1 - p))."
+            )
         if len(shape) != 2 or shape[-1] != len(self.class_names):
             raise ValueError(
                 f"{owner} and its class names disagree. Received: an output of shape {shape} and "

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import keras
 
+from keras_amalgam.outputs import num_logits
 from keras_amalgam.preprocessing import has_built_in_rescaling
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
@@ -127,7 +128,7 @@ def _layout(shape: tuple[int | None, ...]) -> Any:
 
 
 def _answer(tensor: Any) -> Any:
-    if len(tensor.shape) != 2:
+    if num_logits(tensor.shape) is None:
         return ""
     last = tensor._keras_history.operation
     while isinstance(last, keras.Model) and getattr(last, "outputs", None):

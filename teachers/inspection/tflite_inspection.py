@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.outputs import num_logits
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -124,7 +125,7 @@ def _tensor(details: dict[str, Any], note: Any) -> Tensor:
 
 
 def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> Any:
-    if _rank(details) != 2:
+    if num_logits(_sizes(details)) is None:
         return ""
     makers = {int(index): each for each in operations for index in each["outputs"]}
     maker = makers.get(details["index"])

@@ -193,6 +193,39 @@ def test_runtime_teacher_is_compared_with_its_own_runtime(path):
         teachers.check_teacher(teacher_of(teachers.from_onnx(path)))
 
 
+@pytest.mark.parametrize("last", [None, "Softmax", "Sigmoid"])
+@pytest.mark.parametrize("in_its_runtime", [False, True])
+def test_answer_in_a_map_of_one_by_one_is_compared(build, random, tmp_path, last, in_its_runtime):
+    nodes = [
+        make_node("Conv", ["x", "w1"], ["c1"], name="/body/Conv"),
+        make_node("GlobalAveragePool", ["c1"], ["p"], name="/pool"),
+        make_node("Conv", ["p", "w2"], ["logits"], name="/head/Conv"),
+    ]
+    if last:
+        nodes.append(
+            make_node(last, ["logits"], ["y"], **({"axis": 1} if last == "Softmax" else {}))
+        )
+    constants = {"w1": random(4, 3, 3, 3, seed=1), "w2": random(5, 4, 1, 1, seed=2)}
+    path = tmp_path / "network.onnx"
+    onnx.save(build(nodes, (3, 9, 8), constants), path)
+    said = {
+        "tap": "body",
+        "preprocessing": ka.Preprocessing(**SAID),
+        "outputs": "sigmoid" if last == "Sigmoid" else "auto",
+    }
+    if in_its_runtime:
+        report = teachers.check_teacher(teachers.runtime_teacher(path, "cars", CLASSES, **said))
+        assert report["passed"] and list(report["taps"]) == ["body"]
+        return
+    teacher = ka.Teacher(teachers.from_onnx(path), "cars", CLASSES, **said)
+    assert teacher.signals(3).output["logits"].shape == (None, 5)
+    assert teachers.check_teacher(teacher, path)["passed"]
+    kernel, *others = teacher.model.get_layer("head_Conv").get_weights()
+    teacher.model.get_layer("head_Conv").set_weights([kernel[..., ::-1], *others])
+    with pytest.raises(ValueError, match="differs from its source"):
+        teachers.check_teacher(teacher, path)
+
+
 def test_open_network_without_a_size_takes_images_as_they_are(build, random, tmp_path):
     source = build(
         [
