@@ -15,6 +15,9 @@ from keras_amalgam.teachers.layout import (
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 
+_WIDE = {"int64", "uint32", "uint64"}
+_EXACT = 2**24  # Constants are float32, which holds whole numbers up to here.
+
 
 def _register_binary(name: str, since: int, function: Any, layer: Any = None) -> None:
     """An operator of two tensors: a layer for two that depend on the image, else a function."""
@@ -35,7 +38,6 @@ def _register_binary(name: str, since: int, function: Any, layer: Any = None) ->
 for _name, _since, _function, _layer in (
     ("Sub", 7, ops.subtract, layers.Subtract),
     ("Mul", 7, ops.multiply, layers.Multiply),
-    ("Div", 7, ops.divide, None),
     ("Pow", 7, ops.power, None),
     ("Greater", 7, ops.greater, None),
     ("GreaterOrEqual", 12, ops.greater_equal, None),
@@ -47,6 +49,38 @@ for _name, _since, _function, _layer in (
     ("Xor", 7, ops.logical_xor, None),
 ):
     _register_binary(_name, _since, _function, _layer)
+
+
+@register_operator("Div", since=7)
+def divide(call: Call) -> Value:
+    """ops.divide; of integers ops.floor_divide of their sizes, as ONNX rounds towards zero."""
+    value, operands = aligned(call)
+    constants = [x for x in call.inputs if isinstance(x, np.ndarray)]
+    # Behind a sum with a constant, which is a float, integers travel as floats that hold them.
+    kinds = {x.tensor.dtype for x in _values(call.inputs)} | {x.dtype.name for x in constants}
+    if not any("int" in kind for kind in kinds):
+        return value.with_tensor(call.write.operation(ops.divide, *operands))
+    if any(np.abs(x.astype(np.float64)).max(initial=0) > _EXACT for x in constants):
+        raise call.refusal(f"it divides integers by, or of, constants beyond {_EXACT:,}")
+    is_wide = any(x.tensor.dtype in _WIDE for x in _values(call.inputs))
+    wide = "int64" if is_wide else "int32"
+    (sign, size), (other_sign, other_size) = (
+        _sign_and_size(call, operand, wide, f"of_{index}") for index, operand in enumerate(operands)
+    )
+    quotient = call.write.operation(ops.floor_divide, size, other_size, part="quotient")
+    sign = call.write.operation(ops.multiply, sign, other_sign, part="sign")
+    signed = call.write.operation(ops.multiply, quotient, sign, part="signed")
+    return value.with_tensor(call.write.operation(ops.cast, signed, value.tensor.dtype))
+
+
+def _sign_and_size(call: Call, operand: Any, kind: str, part: str) -> tuple[Any, Any]:
+    """Of whole numbers, a constant among them."""
+    if isinstance(operand, (float, np.ndarray)):
+        whole = np.asarray(operand).astype(kind)
+        return np.sign(whole), np.abs(whole)
+    whole = call.write.operation(ops.cast, operand, kind, part=f"whole_{part}")
+    sign = call.write.operation(ops.sign, whole, part=f"sign_{part}")
+    return sign, call.write.operation(ops.absolute, whole, part=f"size_{part}")
 
 
 @register_operator("Add", since=7)

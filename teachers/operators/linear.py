@@ -1,11 +1,19 @@
 """Dense layers and matrix products."""
 
+import string
 from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Order, Value, in_source_columns, to_order
+from keras_amalgam.teachers.layout import (
+    Order,
+    Value,
+    in_source_columns,
+    to_order,
+    transposed,
+    without_axes,
+)
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 
@@ -29,6 +37,9 @@ def matmul(call: Call) -> Value:
     left, right = call.inputs[:2]
     if isinstance(right, np.ndarray) and right.ndim == 2:
         return _dense(call, call.constant(1), call.constant(2))  # The pass fuse_bias adds input 2.
+    for side, vector in enumerate((left, right)):
+        if isinstance(vector, np.ndarray) and vector.ndim == 1:
+            return _times_vector(call, call.value(1 - side), call.constant(side), side)
     values = [value for value in (left, right) if isinstance(value, Value)]
     leader = max(values, key=lambda value: value.rank)
     batch = {value.order[0] - value.rank for value in values}
@@ -37,6 +48,15 @@ def matmul(call: Call) -> Value:
     tensors = [_factor(call, index, leader) for index in (0, 1)]
     product = call.write.operation(ops.matmul, *tensors)
     return Value(product, _batch_first(leader), batch=leader.batch)
+
+
+def _times_vector(call: Call, value: Value, vector: np.ndarray, side: int) -> Value:
+    """One unit of Dense, whose axis is gone; a vector on the left meets the last axis but one."""
+    if side == 0 and value.rank > 1:
+        value = transposed(value, (*range(value.rank - 2), value.rank - 1, value.rank - 2))
+    value = _dense(call, vector[:, None], None, value, "unit")
+    tensor = call.write.operation(ops.squeeze, value.tensor, axis=-1)
+    return Value(tensor, without_axes(value.order, [value.rank - 1]), batch=value.batch)
 
 
 def _factor(call: Call, index: int, leader: Value) -> Any:
@@ -60,7 +80,7 @@ def _batch_first(value: Value) -> Order:
 @register_operator("Einsum", since=12)
 def einsum(call: Call) -> Value:
     """ops.einsum."""
-    equation = call.attribute("equation").replace(" ", "")
+    equation = _without_ellipsis(call, call.attribute("equation").replace(" ", ""))
     given, arrow, result = equation.partition("->")
     terms = given.split(",")
     if not arrow or "." in equation or len(terms) != len(call.inputs):
@@ -85,9 +105,41 @@ def einsum(call: Call) -> Value:
     return Value(product, tuple(result.index(letter) for letter in ours), batch=size)
 
 
-def _dense(call: Call, kernel: np.ndarray, bias: np.ndarray | None) -> Value:
-    value = call.value()
+def _without_ellipsis(call: Call, equation: str) -> str:
+    """The equation with a letter for each axis that an ellipsis stands for."""
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    if equation.count("...") * 3 != equation.count(".") or len(terms) != len(call.inputs):
+        return equation  # Whoever reads it refuses it.
+    if not arrow or ("..." in given) != ("..." in result):
+        return equation
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    sizes: dict[str, int] = {}
+    for index, term in enumerate(terms):
+        x = call.inputs[index]
+        own = x.sizes if isinstance(x, Value) else np.shape(call.constant(index))
+        ahead, dots, _ = term.partition("...")
+        count = len(own) - len(term.replace("...", ""))
+        letters = "".join(reversed(free[:count])) if dots else ""
+        for letter, size in zip(letters, own[len(ahead) :], strict=False):
+            if sizes.setdefault(letter, size) != size:
+                raise call.refusal(f"the ellipses of {equation!r} stand for different sizes")
+        terms[index] = term.replace("...", letters)
+    everything = "".join(reversed(free[: len(sizes)]))
+    return f"{','.join(terms)}->{result.replace('...', everything)}"
+
+
+def _dense(
+    call: Call,
+    kernel: np.ndarray,
+    bias: np.ndarray | None,
+    value: Value | None = None,
+    part: str = "",
+) -> Value:
+    value = call.value() if value is None else value
     last = value.rank - 1
+    if value.order[0] == last:
+        raise call.refusal("the batch takes part in its sums")
     if value.order[-1] != last:
         value = to_order(call.write, value, (*(a for a in value.order if a != last), last))
     if value.columns is not None:
@@ -97,6 +149,6 @@ def _dense(call: Call, kernel: np.ndarray, bias: np.ndarray | None) -> Value:
     if bias is not None:
         weights.append(np.broadcast_to(bias.reshape(-1), (units,)))
     tensor = call.write.layer(
-        layers.Dense, value.tensor, weights=weights, units=units, use_bias=bias is not None
+        layers.Dense, value.tensor, part, weights=weights, units=units, use_bias=bias is not None
     )
     return Value(tensor, value.order, batch=value.batch)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from onnx import TensorProto
 from onnx.helper import make_node
 
 CONSTANTS = {"scalar": (), "one": (1,), "channels": (3, 1, 1), "width": (4,), "all": (1, 3, 5, 4)}
@@ -25,6 +26,45 @@ def test_arithmetic_with_a_constant_agrees(agrees, build, random, operator, cons
 def test_constant_may_stand_first(agrees, build, random, operator):
     nodes = [make_node("Exp", ["x"], ["e"]), make_node(operator, ["c", "e"], ["y"])]
     agrees(build(nodes, (3, 5, 4), {"c": random(3, 1, 1)}))
+
+
+@pytest.mark.parametrize("constant", [(), (3, 5, 4)])
+@pytest.mark.parametrize("first", [False, True])
+def test_division_of_integers_rounds_towards_zero(agrees, build, constant, first):
+    numbers = np.random.default_rng(0).integers(-9, -2, constant).astype(np.int32)
+    nodes = [
+        make_node("Mul", ["x", "wide"], ["m"]),
+        make_node("Cast", ["m"], ["i"], to=TensorProto.INT32),
+        make_node("Max", ["i", "seven"], ["large"]),
+        make_node("Div", ["c", "large"] if first else ["i", "c"], ["d"]),
+        make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT),
+    ]
+    constants = {"wide": np.float32(40), "c": numbers * (30 if first else 1), "seven": np.int32(7)}
+    source = build(nodes, (3, 5, 4), constants)
+    agrees(source, sizes=(1, 2, 3))
+
+
+def test_division_of_two_tensors_of_integers_rounds_towards_zero(agrees, build):
+    nodes = [
+        make_node("Mul", ["x", "wide"], ["m"]),
+        make_node("Cast", ["m"], ["i"], to=TensorProto.INT32),
+        make_node("Exp", ["x"], ["e"]),
+        make_node("Ceil", ["e"], ["c"]),
+        make_node("Cast", ["c"], ["j"], to=TensorProto.INT32),
+        make_node("Div", ["i", "j"], ["d"]),
+        make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT),
+    ]
+    agrees(build(nodes, (3, 5, 4), {"wide": np.float32(40)}), sizes=(1, 2, 3))
+
+
+def test_division_by_an_integer_that_float32_does_not_hold_is_refused(agrees, build):
+    nodes = [
+        make_node("Cast", ["x"], ["i"], to=TensorProto.INT32),
+        make_node("Div", ["i", "c"], ["d"]),
+        make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(NotImplementedError, match="constants beyond 16,777,216"):
+        agrees(build(nodes, (3, 5, 4), {"c": np.int32(2**24 + 1)}))
 
 
 def test_power_agrees(agrees, build):

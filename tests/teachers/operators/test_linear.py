@@ -42,6 +42,21 @@ def test_matmul_works_on_the_last_axis_of_tokens(agrees, build, random):
     agrees(build([node], (5, 6), {"w": random(6, 4)}))
 
 
+@pytest.mark.parametrize(
+    ("sides", "image", "size"),
+    [(("x", "w"), (5, 6), 6), (("w", "x"), (5, 6), 5), (("x", "w"), (3, 4, 6), 6)],
+)
+def test_matmul_with_a_vector_leaves_the_axis_out(agrees, build, random, sides, image, size):
+    source = build([make_node("MatMul", sides, ["y"])], image, {"w": random(size)})
+    model = agrees(source, sizes=(1, 2, 3), transposes=None)
+    assert len(model.output.shape) == len(image)
+
+
+def test_matmul_of_a_flattened_map_with_a_vector_agrees(agrees, build, random):
+    nodes = [make_node("Flatten", ["x"], ["f"]), make_node("MatMul", ["f", "w"], ["y"])]
+    agrees(build(nodes, (3, 4, 5), {"w": random(60)}), sizes=(1, 2, 3))
+
+
 def test_matmul_works_on_the_width_of_a_map(agrees, build, random):
     node = make_node("MatMul", ["x", "w"], ["y"])
     pool = make_node("GlobalMaxPool", ["x"], ["g"])
@@ -163,9 +178,21 @@ def test_einsum_with_a_constant_agrees_in_either_layout(agrees, build, random):
     agrees(build(nodes, (3, 5, 4), constants), transposes=None)
 
 
+@pytest.mark.parametrize("equation", ["...hw,wk->...hk", "b...w,wk->bk...", "...w,wk->...k"])
+def test_einsum_with_an_ellipsis_agrees(agrees, build, random, equation):
+    node = make_node("Einsum", ["x", "m"], ["y"], equation=equation)
+    agrees(build([node], (3, 5, 4), {"m": random(4, 7)}), transposes=None)
+
+
+def test_einsum_of_two_tensors_with_an_ellipsis_agrees(agrees, build):
+    node = make_node("Einsum", ["x", "x"], ["y"], equation="...hw,...kw->...hk")
+    agrees(build([node], (3, 5, 4)), transposes=None)
+
+
 @pytest.mark.parametrize(
     ("node", "reason"),
     [
+        (make_node("MatMul", ["v", "t"], ["y"]), "takes part in its sums"),
         (make_node("Einsum", ["x", "x"], ["y"], equation="bij,bij->ij"), "sums over the batch"),
         (make_node("Einsum", ["x"], ["y"], equation="b...->b"), "not known"),
         (make_node("MatMul", ["t", "x"], ["y"]), "different axes"),
@@ -175,7 +202,7 @@ def test_einsum_with_a_constant_agrees_in_either_layout(agrees, build, random):
 def test_products_across_images_are_refused(agrees, build, random, node, reason):
     turn = make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2])
     with pytest.raises(NotImplementedError, match=reason):
-        agrees(build([turn, node], (4, 4), {"c": random(4, 4, 4)}, batch=4))
+        agrees(build([turn, node], (4, 4), {"c": random(4, 4, 4), "v": random(4)}, batch=4))
 
 
 def test_swapped_factors_are_noticed(agrees, build, random):
