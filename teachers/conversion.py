@@ -81,7 +81,7 @@ def convert_file(
     Raises:
         NotImplementedError: If an operator, or a form of it, is not known, or a size is needed that
             the file leaves open.
-        TypeError: If `output` is no name.
+        TypeError: If `output` is no name, or a registered function returns no Value.
         ValueError: If the graph is not valid, has not exactly one input with a batch axis or no
             such output, or a node does not fit its inputs.
     """
@@ -224,8 +224,21 @@ def _converted(
         ) from error
     results = result if isinstance(result, tuple) else (result,)
     for made in results:
+        _check_made(node, made)
         _refuse_huge(f"Cannot convert {node}", _numbers(made), MAX_ELEMENTS)
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
+
+
+def _check_made(node: Node, made: Any) -> None:
+    """Whether a handler, which may be a user's own, gave what it should."""
+    if not isinstance(made, Result):
+        handler = resolve(node)
+        name = getattr(handler, "__name__", handler)
+        raise TypeError(
+            f"The handler {name!r}, which is registered for {node}, must return a "
+            f"Value for every output. Received: {type(made).__name__}. Return "
+            "`value.with_tensor(tensor)`, or an array for a constant."
+        )
 
 
 def _numbers(made: Result) -> int:

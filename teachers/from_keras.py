@@ -76,7 +76,7 @@ def from_keras(
     else:
         model, name = read_keras(source, custom_objects, safe_mode), Path(source).name
         digest = sha256_of(source)
-    refuse_subclassed(model)
+    check_form(model)
     model = model_of_output(model, output)
     parity = reload_parity(model, custom_objects, safe_mode, tolerance) if verify else {}
     model.provenance = Provenance(
@@ -90,17 +90,23 @@ def from_keras(
     return model
 
 
-def refuse_subclassed(model: keras.Model) -> None:
-    """Refuse a model without a graph, which has no taps.
+def check_form(model: keras.Model) -> None:
+    """Refuse a model without a graph, which has no taps, and one that takes more than the image.
 
     Raises:
-        ValueError: If it is neither functional nor sequential with a known input.
+        ValueError: If it is neither functional nor sequential with a known input, or has several.
     """
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise ValueError(
             f"A teacher must be a functional model, or a sequential one that knows its input. "
             f"Received: {model.name!r} of type {type(model).__name__}. Rebuild it with "
             "keras.Model(inputs, outputs), or start it with keras.Input."
+        )
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"A teacher takes one batch of images. Received: {model.name!r} with "
+            f"{len(model.inputs)} inputs, {[tensor.name for tensor in model.inputs]}. Pass the "
+            "part that takes the image: keras.Model(image, output)."
         )
 
 

@@ -12,7 +12,7 @@ import keras
 
 from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.provenance import Provenance
-from keras_amalgam.teachers.from_keras import refuse_subclassed, reload_parity, weights_sha256
+from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
 from keras_amalgam.teachers.keras_bounds import check_file
 from keras_amalgam.teachers.keras_file import refuse_code
 from keras_amalgam.teachers.parity import check_parity
@@ -72,7 +72,7 @@ def from_keras_hub(
     in_memory = isinstance(source, known)
     network: Any = source if in_memory else _from_preset(hub, source)
     preprocessing = _preprocessing(hub, network)
-    refuse_subclassed(network)
+    check_form(network)
     model = _of_stock_layers(network) or network
     parity = {}
     if verify:

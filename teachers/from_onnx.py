@@ -55,7 +55,8 @@ def from_onnx(
         FileNotFoundError: If there is no such file.
         NotImplementedError: If an operator is not known, or needs a size that the file leaves open;
             it is named with domain, opset and node.
-        TypeError: If `path` is no path or `output` no name.
+        TypeError: If `path` is no path or `output` no name, or a function that `register_operator`
+            registered returns no Value.
         ValueError: If the file is damaged or no valid ONNX model, has no such output, or the result
             differs from the source.
 

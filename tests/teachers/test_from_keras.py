@@ -190,3 +190,15 @@ def test_what_is_neither_model_nor_path_is_refused(source):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file"):
         teachers.from_keras(tmp_path / "missing.keras")
+
+
+def test_model_of_two_inputs_is_refused_with_their_names(tmp_path):
+    image, other = keras.Input((8, 8, 3), name="image"), keras.Input((4,), name="meta")
+    flat = keras.layers.GlobalAveragePooling2D()(image)
+    joined = keras.layers.Concatenate()([flat, other])
+    model = keras.Model([image, other], keras.layers.Dense(3)(joined), name="both")
+    model.save(tmp_path / "both.keras")
+    for source in (model, tmp_path / "both.keras"):
+        said = r"one batch of images. Received: 'both' with 2 inputs, \['image', 'meta'\]. Pass"
+        with pytest.raises(ValueError, match=said):
+            teachers.from_keras(source)
