@@ -136,18 +136,6 @@ def fold_constants(graph: Graph) -> Graph:
     return Graph(tuple(kept), constants, graph.inputs, graph.outputs)
 
 
-def depends_on_open_size(array: np.ndarray) -> bool:
-    """Whether a few numbers, or their reciprocals, are the stand-in of an open size."""
-    if array.size > _FEW or array.dtype == np.bool_:
-        return False
-    numbers = array.astype(np.float64).reshape(-1)
-    numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
-    multiples = np.concatenate([numbers, 1 / numbers]) / OPEN
-    return bool(
-        np.any((np.abs(multiples) > 0.5) & (np.abs(multiples - np.round(multiples)) < 1e-6))
-    )
-
-
 def _holds_open_size(array: np.ndarray) -> bool:
     if not np.issubdtype(array.dtype, np.integer):
         return False
@@ -240,7 +228,6 @@ def _resized_size(node: Node, given: Sequence[np.ndarray]) -> int:
     return int(size) * _STEPS_OF_RESIZE
 
 
-_FEW = 16
 _STEPS_OF_RESIZE = 32
 _PRODUCTS_PER_ELEMENT = 16
 _BOUNDS: dict[str, Bound] = {
