@@ -60,6 +60,7 @@ def refuse_other_forms(model: onnx.ModelProto, name: str) -> None:
             )
     for node in model.graph.node:
         _refuse_absurd_steps(node, name)
+        _refuse_missing_parts(node, name)
     constants = [tensor.name for tensor in model.graph.initializer]
     inputs = [port.name for port in model.graph.input]
     outputs = [port.name for port in model.graph.output]
@@ -91,6 +92,15 @@ def _refuse_other_versions(model: onnx.ModelProto, name: str) -> None:
         raise ValueError(
             f"{name!r} was written for version {model.ir_version} of the format (`ir_version`). "
             f"Expected 3..{onnx.IR_VERSION}. Export it again, or update onnx."
+        )
+
+
+def _refuse_missing_parts(node: onnx.NodeProto, name: str) -> None:
+    """Refuse a Split that leaves out a part, on which onnxruntime ends the process."""
+    if node.op_type == "Split" and not all(node.output):
+        raise ValueError(
+            f"Node {node.name!r} (Split) of {name!r} leaves out one of its outputs, "
+            f"{list(node.output)}, which are not optional. Export it again."
         )
 
 

@@ -307,3 +307,14 @@ def test_many_large_tensors_are_refused_together(refused, build):
     ]
     times = {"times": np.array([1, 1, 800, 800])}
     refused(build(nodes, (3, 8, 8), times), r"would make 1,1\d\d,\d+,\d+ numbers")
+
+
+def test_split_without_one_of_its_parts_is_refused(refused, build):
+    """Onnxruntime ends the process on it."""
+    nodes = [
+        make_node("Split", ["x"], ["a", "b", "c"], axis=1),
+        make_node("Add", ["a", "c"], ["y"]),
+    ]
+    source = build(nodes, (6, 5, 4), opset=13)
+    source.graph.node[0].output[1] = ""
+    refused(source, r"Split.*leaves out one of its outputs")

@@ -136,6 +136,12 @@ def test_output_that_no_image_reaches_is_refused(build, random, tmp_path):
         teachers.from_onnx(tmp_path / "network.onnx")
 
 
+def test_output_without_a_shape_is_read(network, agrees):
+    """The standard's checker asks for one; runtimes do without."""
+    network.graph.output[0].type.tensor_type.ClearField("shape")
+    assert agrees(network).output_shape == (None, 5)
+
+
 def test_initializers_listed_as_inputs_are_constants(network, agrees):
     """As files of IR version 3 do."""
     for tensor in network.graph.initializer:

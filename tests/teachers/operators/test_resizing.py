@@ -220,3 +220,8 @@ def test_resize_of_the_batch_is_refused(agrees, build):
     source.graph.initializer[0].raw_data = np.array([2, 1, 2, 2], np.float32).tobytes()
     with pytest.raises(NotImplementedError, match="resizes the batch"):
         agrees(source)
+
+
+def test_resize_to_nothing_that_is_stated_is_an_error(agrees, build):
+    with pytest.raises(ValueError, match="'made'.*neither scales nor sizes"):
+        agrees(build([make_node("Resize", ["x"], ["y"], name="made")], (3, 5, 7), opset=13))
