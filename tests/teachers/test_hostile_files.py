@@ -239,6 +239,14 @@ def test_input_of_absurd_sizes_is_refused(refused, relu, shape):
     refused(relu, r"'x' of 'network.onnx' has the sizes \[.*Expected at most 8")
 
 
+def test_output_of_many_open_sizes_is_read(agrees, build):
+    nodes = [make_node("Reshape", ["x", "shape"], ["y"])]
+    source = build(nodes, (64,), {"shape": np.array([0, 2, 2, 2, 2, 4])})
+    for number, size in enumerate(source.graph.output[0].type.tensor_type.shape.dim):
+        size.dim_param = f"open_{number}"
+    agrees(source)
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_batch_that_is_not_positive_is_open(relu, tmp_path, size):
     """As some exporters write it."""
