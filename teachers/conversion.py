@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import onnx
 
 from keras_amalgam.teachers.chosen_output import graph_of_output
-from keras_amalgam.teachers.frozen_sizes import refuse_frozen_sizes
+from keras_amalgam.teachers.frozen_sizes import FollowedSizes, refuse_frozen_sizes
 from keras_amalgam.teachers.layout import (
     Rows,
     Value,
@@ -23,7 +24,7 @@ from keras_amalgam.teachers.onnx_file import OnnxFile, check_valid
 from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.operators import converts, resolve, unknown
 from keras_amalgam.teachers.operators.call import Call
-from keras_amalgam.teachers.operators.registry import Result
+from keras_amalgam.teachers.operators.registry import Result, is_known
 from keras_amalgam.teachers.operators.rows import with_rows
 from keras_amalgam.teachers.passes import simplified
 from keras_amalgam.teachers.passes.folding import (
@@ -110,9 +111,9 @@ def _written(
     image = _input(graph, port, scope, input_shape)
     scope.image = image.tensor
     tensors: dict[str, Result] = {**graph.constants, port.name: image}
-    computed = 0
+    computed, sizes = 0, FollowedSizes(graph)
     for node in graph.nodes:
-        made = _converted(node, tensors, graph, scope)
+        made = _converted(node, tensors, graph, scope, sizes)
         computed += sum(map(_numbers, made.values()))
         _refuse_huge(f"Cannot convert {file.path.name!r}", computed, MAX_COMPUTED)
         tensors.update(made)
@@ -199,7 +200,7 @@ def _input_order(graph: Graph, port: Port) -> tuple[int, ...]:
 
 
 def _converted(
-    node: Node, tensors: dict[str, Result], graph: Graph, scope: Scope
+    node: Node, tensors: dict[str, Result], graph: Graph, scope: Scope, sizes: FollowedSizes
 ) -> dict[str, Result]:
     missing = [name for name in node.inputs if name and name not in tensors]
     if missing:
@@ -212,9 +213,13 @@ def _converted(
     depends_on_image = any(isinstance(value, (Value, Rows)) for value in inputs)
     try:
         if not depends_on_image and is_foldable(node, constants):
-            refuse_frozen_sizes(node, constants)
-            return dict(zip(filter(None, node.outputs), fold(node, constants), strict=True))
-        result = with_rows(resolve(node), Call(node, inputs, graph, Writer(node.name, scope)))
+            return _folded(node, constants, sizes)
+        if is_known(node):
+            sizes.refuse_in(node, constants)
+        call = Call(node, inputs, graph, Writer(node.name, scope), sizes)
+        result = with_rows(resolve(node), call)
+        if node.operator == "Shape" and isinstance(result, np.ndarray):
+            sizes.record_shape(node, call.value_or_rows(), result)
     except NotImplementedError as error:
         raise NotImplementedError(f"Cannot convert {node}: {error}") from error
     except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
@@ -227,6 +232,19 @@ def _converted(
         _check_made(node, made)
         _refuse_huge(f"Cannot convert {node}", _numbers(made), MAX_ELEMENTS)
     return dict(zip(node.outputs, results, strict=False))  # Training's outputs are never read.
+
+
+def _folded(
+    node: Node, constants: Sequence[np.ndarray | None], sizes: FollowedSizes
+) -> dict[str, Result]:
+    """What a node on constants gives, those that are computed from sizes among them."""
+    is_sized = sizes.depend(node.inputs)
+    if is_sized:
+        refuse_frozen_sizes(node, constants)
+    results = fold(node, constants)
+    if is_sized:
+        sizes.record(node, constants, results)
+    return dict(zip(filter(None, node.outputs), results, strict=True))
 
 
 def _check_made(node: Node, made: Any) -> None:

@@ -161,12 +161,17 @@ def aligned_constant(array: np.ndarray, value: Value) -> Any:
         A float for one element, else an array, float32 or of truth values.
 
     Raises:
-        NotImplementedError: If the constant has a batch of its own.
+        NotImplementedError: If the constant has a batch of its own, or more axes.
     """
-    if array.size == 1:
+    if array.size == 1 and array.ndim <= value.rank:
         return float(array.reshape(()))
+    if array.ndim > value.rank:
+        raise NotImplementedError(
+            f"A constant of shape {array.shape} adds axes of its own to a tensor of sizes "
+            f"{readable(value.sizes)}. Export the network with at most {value.rank} axes there."
+        )
     full = array.reshape((1,) * (value.rank - array.ndim) + array.shape)
-    if array.ndim > value.rank or full.shape[value.order[0]] != 1:
+    if full.shape[value.order[0]] != 1:
         raise NotImplementedError(
             f"A constant of shape {array.shape} cannot meet a tensor of sizes "
             f"{readable(value.sizes)}: it has a batch of its own."

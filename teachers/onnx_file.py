@@ -104,7 +104,7 @@ def check_valid(file: OnnxFile) -> None:
             an operator's attributes are wrong.
     """
     try:
-        with _without_deprecation(file.model):
+        with _without_deprecation(file.model), _with_output_shapes(file.model):
             onnx.checker.check_model(file.model)
     except onnx.checker.ValidationError as error:
         reason = str(error).strip().split("\n")[0]
@@ -133,6 +133,20 @@ def _without_deprecation(model: onnx.ModelProto) -> Iterator[None]:
         for node in nodes:
             node.domain = ""
         del model.opset_import[count:]
+
+
+@contextmanager
+def _with_output_shapes(model: onnx.ModelProto) -> Iterator[None]:
+    """The model with a shape at every output; the checker misses one that no runtime needs."""
+    types = [output.type.tensor_type for output in model.graph.output]
+    without = [tensor for tensor in types if not tensor.HasField("shape")]
+    for tensor in without:
+        tensor.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for tensor in without:
+            tensor.ClearField("shape")
 
 
 def _content(path: Path) -> bytes:

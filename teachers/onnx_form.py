@@ -60,6 +60,7 @@ def refuse_other_forms(model: onnx.ModelProto, name: str) -> None:
             )
     for node in model.graph.node:
         _refuse_absurd_steps(node, name)
+        _refuse_missing_parts(node, name)
     constants = [tensor.name for tensor in model.graph.initializer]
     inputs = [port.name for port in model.graph.input]
     outputs = [port.name for port in model.graph.output]
@@ -75,8 +76,10 @@ def refuse_other_forms(model: onnx.ModelProto, name: str) -> None:
             f"The output {copied[0]!r} of {name!r} is its own input or a constant: it does not "
             "depend on the image by any operator. Export the network again."
         )
-    for port in (*model.graph.input, *model.graph.output):
-        _refuse_other_port(port, name)
+    for port in model.graph.input:
+        _refuse_other_port(port, name, is_input=True)
+    for port in model.graph.output:
+        _refuse_other_port(port, name, is_input=False)
 
 
 def _refuse_other_versions(model: onnx.ModelProto, name: str) -> None:
@@ -94,6 +97,15 @@ def _refuse_other_versions(model: onnx.ModelProto, name: str) -> None:
         )
 
 
+def _refuse_missing_parts(node: onnx.NodeProto, name: str) -> None:
+    """Refuse a Split that leaves out a part, on which onnxruntime ends the process."""
+    if node.op_type == "Split" and not all(node.output):
+        raise ValueError(
+            f"Node {node.name!r} (Split) of {name!r} leaves out one of its outputs, "
+            f"{list(node.output)}, which are not optional. Export it again."
+        )
+
+
 def _refuse_absurd_steps(node: onnx.NodeProto, name: str) -> None:
     for attribute in node.attribute:
         least = _STEPS.get(attribute.name)
@@ -108,7 +120,7 @@ def _refuse_absurd_steps(node: onnx.NodeProto, name: str) -> None:
             )
 
 
-def _refuse_other_port(port: onnx.ValueInfoProto, name: str) -> None:
+def _refuse_other_port(port: onnx.ValueInfoProto, name: str, is_input: bool) -> None:
     if port.type.WhichOneof("value") != "tensor_type":
         raise ValueError(
             f"The input or output {port.name!r} of {name!r} is no tensor. Received: "
@@ -118,7 +130,7 @@ def _refuse_other_port(port: onnx.ValueInfoProto, name: str) -> None:
     is_usable = tensor.elem_type != TensorProto.BFLOAT16  # NumPy has none to give to onnxruntime.
     _refuse_type(tensor.elem_type, f"the input or output {port.name!r}", name, is_usable)
     sizes = [size.dim_value for size in tensor.shape.dim]
-    if len(sizes) > MAX_RANK or _elements(sizes) > MAX_INPUT:
+    if len(sizes) > MAX_RANK or _elements(sizes, is_input) > MAX_INPUT:
         raise ValueError(
             f"The input or output {port.name!r} of {name!r} has the sizes {sizes[:20]}. Expected "
             f"at most {MAX_RANK}, of at most {MAX_INPUT:,} elements. Export it for smaller images."
@@ -128,10 +140,14 @@ def _refuse_other_port(port: onnx.ValueInfoProto, name: str) -> None:
             size.ClearField("dim_value")
 
 
-def _elements(sizes: list[int]) -> int:
-    """Of one batch; an open batch is 1, and another open size an image's that is compared with."""
+def _elements(sizes: list[int], is_input: bool) -> int:
+    """Of one batch; an open batch is 1, another open size of an input an image's to compare with.
+
+    An output's open sizes are what the network makes of the image.
+    """
     return math.prod(
-        size if size > 0 else 64 if position else 1 for position, size in enumerate(sizes)
+        size if size > 0 else 64 if position and is_input else 1
+        for position, size in enumerate(sizes)
     )
 
 

@@ -13,6 +13,7 @@ from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_m
 
 Errors = dict[str, float]
 _OPEN_SIZES = (64, 96)  # Of height and width; unlike, so that they are not taken for each other.
+_ODD_SIZES = (65, 97)  # Which halves, and what is doubled again, do not fit.
 _MAX_ELEMENTS = 2**26  # Compared at a time: 2 × 256 MiB of arrays.
 _ROUNDING = 1e-6  # What float32 leaves of numbers around 1.
 _SAME_DIRECTION = 0.999
@@ -41,7 +42,8 @@ def check_parity(
             the one that the file is made for.
         images: What to compare on, as the model takes it: `(batch, height, width, channels)`, at
             least as many as the largest batch. By default patterns with coarse and fine structure
-            in -2..2, or 0..255 for a model of integers.
+            in -2..2, or 0..255 for a model of integers; where sizes are open 64 by 96 pixels, and
+            from the second batch on 65 by 97 if the source takes them.
         seed: Of the patterns.
 
     Returns:
@@ -70,7 +72,12 @@ def compare(
     report: dict[str, dict[str, Errors]] = {"outputs": {}, "taps": {}}
     first = (pairing.images or batch_sizes[0]) if inside else batch_sizes[0]
     for index, size in enumerate((first, *batch_sizes[1:])):
-        batch = patterns(model, size, seed + index) if images is None else images[:size]
+        if images is not None:
+            batch = images[:size]
+        elif index and _takes_odd_sizes(pairing, model):
+            batch = patterns(model, size, seed + index, _ODD_SIZES)
+        else:
+            batch = patterns(model, size, seed + index)
         pairs = [*(inside if index == 0 else ()), *pairing.outputs]
         found = _errors(pairing, model, pairs, batch)
         if any(is_past(found[p.source], tolerance, p in pairing.outputs) for p in pairs):
@@ -80,6 +87,18 @@ def compare(
             part = report["taps" if p in inside else "outputs"]
             part[p.source] = _worse(part.get(p.source, found[p.source]), found[p.source])
     return report
+
+
+def _takes_odd_sizes(pairing: Pairing, model: keras.Model) -> bool:
+    """Whether sizes are open, and the source gives something for odd ones."""
+    if _closed(model.input_shape[1:]) == _closed(model.input_shape[1:], _ODD_SIZES):
+        return False
+    outputs = [pair.source for pair in pairing.outputs]
+    try:
+        found = pairing.runtime.run(patterns(model, 1, 0, _ODD_SIZES), outputs)
+    except Exception:  # Each runtime's own.
+        return False
+    return all(array.size for array in found.values())
 
 
 def agreement(expected: np.ndarray, received: np.ndarray) -> Errors:
@@ -149,19 +168,22 @@ def worst(report: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
     return {} if name is None else {name: report["taps"][name]}
 
 
-def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
+def patterns(
+    model: keras.Model, number: int, seed: int, open_sizes: tuple[int, int] = _OPEN_SIZES
+) -> np.ndarray:
     """Images to compare on: coarse blocks with fine noise, so that every filter has something.
 
     Args:
-        model: Whose input they fit; an open height becomes 64 pixels, an open width 96.
+        model: Whose input they fit.
         number: How many.
         seed: Of the generator.
+        open_sizes: What an open height and width become, in pixels.
 
     Returns:
         Shape `(number, …)` of the input's type; -2..2, or 0..255 for integers.
     """
     generator = np.random.default_rng(seed)
-    shape = (number, *_closed(model.input_shape[1:]))
+    shape = (number, *_closed(model.input_shape[1:], open_sizes))
     images = generator.uniform(-1, 1, shape)
     if len(shape) == 4:
         coarse = generator.uniform(-1, 1, (number, 4, 4, shape[3]))
@@ -173,9 +195,9 @@ def patterns(model: keras.Model, number: int, seed: int) -> np.ndarray:
     return images.astype(dtype)
 
 
-def _closed(sizes: Sequence[int | None]) -> list[int]:
+def _closed(sizes: Sequence[int | None], open_sizes: tuple[int, int] = _OPEN_SIZES) -> list[int]:
     return [
-        size or (_OPEN_SIZES[axis] if axis < len(_OPEN_SIZES) else 1)
+        size or (open_sizes[axis] if axis < len(open_sizes) else 1)
         for axis, size in enumerate(sizes)
     ]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.teachers.layout import Rows, Value, aligned_constant, needs_size
+from keras_amalgam.teachers.frozen_sizes import FollowedSizes
+from keras_amalgam.teachers.layout import Rows, Value, aligned_constant
 from keras_amalgam.teachers.onnx_graph import Graph, Node
-from keras_amalgam.teachers.passes.folding import depends_on_open_size
 from keras_amalgam.teachers.writer import Writer
 
 MAX_LITERAL = 16  # Numbers that stand in the model's configuration; more of them are a weight.
@@ -24,12 +24,14 @@ class Call:
             out.
         graph: The graph around it.
         write: Adds Keras layers under the node's name.
+        followed: What is known of constants that are computed from sizes.
     """
 
     node: Node
     inputs: Sequence[Value | Rows | np.ndarray | None]
     graph: Graph
     write: Writer
+    followed: FollowedSizes
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """The node's attribute, or the standard's default."""
@@ -73,13 +75,9 @@ class Call:
         """A constant input as it meets a value: a number, a small array, or else a weight.
 
         Raises:
-            NotImplementedError: If it depends on the image or on an open size, or has a batch of
-                its own.
+            NotImplementedError: If it depends on the image, or has a batch of its own.
         """
-        constant = self.constant(index)
-        if depends_on_open_size(constant):
-            raise needs_size("it computes with the image's size")
-        array = aligned_constant(constant, value)
+        array = aligned_constant(self.constant(index), value)
         is_weight = isinstance(array, np.ndarray) and array.dtype != np.bool_
         if is_weight and array.size > MAX_LITERAL:
             return self.write.weight(array, f"input_{index}")
@@ -90,6 +88,18 @@ class Call:
         if self.has(index):
             return [int(n) for n in self.constant(index).reshape(-1)]
         return None if attribute is None else self.attribute(attribute)
+
+    def readings(self, index: int) -> list[list[int]]:
+        """Integers of a constant input, first with the stand-ins for sizes, then with others.
+
+        What is decided alike in all of them holds for every size; see `frozen_sizes`.
+        """
+        arrays = self.followed.readings(self.node.inputs[index], self.constant(index))
+        return [[int(n) for n in array.reshape(-1)] for array in arrays]
+
+    def sizes(self, index: int = 0) -> list[tuple[int, ...]]:
+        """The source's sizes of an input that depends on the image, as in `readings`."""
+        return self.followed.sizes(self.node.inputs[index], self.value(index))
 
     def images_in_file(self) -> int | None:
         """The number of images that the file was written for; `None` where it leaves that open."""

@@ -1,13 +1,14 @@
 """Normalizations: with running statistics, and with those of each image."""
 
 import math
+from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
 import numpy as np
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, needs_size, to_order
+from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size, to_order
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 from keras_amalgam.teachers.passes.folding import OPEN
@@ -53,12 +54,23 @@ def group_normalization_with_group_weights(call: Call) -> Value:
 @register_operator("GroupNormalization", since=21)
 def group_normalization(call: Call) -> Value:
     """GroupNormalization; before opset 21 every channel gets its group's scale and offset."""
-    groups = call.attribute("num_groups")
+    groups, sizes = call.attribute("num_groups"), call.attribute("sizes")
+    if sizes is not None and not _are_sizes(call, sizes):
+        raise call.refusal(f"its groups are normalized in one shape and scaled in another, {sizes}")
     return _group_normalized(call, groups, call.constant(1), call.constant(2))
 
 
+def _are_sizes(call: Call, target: Sequence[int]) -> bool:
+    """Whether a reshape of the value to some sizes changes nothing."""
+    value, images = call.value(), call.images_in_file()
+    known = [(images, value.batch), *((size, size) for size in value.sizes[1:])]
+    return value.rank == len(target) and all(
+        wanted in (0, -1, *sizes) for wanted, sizes in zip(target, known, strict=True)
+    )
+
+
 def _group_normalized(call: Call, groups: int, scale: np.ndarray, offset: np.ndarray) -> Value:
-    value = call.value()
+    value = in_source_columns(call.write, call.value())
     tensor = call.write.layer(
         layers.GroupNormalization,
         value.tensor,
@@ -164,9 +176,10 @@ def lp_normalization(call: Call) -> Value:
     write, tensor = call.write.operation, value.tensor
     sizes = write(ops.absolute if power == 1 else ops.square, tensor, part="sizes")
     norm = write(ops.sum, sizes, axis=axis, keepdims=True, part="sum")
-    if power != 1:
+    is_zero = write(ops.equal, norm, 0, part="is_zero")
+    norm = write(ops.where, is_zero, 1.0, norm, part="nonzero")
+    if power != 1:  # A root's slope at zero is infinite.
         norm = write(ops.sqrt, norm, part="sqrt")
-    norm = write(ops.maximum, norm, float(np.finfo(np.float32).tiny), part="nonzero")
     return value.with_tensor(write(ops.divide, tensor, norm))
 
 

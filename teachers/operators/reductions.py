@@ -91,9 +91,19 @@ def _reduced(call: Call, reduction: _Reduction, axes: list[int]) -> Value:
         tensor = call.write.operation(
             reduction.over, tensor, axis=held, keepdims=keepdims, part=part
         )
-        if reduction.after is not None:
+        if reduction.after is ops.sqrt:
+            tensor = _root(call, tensor)
+        elif reduction.after is not None:
             tensor = call.write.operation(reduction.after, tensor)
     return _with_axes(value, tensor, axes, keepdims)
+
+
+def _root(call: Call, tensor: Any) -> Any:
+    """A root whose slope at zero, which is infinite, makes no gradient of a zero vector a NaN."""
+    is_zero = call.write.operation(ops.equal, tensor, 0, part="is_zero")
+    tensor = call.write.operation(ops.where, is_zero, 1.0, tensor, part="nonzero")
+    tensor = call.write.operation(ops.sqrt, tensor, part="sqrt")
+    return call.write.operation(ops.where, is_zero, 0.0, tensor)
 
 
 def _each(call: Call, value: Value, functions: tuple[Any, ...]) -> Value:

@@ -1,6 +1,7 @@
 """Resizing, along any axes but the batch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,10 @@ import numpy as np
 from keras import layers, ops
 
 from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size
-from keras_amalgam.teachers.onnx_graph import Graph
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 from keras_amalgam.teachers.operators.sampling import Rule, is_repetition, nearest, weights
 from keras_amalgam.teachers.operators.windows import within_bounds
-from keras_amalgam.teachers.passes.folding import OPEN
 
 _PIXELS = "its pixels depend on the image's size"
 _LARGEST = 2**22  # Weights of one axis, which stand in the model's configuration.
@@ -82,7 +81,9 @@ def resize(call: Call) -> Value:
         )
     if call.has(2) and call.constant(2).size:
         return _resized(call, rule, _scaled(call, call.constant(2)))
-    return _resized(call, rule, _sized(call, call.constant(3)))
+    if not call.has(3):
+        raise ValueError("it has neither scales nor sizes")
+    return _resized(call, rule, _sized(call))
 
 
 def _older_rule(call: Call, rounding: str = "floor") -> Rule:
@@ -110,14 +111,20 @@ def _scaled(call: Call, scales: Any) -> list[_Axis]:
     return axes
 
 
-def _sized(call: Call, targets: np.ndarray) -> list[_Axis]:
+def _sized(call: Call) -> list[_Axis]:
     """The axes that change to stated sizes."""
     value, sources = call.value(), _source_axes(call)
-    wanted = {
-        axis: int(target)
-        for axis, target in zip(sources, targets, strict=True)
+    readings = {
+        axis: targets
+        for axis, *targets in zip(sources, *call.readings(3), strict=True)
         if axis != value.order[0]  # Files of a fixed batch state it; it never changes.
     }
+    multiples = {
+        axis: _multiple(targets, [sizes[axis] for sizes in call.sizes()])
+        for axis, targets in readings.items()
+        if len(set(targets)) > 1
+    }
+    wanted = {axis: targets[0] for axis, targets in readings.items()}
     policy = call.attribute("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         return _in_proportion(call, wanted, policy, value.order[0] in sources)
@@ -125,13 +132,9 @@ def _sized(call: Call, targets: np.ndarray) -> list[_Axis]:
     for axis, target in wanted.items():
         held = value.axis(axis)
         size = value.tensor.shape[held]
-        if size is None and target % OPEN == 0:
-            if not _comes_from(call.graph, call.node.inputs[3], call.node.inputs[0]):
-                raise needs_size(_PIXELS)
-            if target != OPEN:
-                axes.append(_Axis(held, None, None, float(target // OPEN)))
-        elif target > OPEN // 8 and size is None:  # A part of an open size, or of another map's.
-            raise needs_size(_PIXELS)
+        if axis in multiples:
+            if multiples[axis] != 1:
+                axes.append(_Axis(held, None, None, float(multiples[axis])))
         elif size is None:
             axes.append(_Axis(held, None, target, None))
         elif target != size:
@@ -158,19 +161,16 @@ def _in_proportion(
     ]
 
 
-def _comes_from(graph: Graph, name: str, source: str) -> bool:
-    """Whether all sizes that a tensor is computed from are those of one other tensor."""
-    pending, seen = [name], set()
-    while pending:
-        node = graph.producers.get(pending.pop())
-        if node is None or node.name in seen:
-            continue
-        seen.add(node.name)
-        if node.operator != "Shape":
-            pending.extend(filter(None, node.inputs))
-        elif node.inputs[0] != source:
-            return False
-    return True
+def _multiple(targets: Sequence[int], sizes: Sequence[int]) -> int:
+    """What targets that depend on an open size are of the axis' own, whichever size that is.
+
+    Raises:
+        NotImplementedError: If they are of another's, or no multiple.
+    """
+    times = {target / size for target, size in zip(targets, sizes, strict=True)}
+    if len(times) > 1 or (multiple := times.pop()) != int(multiple):
+        raise needs_size(_PIXELS)
+    return int(multiple)
 
 
 def _resized(call: Call, rule: Rule, axes: list[_Axis]) -> Value:

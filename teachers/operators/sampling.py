@@ -110,11 +110,11 @@ def _positions(rule: Rule, size: int, output: int, scale: float) -> np.ndarray:
         return (pixels + half) / factor
     if rule.coordinates == "pytorch_half_pixel" and output == 1:
         return pixels
-    at = (pixels + half) / factor - half
-    if rule.coordinates == "half_pixel_symmetric":
+    if rule.coordinates == "half_pixel_symmetric":  # The one whose halves are in float64 there.
         share = np.float32(output) / (factor * np.float32(size))
-        at = at + np.float32(size) / 2 * (1 - share)
-    return at
+        start = np.float32(size) / 2 * (1 - share)
+        return (start + (pixels + 0.5).astype(np.float64) / float(factor) - 0.5).astype(np.float32)
+    return (pixels + half) / factor - half
 
 
 def _filter(rule: Rule, distance: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ _BROADCASTING = {
     "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
     "Mul", "Or", "Sub", "Where", "Xor",
 }  # fmt: skip
-_LARGE = 2**31  # Exporters write "to the end" as one of several large numbers.
+_LARGE = 2**31 - 1  # Exporters write "to the end" as one of several large numbers.
 
 
 @register_operator("Slice", since=1)
@@ -26,15 +26,15 @@ def slice_by_attributes(call: Call) -> Value:
     """A slice with fixed bounds."""
     starts, ends = call.attribute("starts"), call.attribute("ends")
     axes = call.attribute("axes", list(range(len(starts))))
-    return _sliced(call, starts, ends, axes, [1] * len(starts))
+    return _sliced(call, [starts], [ends], axes, [1] * len(starts))
 
 
 @register_operator("Slice", since=10)
 def slice_by_inputs(call: Call) -> Value:
     """A slice with fixed bounds."""
-    starts, ends = (call.integers(index) or [] for index in (1, 2))
-    axes = call.integers(3) or list(range(len(starts)))
-    return _sliced(call, starts, ends, axes, call.integers(4) or [1] * len(starts))
+    starts, ends = call.readings(1), call.readings(2)
+    axes = call.integers(3) or list(range(len(starts[0])))
+    return _sliced(call, starts, ends, axes, call.integers(4) or [1] * len(axes))
 
 
 @register_operator("Split", since=2)
@@ -105,16 +105,19 @@ def _constant_for_every_image(call: Call, array: np.ndarray, target: Sequence[in
 
 def _sliced(
     call: Call,
-    starts: Sequence[int],
-    ends: Sequence[int],
+    starts: Sequence[Sequence[int]],
+    ends: Sequence[Sequence[int]],
     axes: Sequence[int],
     steps: Sequence[int],
 ) -> Value:
+    """The part between bounds, which are given as in `Call.readings`."""
     value = in_source_columns(call.write, call.value())
     parts = [slice(None)] * value.rank
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    by_axis = zip(zip(*starts, strict=True), zip(*ends, strict=True), axes, steps, strict=True)
+    for first, last, axis, step in by_axis:
         axis %= value.rank
-        parts[axis] = _bounds(call, value, axis, start, end, step)
+        if not _is_whole(call, first, last, axis, step):
+            parts[axis] = _bounds(call, value, axis, set(first), set(last), step)
     if all(part == slice(None) for part in parts):
         return value
     held = tuple(parts[axis] for axis in value.order)
@@ -122,18 +125,34 @@ def _sliced(
     return value.with_tensor(tensor)
 
 
-def _bounds(call: Call, value: Value, axis: int, start: int, end: int, step: int) -> slice:
+def _is_whole(call: Call, starts: Sequence[int], ends: Sequence[int], axis: int, step: int) -> bool:
+    """Whether bounds reach around a whole source axis, whatever the size of it."""
+    value, images = call.value(), call.images_in_file()
+    if step != 1 or any(starts):
+        return False
+    if axis == value.order[0] and images and min(ends) >= value.batch // BATCH * images:
+        return True  # A file of a fixed batch may state it.
+    sizes = [sizes[axis] for sizes in call.sizes()]
+    ends = ends if len(ends) == len(sizes) else [*ends] * len(sizes)
+    return all(end >= min(size, _LARGE) for end, size in zip(ends, sizes, strict=True))
+
+
+def _bounds(
+    call: Call, value: Value, axis: int, starts: set[int], ends: set[int], step: int
+) -> slice:
     """A source axis' bounds without references to an end that is open."""
     size = value.sizes[axis]
-    is_open = size % OPEN == 0 or size % BATCH == 0
-    if step == 1 and start == 0 and (end >= min(size, _LARGE) or (is_open and end >= _LARGE)):
-        return slice(None)
     if axis == value.order[0]:
         raise call.refusal("it cuts the batch")
-    if not is_open:
+    (start, *more), (end, *others) = starts, ends
+    if more or others:
+        raise needs_size("its bounds depend on the image's size")
+    if step > 0 and end < -size:
+        raise call.refusal(f"it ends at {end}, before the first of {size}, and takes nothing")
+    if value.tensor.shape[value.axis(axis)] is not None:
         first, stop, step = slice(start, None if end < -size else end, step).indices(size)
         return slice(first, None if stop < 0 else stop, step)
-    if size != OPEN or abs(start) >= OPEN // 2 or (OPEN // 2 <= abs(end) < _LARGE):
+    if abs(start) >= OPEN // 2 or (OPEN // 2 <= abs(end) < _LARGE):
         raise needs_size("its bounds depend on the image's size")
     return slice(start, None if end >= _LARGE else end, step)
 

@@ -164,7 +164,7 @@ def _spread(call: Call, tensor: Any, axis: int, stride: int) -> Any:
     if stride == 1:
         return tensor
     shape = list(tensor.shape)
-    if shape[axis + 1] is None:
+    if None in (shape[axis + 1], *shape[1:axis]):
         raise needs_size("groups or dilations need the image's size")
     width = [(0, 0)] * len(shape)
     width[axis + 1] = (0, shape[axis + 1] * (stride - 1))

@@ -129,6 +129,8 @@ def window(call: Call, kernel: Sequence[int], tensor: Any) -> Window:
     same_upper = automatic == "SAME_UPPER"
     if automatic in ("SAME_UPPER", "SAME_LOWER") and max(dilations) > 1:
         raise call.refusal(f"auto_pad {automatic} and dilations, which runtimes read differently")
+    if automatic in ("SAME_UPPER", "SAME_LOWER") and call.node.operator.endswith("Pool"):
+        _refuse_gaps(call, axes, automatic == "SAME_LOWER")
     if automatic == "NOTSET":
         pads: Pads = tuple(zip(amounts[: len(sizes)], amounts[len(sizes) :], strict=True))
     elif automatic == "VALID" or (same_upper and None in sizes and max(strides) > 1):
@@ -142,6 +144,20 @@ def window(call: Call, kernel: Sequence[int], tensor: Any) -> Window:
     if None not in sizes and math.prod(made.outputs) * math.prod(kernel) > MAX_WORK:
         raise ValueError(f"{kernel} pixels under each of {made.outputs} windows are no network's")
     return made
+
+
+def _refuse_gaps(call: Call, axes: Sequence[tuple[int | None, int, int]], lower: bool) -> None:
+    """Refuse pools whose windows leave so many pixels out that onnxruntime crops the first ones.
+
+    TensorFlow begins with the first pixel, as convolutions do in both.
+    """
+    for size, extent, stride in axes:
+        covered = (-(-size // stride) - 1) * stride + extent if size else extent - stride
+        if covered - (size or 0) + lower <= -2:
+            raise call.refusal(
+                f"auto_pad with windows of {extent} pixels, {stride} apart, which runtimes read "
+                "differently. Export it with pads"
+            )
 
 
 def require_pads(call: Call, geometry: Window) -> None:

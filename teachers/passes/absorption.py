@@ -86,6 +86,8 @@ def fuse_batch_norm(graph: Graph) -> Graph:
         norm = graph.only_consumer(node.outputs[0])
         if node.operator != "Conv" or norm is None or norm.operator != "BatchNormalization":
             continue
+        if norm.attributes.get("training_mode") or not norm.attributes.get("spatial", 1):
+            continue  # It is refused where it is converted.
         if any(name not in constants for name in (*node.inputs[1:], *norm.inputs[1:])):
             continue
         convolution = [constants[name] for name in node.inputs[1:]]

@@ -60,6 +60,8 @@ def is_foldable(node: Node, constants: Sequence[np.ndarray | None]) -> bool:
     """
     if node.domain or node.operator not in FOLDABLE:
         return False
+    if node.operator == "BatchNormalization":
+        return not node.attributes.get("training_mode") and bool(node.attributes.get("spatial", 1))
     if node.operator in ("ConstantOfShape", "Expand", "Tile"):
         return constants[-1] is not None and not _holds_open_size(constants[-1])
     return True
@@ -83,8 +85,8 @@ def fold(
         size = _result_size(node, constants)
         if size > most:
             raise ValueError(f"it would make {size:,} elements. At most {most:,} are allowed")
-        fast = _scatter_nd(node, constants) if node.operator == "ScatterND" else None
-        return _evaluated(node, constants) if fast is None else (fast,)
+        own = _COMPUTED_HERE.get(node.operator, lambda node, constants: None)(node, constants)
+        return _evaluated(node, constants) if own is None else (own,)
     except _MISFITS as error:
         raise ValueError(
             f"Cannot compute {node}, which is too large or does not fit its inputs: {error}."
@@ -95,6 +97,8 @@ def _evaluated(node: Node, constants: Sequence[np.ndarray | None]) -> tuple[np.n
     """The outputs as ONNX's own evaluator computes them."""
     proto = onnx.helper.make_node(node.operator, node.inputs, node.outputs)
     for key, value in node.attributes.items():
+        if key == "spatial":  # Which newer forms of BatchNormalization do without.
+            continue
         is_tensor = isinstance(value, np.ndarray)
         value = numpy_helper.from_array(value) if is_tensor else value
         proto.attribute.append(onnx.helper.make_attribute(key, value))
@@ -114,8 +118,8 @@ def _evaluated(node: Node, constants: Sequence[np.ndarray | None]) -> tuple[np.n
 
 
 def _opset_evaluated(node: Node) -> int:
-    """The evaluator knows the newest form of this operator alone, which older files fit, too."""
-    return max(node.opset, 19) if node.operator == "DequantizeLinear" else node.opset
+    """The evaluator knows the newest forms of some alone, or older ones wrongly; these fit, too."""
+    return max(node.opset, {"BatchNormalization": 15, "DequantizeLinear": 19}.get(node.operator, 0))
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -134,18 +138,6 @@ def fold_constants(graph: Graph) -> Graph:
         else:
             kept.append(node)
     return Graph(tuple(kept), constants, graph.inputs, graph.outputs)
-
-
-def depends_on_open_size(array: np.ndarray) -> bool:
-    """Whether a few numbers, or their reciprocals, are the stand-in of an open size."""
-    if array.size > _FEW or array.dtype == np.bool_:
-        return False
-    numbers = array.astype(np.float64).reshape(-1)
-    numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
-    multiples = np.concatenate([numbers, 1 / numbers]) / OPEN
-    return bool(
-        np.any((np.abs(multiples) > 0.5) & (np.abs(multiples - np.round(multiples)) < 1e-6))
-    )
 
 
 def _holds_open_size(array: np.ndarray) -> bool:
@@ -176,6 +168,17 @@ def _scatter_nd(node: Node, constants: Sequence[np.ndarray | None]) -> np.ndarra
     result = np.array(data)
     result[tuple(np.moveaxis(np.asarray(indices), -1, 0))] = updates
     return result
+
+
+def _softmax(node: Node, constants: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Softmax before opset 13, over all axes from one on, which the evaluator does not know."""
+    (data,) = constants
+    if node.opset >= 13 or data is None:
+        return None
+    axis = node.attributes.get("axis", 1)
+    rows = data.reshape(math.prod(data.shape[: axis % max(data.ndim, 1)]), -1)
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    return (powers / powers.sum(axis=1, keepdims=True)).reshape(data.shape)
 
 
 def _result_size(node: Node, constants: Sequence[np.ndarray | None]) -> int:
@@ -240,7 +243,7 @@ def _resized_size(node: Node, given: Sequence[np.ndarray]) -> int:
     return int(size) * _STEPS_OF_RESIZE
 
 
-_FEW = 16
+_COMPUTED_HERE = {"ScatterND": _scatter_nd, "Softmax": _softmax}
 _STEPS_OF_RESIZE = 32
 _PRODUCTS_PER_ELEMENT = 16
 _BOUNDS: dict[str, Bound] = {

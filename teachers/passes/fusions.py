@@ -129,7 +129,7 @@ def _layer_norm(graph: Graph, root: Node) -> tuple[Node, Node] | None:
     if not (_is_over_last_axis(graph, mean) and _is_over_last_axis(graph, variance)):
         return None
     found = _scale_and_offset(graph, divided)
-    if found is None or graph.constants[found[0]].ndim != 1:
+    if found is None or any(graph.constants[name].ndim != 1 for name in found[:2]):
         return None
     scale, offset, last = found
     norm = replace(
@@ -157,7 +157,15 @@ def _group_norm(graph: Graph, norm: Node) -> tuple[Node, Node] | None:
     if found is None or found[0] == found[1]:
         return None
     factors, offsets, last = found
-    if any(graph.constants[name].shape[1:] != (1, 1) for name in (factors, offsets)):
+    shapes = {graph.constants[name].shape for name in (factors, offsets)}
+    if len(shapes) > 1 or (shape := shapes.pop())[1:] != (1, 1):
+        return None
+    restored = graph.constants.get(ungrouped.inputs[1])
+    if restored is None:
+        measured = _made_by(graph, ungrouped.inputs[1], "Shape")
+        if measured is None or measured.attributes or measured.inputs[0] != grouped.inputs[0]:
+            return None
+    elif restored.size != 4 or restored.reshape(-1)[1] != shape[0]:
         return None
     made = replace(
         last,
@@ -167,6 +175,7 @@ def _group_norm(graph: Graph, norm: Node) -> tuple[Node, Node] | None:
         attributes={
             "num_groups": int(scale.size),
             "epsilon": norm.attributes.get("epsilon", 1e-5),
+            "sizes": None if restored is None else restored.reshape(-1).tolist(),
         },
     )
     return made, last

@@ -132,7 +132,7 @@ def _open_session(model: onnx.ModelProto, optimized: bool) -> Any:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Idle threads that spin take the cores from the training beside them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # What it refuses is in its exception, too.
     with _refusals():
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

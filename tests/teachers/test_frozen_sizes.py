@@ -68,6 +68,153 @@ def test_what_holds_for_every_size_is_computed(agrees, build, operator, constant
     agrees(build(nodes, (3, "height", "width"), constants), image=(3, 9, 6))
 
 
+UP = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+# Twice the half of an image: as large as the image, or one pixel larger or smaller.
+TWO_MAPS = [
+    make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+    make_node("Resize", ["p", "", "twice"], ["u"], **UP),
+    *(
+        made
+        for name in "xpu"
+        for made in (
+            make_node("Shape", [name], [f"shape_{name}"]),
+            make_node("Slice", [f"shape_{name}", "two", "four"], [f"size_{name}"]),
+            make_node("Cast", [f"size_{name}"], [f"float_{name}"], to=1),
+        )
+    ),
+]
+NUMBERS = {
+    "one": np.ones(2, np.float32),
+    "half": np.float32(0.5),
+    "twice": np.array([1, 1, 2, 2], np.float32),
+    "zeros": np.zeros(6, INT),
+    "zero": np.zeros(2, INT),
+    "nothing": np.array(0, INT),
+    "step": np.array(1, INT),
+    "two": np.array([2], INT),
+    "four": np.array([4], INT),
+    "axes": np.array([2, 3], INT),
+    "swapped": np.array([0, 1, 3, 2], INT),
+    "thirty_two": np.array([32, 32], INT),
+    "table": np.arange(200, dtype=np.float32),
+}
+MADE = {"name": "made"}
+OF_TWO_SIZES = {
+    "crop to another map's size": [
+        make_node("Slice", ["u", "zero", "size_x", "axes"], ["y"], **MADE),
+    ],
+    "difference": [
+        make_node("Sub", ["size_u", "size_x"], ["d"], **MADE),
+        make_node("Concat", ["zeros", "d"], ["pads"], axis=0),
+        make_node("Pad", ["x", "pads"], ["y"]),
+    ],
+    "quotient": [
+        make_node("Div", ["float_x", "float_p"], ["q"], **MADE),
+        make_node("Concat", ["one", "q"], ["scales"], axis=0),
+        make_node("Resize", ["p", "", "scales"], ["y"], **UP),
+    ],
+    "smaller of two": [
+        make_node("Min", ["size_x", "size_u"], ["n"], **MADE),
+        make_node("Slice", ["u", "zero", "n", "axes"], ["y"]),
+    ],
+    "height taken for the width": [
+        make_node("Gather", ["shape_x", "swapped"], ["sizes"]),
+        make_node("Resize", ["x", "", "", "sizes"], ["y"], **UP, **MADE),
+    ],
+    "size of a map of one pixel": [
+        make_node("GlobalAveragePool", ["x"], ["g"]),
+        make_node("Shape", ["g"], ["s"]),
+        make_node("Slice", ["s", "zero_1", "two"], ["head"]),
+        make_node("Concat", ["head", "size_x"], ["sizes"], axis=0),
+        make_node("Resize", ["g", "", "", "sizes"], ["y"], **UP, **MADE),
+    ],
+}
+OF_ONE_SIZE = {
+    "negative remainder": [
+        make_node("Neg", ["size_x"], ["negative"]),
+        make_node("Mod", ["negative", "thirty_two"], ["d"], **MADE),
+        make_node("Concat", ["zeros", "d"], ["pads"], axis=0),
+        make_node("Pad", ["x", "pads"], ["y"]),
+    ],
+    "rounded half": [
+        make_node("Mul", ["float_x", "half"], ["halves"]),
+        make_node("Floor", ["halves"], ["f"], **MADE),
+        make_node("Cast", ["f"], ["n"], to=7),
+        make_node("Slice", ["x", "zero", "n", "axes"], ["y"]),
+    ],
+    "padding": [
+        make_node("Concat", ["zeros", "size_x"], ["pads"], axis=0),
+        make_node("Pad", ["x", "pads"], ["y"], **MADE),
+    ],
+    "range": [
+        make_node("Gather", ["shape_x", "three"], ["w"]),
+        make_node("Range", ["nothing", "w", "step"], ["r"], **MADE),
+        make_node("Cast", ["r"], ["f"], to=1),
+        make_node("Add", ["x", "f"], ["y"]),
+    ],
+    "part of a table": [
+        make_node("Gather", ["shape_x", "three_1"], ["w"]),
+        make_node("Slice", ["table", "zero_1", "w"], ["t"], **MADE),
+        make_node("Add", ["x", "t"], ["y"]),
+    ],
+    "factor": [
+        make_node("Gather", ["float_x", "nothing"], ["h"]),
+        make_node("Mul", ["x", "h"], ["y"], **MADE),
+    ],
+}
+MORE = {"three": np.array(3, INT), "three_1": np.array([3], INT), "zero_1": np.zeros(1, INT)}
+
+
+@pytest.mark.parametrize("case", OF_TWO_SIZES | OF_ONE_SIZE)
+def test_what_holds_for_some_sizes_only_asks_for_the_size(agrees, build, case):
+    nodes = [*TWO_MAPS, *(OF_TWO_SIZES | OF_ONE_SIZE)[case]]
+    source = build(nodes, (3, "height", "width"), NUMBERS | MORE, opset=13)
+    with pytest.raises(NotImplementedError, match="node 'made'.*Pass `input_shape="):
+        agrees(source)
+    agrees(source, image=(3, 9, 7), input_shape=(9, 7, 3))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            make_node("Relu", ["x"], ["r"]),
+            make_node("Slice", ["r", "zero", "size_x", "axes"], ["y"]),
+        ],
+        [
+            make_node("Add", ["float_p", "float_p"], ["wanted"]),
+            make_node("Div", ["wanted", "float_p"], ["q"]),
+            make_node("Concat", ["one", "q"], ["scales"], axis=0),
+            make_node("Resize", ["p", "", "scales"], ["y"], **UP),
+        ],
+    ],
+    ids=["a map's own size", "quotient of a multiple of a size and the size"],
+)
+def test_what_a_size_gives_with_itself_is_computed(agrees, build, nodes):
+    source = build([*TWO_MAPS, *nodes], (3, "height", "width"), NUMBERS, opset=13)
+    agrees(source, image=(3, 9, 7))
+
+
+def test_division_by_the_number_of_images_is_refused(agrees, build):
+    nodes = [
+        make_node("Shape", ["x"], ["s"]),
+        make_node("Gather", ["s", "nothing"], ["n"]),
+        make_node("Cast", ["n"], ["f"], to=1),
+        make_node("Div", ["x", "f"], ["y"], name="made"),
+    ]
+    with pytest.raises(NotImplementedError, match="node 'made'.*number of images in a batch"):
+        agrees(build(nodes, (3, 5, 4), NUMBERS))
+
+
+@pytest.mark.parametrize(
+    ("operator", "number"),
+    [("Max", -3.4028235e38), ("Min", 1e30), ("Add", 1e-20), ("Mul", 1e-5), ("Add", 10_009)],
+)
+def test_number_that_is_no_size_is_never_taken_for_one(agrees, build, operator, number):
+    nodes = [make_node(operator, ["x", "c"], ["y"])]
+    agrees(build(nodes, (3, 5, 4), {"c": np.float32(number)}))
+
+
 @pytest.mark.parametrize("to", [2, 3, 4, 5])
 def test_cast_to_narrow_integers_is_refused(agrees, build, to):
     nodes = [make_node("Cast", ["x"], ["i"], to=to), make_node("Cast", ["i"], ["y"], to=1)]

@@ -136,6 +136,33 @@ def test_output_that_no_image_reaches_is_refused(build, random, tmp_path):
         teachers.from_onnx(tmp_path / "network.onnx")
 
 
+def test_output_without_a_shape_is_read(network, agrees):
+    """The standard's checker asks for one; runtimes do without."""
+    network.graph.output[0].type.tensor_type.ClearField("shape")
+    assert agrees(network).output_shape == (None, 5)
+
+
+def test_output_of_many_open_sizes_is_read(agrees, build):
+    nodes = [make_node("Reshape", ["x", "shape"], ["y"])]
+    source = build(nodes, (64,), {"shape": np.array([0, 2, 2, 2, 2, 4])})
+    for number, size in enumerate(source.graph.output[0].type.tensor_type.shape.dim):
+        size.dim_param = f"open_{number}"
+    agrees(source)
+
+
+def test_split_without_one_of_its_parts_is_refused(build, tmp_path):
+    """Onnxruntime ends the process on it."""
+    nodes = [
+        make_node("Split", ["x"], ["a", "b", "c"], axis=1),
+        make_node("Add", ["a", "c"], ["y"]),
+    ]
+    source = build(nodes, (6, 5, 4), opset=13)
+    source.graph.node[0].output[1] = ""
+    onnx.save(source, tmp_path / "network.onnx")
+    with pytest.raises(ValueError, match=r"Split.*leaves out one of its outputs"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
 def test_initializers_listed_as_inputs_are_constants(network, agrees):
     """As files of IR version 3 do."""
     for tensor in network.graph.initializer:

@@ -1,5 +1,7 @@
 """The parity check, and the twins that it must not survive."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import onnx
@@ -7,7 +9,8 @@ import pytest
 from onnx.helper import make_node
 
 from keras_amalgam import teachers
-from keras_amalgam.teachers.parity import agreement, is_past, patterns
+from keras_amalgam.teachers.pairing import pair
+from keras_amalgam.teachers.parity import agreement, compare, is_past, patterns
 
 
 @pytest.fixture
@@ -153,6 +156,45 @@ def test_file_for_a_fixed_batch_is_compared_with_every_batch_size(build, random,
         assert report["outputs"]["y"]["max_abs_error"] < 1e-5
 
 
+def _twice_halved(build, *after, ceil_mode=1):
+    """A map halved and doubled, which for odd sizes is a pixel larger than the image."""
+    window = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": ceil_mode}
+    nodes = [
+        make_node("MaxPool", ["x"], ["p"], **window),
+        make_node(
+            "Resize", ["p", "", "scales"], ["u"], mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        *after,
+    ]  # fmt: skip
+    return build(nodes, (3, "h", "w"), {"scales": np.array([1, 1, 2, 2], np.float32)})
+
+
+def test_network_that_is_wrong_for_odd_sizes_is_found(build, tmp_path):
+    onnx.save(_twice_halved(build), tmp_path / "halves.onnx")
+    model = teachers.from_onnx(tmp_path / "halves.onnx")
+    teachers.check_parity(model, tmp_path / "halves.onnx")
+    onnx.save(_twice_halved(build, ceil_mode=0), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=r"Received: \(3, 66, 98, 3\). Expected \(3, 64, 96, 3\)"):
+        compare(
+            replace(
+                pair(model, tmp_path / "halves.onnx"),
+                runtime=pair(model, tmp_path / "other.onnx").runtime,
+            ),
+            model,
+            (),
+            1e-4,
+        )
+
+
+def test_network_that_takes_no_odd_sizes_is_compared_at_even_ones(build, tmp_path):
+    onnx.save(
+        _twice_halved(build, make_node("Concat", ["x", "u"], ["y"], axis=1)),
+        tmp_path / "skip.onnx",
+    )
+    assert teachers.from_onnx(tmp_path / "skip.onnx").output_shape == (None, None, None, 6)
+
+
 def test_agreement_measures_what_it_says():
     expected = np.array([[1.0, 2.0, 4.0], [3.0, 0.0, 1.0]])
     received = np.array([[1.0, 2.5, 4.0], [2.0, 2.25, 1.0]])
@@ -170,8 +212,8 @@ def test_agreement_of_what_is_not_finite_on_one_side_is_none(bad):
     values = np.ones((2, 3))
     broken = values.copy()
     broken[0, 1] = bad
-    for pair in ((values, broken), (broken, values), (broken, np.nan_to_num(broken))):
-        errors = agreement(*pair)
+    for arrays in ((values, broken), (broken, values), (broken, np.nan_to_num(broken))):
+        errors = agreement(*arrays)
         assert errors["max_abs_error"] == np.inf
         assert is_past(errors, tolerance=1e-4) and is_past(errors, tolerance=1e9)
 

@@ -177,3 +177,11 @@ def test_vector_along_an_axis_as_wide_as_the_last_is_added_along_its_own(
     x = random(2, 4, 4, seed=1)
     np.testing.assert_allclose(model(x), x + constant, rtol=1e-6)
     assert not np.allclose(model(x), x + np.roll(constant, 1), atol=1e-3)
+
+
+def test_number_of_more_axes_than_the_tensor_is_refused(agrees, build):
+    """The product has four axes, of which the batch is the second."""
+    nodes = [make_node("Mul", ["x", "c"], ["y"], name="made")]
+    source = build(nodes, (6, 5), {"c": np.full((1, 1, 1, 1), 2, np.float32)})
+    with pytest.raises(NotImplementedError, match="'made'.*adds axes.*at most 3"):
+        agrees(source)

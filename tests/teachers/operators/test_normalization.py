@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from onnx.helper import make_node
 
 from keras_amalgam import teachers
@@ -46,6 +47,30 @@ def test_batch_normalization_of_a_flattened_map_agrees(agrees, build, random, op
         make_node("BatchNormalization", ["f", *parameters], ["y"]),
     ]
     agrees(build(nodes, (3, 5, 4), parameters, opset=opset))
+
+
+@pytest.mark.parametrize("opset", [8, 13, 14])
+def test_batch_normalization_of_a_constant_agrees(agrees, build, random, opset):
+    parameters = _parameters(random)
+    nodes = [
+        make_node("BatchNormalization", ["c", *parameters], ["n"]),
+        make_node("Add", ["x", "n"], ["y"]),
+    ]
+    agrees(build(nodes, (3, 5, 4), parameters | {"c": random(1, 3, 5, 4)}, opset=opset))
+
+
+@pytest.mark.parametrize("fold_batch_norm", [False, True])
+def test_training_mode_behind_a_convolution_is_refused(agrees, build, random, fold_batch_norm):
+    parameters = _parameters(random)
+    nodes = [
+        make_node("Conv", ["x", "w"], ["c"]),
+        make_node(
+            "BatchNormalization", ["c", *parameters], ["y", "m", "v"], name="bn", training_mode=1
+        ),
+    ]
+    source = build(nodes, (3, 5, 4), parameters | {"w": random(3, 3, 1, 1)})
+    with pytest.raises(NotImplementedError, match=r"'bn'.*training mode"):
+        agrees(source, fold_batch_norm=fold_batch_norm)
 
 
 def test_batch_normalization_in_training_mode_is_refused(agrees, build, random):
@@ -159,6 +184,28 @@ def test_lp_normalization_agrees_also_of_zeros(agrees, build, power, image, axis
     agrees(build(nodes, image, outputs=["y0", "y1"]))
 
 
+@pytest.mark.parametrize("node", ["LpNormalization", "ReduceL2"])
+def test_gradient_at_a_vector_of_zeros_is_finite(agrees, build, node):
+    """The root of a sum of squares has an infinite slope there, which XLA multiplies by zero."""
+    nodes = [make_node("LpNormalization", ["x"], ["y"], axis=1, p=2)]
+    if node == "ReduceL2":  # As PyTorch's `normalize` is exported.
+        nodes = [
+            make_node("ReduceL2", ["x"], ["n"], axes=[1]),
+            make_node("Clip", ["n", "least"], ["c"]),
+            make_node("Div", ["x", "c"], ["y"]),
+        ]
+    model = agrees(build(nodes, (6,), {"least": np.float32(1e-12)}))
+
+    @tf.function(jit_compile=True)
+    def gradient(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(model(images))
+        return tape.gradient(loss, images)
+
+    assert np.isfinite(gradient(tf.zeros((1, 6)))).all()
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 9])
 @pytest.mark.parametrize("opset", [9, 13])
 def test_local_response_normalization_agrees_also_when_read_again(
@@ -242,3 +289,22 @@ def test_another_epsilon_would_be_noticed(agrees, build, random, monkeypatch):
     )
     with pytest.raises(AssertionError, match="largest error"):
         agrees(source, verify=False)
+
+
+def test_group_normalization_of_a_flattened_map_agrees(build, random, tmp_path):
+    """Against NumPy: onnxruntime does not know it for two axes."""
+    scale, offset = random(12), random(12, seed=1)
+    nodes = [
+        make_node("Flatten", ["x"], ["f"]),
+        make_node("GroupNormalization", ["f", "s", "o"], ["y"], num_groups=2),
+    ]
+    source = build(nodes, (3, 2, 2), {"s": scale, "o": offset}, opset=21)
+    source.ir_version = 10
+    onnx.save(source, tmp_path / "network.onnx")
+    model = teachers.from_onnx(tmp_path / "network.onnx", verify=False)
+    images = random(4, 3, 2, 2, seed=2)
+    groups = images.reshape(4, 2, 6)
+    groups = groups - groups.mean(2, keepdims=True)
+    groups /= np.sqrt((groups**2).mean(2, keepdims=True) + 1e-5)
+    expected = groups.reshape(4, 12) * scale + offset
+    np.testing.assert_allclose(model(images.transpose(0, 2, 3, 1)), expected, atol=1e-5)

@@ -234,6 +234,16 @@ def test_unknown_form_of_pool_is_refused(agrees, build, node, image, reason):
         agrees(build([node], image))
 
 
+@pytest.mark.parametrize("image", [(2, 12, 8), (2, "h", "w")])
+def test_pool_of_which_runtimes_crop_the_first_pixels_is_refused(agrees, build, image):
+    """LpPool and newer AveragePools begin with the second pixel, convolutions with the first."""
+    same = {"kernel_shape": [1, 1], "strides": [3, 1], "auto_pad": "SAME_UPPER"}
+    node = make_node("LpPool", ["x"], ["y"], **same)
+    with pytest.raises(NotImplementedError, match="3 apart, which runtimes read differently"):
+        agrees(build([node], image, opset=18), image=(2, 12, 8))
+    agrees(build([make_node("LpPool", ["x"], ["y"], **same)], (2, 13, 8), opset=18))
+
+
 def test_max_pool_whose_indices_are_read_is_refused(agrees, build):
     nodes = [
         make_node("MaxPool", ["x"], ["p", "indices"], kernel_shape=[2, 2]),

@@ -86,6 +86,13 @@ def test_half_a_pixel_is_not_lost_in_float32(agrees, build, rounding):
     agrees(_by_sizes(build, (2, 8), (3, 7, 13), **attributes))
 
 
+@pytest.mark.parametrize("height", [1, 11, 13])
+def test_middle_pixel_is_rounded_as_the_source_rounds_it(agrees, build, height):
+    """It lies at 1, of which float64 leaves a little less."""
+    attributes = {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": "floor"}
+    agrees(_by_sizes(build, (height, 2), (3, 3, 11), opset=19, **attributes))
+
+
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_stated_sizes_agree_under_every_policy(agrees, build, mode, policy):
@@ -220,3 +227,8 @@ def test_resize_of_the_batch_is_refused(agrees, build):
     source.graph.initializer[0].raw_data = np.array([2, 1, 2, 2], np.float32).tobytes()
     with pytest.raises(NotImplementedError, match="resizes the batch"):
         agrees(source)
+
+
+def test_resize_to_nothing_that_is_stated_is_an_error(agrees, build):
+    with pytest.raises(ValueError, match="'made'.*neither scales nor sizes"):
+        agrees(build([make_node("Resize", ["x"], ["y"], name="made")], (3, 5, 7), opset=13))

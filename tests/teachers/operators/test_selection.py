@@ -115,6 +115,30 @@ def test_what_mixes_images_or_is_not_known_is_refused(agrees, build, node, reaso
         agrees(build([node], (4,), constants, batch=3))
 
 
+def test_slice_of_all_images_that_the_file_is_made_for_is_the_whole(agrees, build):
+    nodes = [make_node("Slice", ["x", "zero", "n", "zero"], ["s"]), make_node("Relu", ["s"], ["y"])]
+    constants = {"zero": np.array([0]), "n": np.array([4])}
+    agrees(build(nodes, (3, 5), constants, batch=4), sizes=(4,))
+
+
+def test_slice_that_ends_before_the_first_is_refused(agrees, build):
+    """It is empty, by the standard."""
+    nodes = [
+        make_node("Slice", ["x", "zero", "end", "two"], ["s"], name="made"),
+        make_node("Concat", ["x", "s"], ["y"], axis=2),
+    ]
+    constants = {"zero": np.array([0]), "end": np.array([-100]), "two": np.array([2])}
+    with pytest.raises(NotImplementedError, match="'made'.*ends at -100.*takes nothing"):
+        agrees(build(nodes, (3, 5, 4), constants))
+
+
+@pytest.mark.parametrize("end", [2**31 - 1, 2**31, 2**62, END])
+def test_end_of_an_open_size_is_written_in_any_large_number(agrees, build, random, end):
+    nodes, weights = _conv(random, make_node("Slice", ["c", "s", "e", "a"], ["y"]))
+    bounds = {"s": np.array([1]), "e": np.array([end]), "a": np.array([2])}
+    agrees(build(nodes, (3, "height", "width"), weights | bounds), image=(3, 8, 9))
+
+
 def test_shifted_slice_is_noticed(agrees, build, random):
     """The twin: a slice that begins one pixel later than the source's does not pass."""
     nodes, weights = _conv(random, make_node("Slice", ["c", "s", "e", "a"], ["y"]))

@@ -22,6 +22,13 @@ def test_softmax_agrees_over_the_rest_before_opset_13(agrees, build, operator, i
     agrees(build([make_node(operator, ["x"], ["y"], axis=1)], image, opset=11))
 
 
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_softmax_of_a_constant_agrees(agrees, build, random, opset, axis):
+    nodes = [make_node("Softmax", ["c"], ["s"], axis=axis), make_node("Mul", ["x", "s"], ["y"])]
+    agrees(build(nodes, (3, 5, 4), {"c": random(1, 3, 5, 4)}, opset=opset))
+
+
 def test_softmax_over_the_channels_of_one_pixel_agrees(agrees, build):
     nodes = [make_node("GlobalMaxPool", ["x"], ["p"]), make_node("Softmax", ["p"], ["y"], axis=1)]
     agrees(build(nodes, (6, 5, 4), opset=11))

@@ -108,6 +108,7 @@ def test_turned_kernel_is_noticed(agrees, build, random, case):
     [
         ({"output_shape": [14, 9], "strides": [3, 2]}, (3, 2, 3, 4), "output_shape"),
         ({"group": 3, "strides": [2, 2]}, (3, 1, 2, 2), "input_shape"),
+        ({"dilations": [1, 3], "strides": [1, 3]}, (3, 2, 3, 2), "input_shape"),
     ],
 )
 def test_conv_transpose_that_needs_the_size_asks_for_it(

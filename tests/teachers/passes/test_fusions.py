@@ -49,6 +49,11 @@ def test_scale_that_is_not_per_channel_is_no_layer_norm(agrees, build, random):
     assert not any(isinstance(x, keras.layers.LayerNormalization) for x in model.layers)
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 6), (6, 6), (6, 1), (1,)])
+def test_offset_that_is_not_per_channel_is_added_where_it_belongs(agrees, build, random, shape):
+    agrees(build(_layer_norm(), (6, 6), _constants(random, offset=random(*shape, seed=1))))
+
+
 def test_other_power_than_the_square_is_no_layer_norm(tmp_path, build, random):
     """Compared without onnxruntime's optimizer, which takes the fourth power for the square."""
     path = tmp_path / "network.onnx"
@@ -92,6 +97,34 @@ def test_group_norm_written_with_reshapes_keeps_channels_last(agrees, build, ran
     layer = model.get_layer("norm")
     assert isinstance(layer, keras.layers.GroupNormalization)
     assert (layer.groups, layer.epsilon) == (groups, pytest.approx(1e-4))
+
+
+@pytest.mark.parametrize("sizes", [(0, 6, 5, 4), (-1, 6, 4, 5), (0, 3, 10, 4)])
+def test_group_norm_that_is_scaled_in_another_shape_is_never_wrong(agrees, build, random, sizes):
+    nodes, constants = _group_norm(3)
+    nodes[4] = make_node("Reshape", ["n", "sizes"], ["u"])
+    constants |= {
+        "w": random(6, 3, 1, 1),
+        "sizes": np.array(sizes),
+        "scale": random(sizes[1], 1, 1, seed=1),
+        "offset": random(sizes[1], 1, 1, seed=2),
+    }
+    source = build(nodes, (3, 5, 4), constants)
+    if sizes == (0, 6, 5, 4):
+        agrees(source)
+    else:
+        with pytest.raises(NotImplementedError, match=r"'norm'.*scaled in another"):
+            agrees(source)
+
+
+def test_scale_of_another_shape_than_the_offset_is_no_group_norm(agrees, build, random):
+    nodes, constants = _group_norm(3)
+    constants |= {
+        "w": random(6, 3, 1, 1),
+        "scale": random(1, 1, 1, seed=1),
+        "offset": random(6, 1, 1, seed=2),
+    }
+    agrees(build(nodes, (3, 5, 4), constants), transposes=2)
 
 
 def test_instance_norm_with_scales_of_its_own_is_no_group_norm(agrees, build, random):
