@@ -70,7 +70,7 @@ class RuntimeTeacher(Teacher):
         model = keras.Model(images, self._tensors[runtime.output], name="network")
         model.provenance = Provenance(
             source=origin.path.name,
-            sha256=self._sha256,
+            sha256=origin.sha256 or self._sha256,
             framework=origin.framework,
             converter=f"none: run by {origin.engine}",
             opset=origin.opset,
