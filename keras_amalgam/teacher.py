@@ -13,6 +13,7 @@ import keras
 from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.preprocessing import (
     Preprocessing,
+    as_input_of,
     check_rescaled_once,
     check_takes_images,
     has_built_in_rescaling,
@@ -120,6 +121,7 @@ class Teacher:
         """
         images = keras.Input((None, None, channels), name="image")
         x = self.preprocessing.build(images, self.model.input_shape[-1])
+        x = as_input_of(x, self.model.inputs[0].dtype)
         return keras.Model(images, self._graph(x), name=f"{self.name}_signals")
 
     def count_params(self) -> int:

@@ -34,7 +34,7 @@ _IN_PLACE = {
     "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Upsample", "Where", "Xor",
 }  # fmt: skip
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
-_PRODUCT = None  # With a matrix of weights: the last axis becomes another number of channels.
+_PRODUCT: Order = ()  # With a matrix of weights: the last axis becomes another number of channels.
 
 
 class MapAxes:
@@ -86,7 +86,7 @@ def _traced(model: onnx.ModelProto, tensor: str, image: str, order: Order) -> Or
     """Back from a tensor to what has a known order, and forth through the steps between."""
     producers = {name: node for node in model.graph.node for name in node.output}
     constants = {port.name for port in model.graph.initializer}
-    waiting: list[tuple[str, tuple[Order | None, ...]]] = [(tensor, ())]
+    waiting: list[tuple[str, tuple[Order, ...]]] = [(tensor, ())]
     seen = set()
     while waiting:
         name, steps = waiting.pop(0)
@@ -110,13 +110,14 @@ def _traced(model: onnx.ModelProto, tensor: str, image: str, order: Order) -> Or
     return None
 
 
-def _after(order: Order, steps: Sequence[Order | None]) -> Order | None:
+def _after(order: Order, steps: Sequence[Order]) -> Order | None:
     """An order after the steps, the last one first; None where they do not fit a map."""
     for step in reversed(steps):
-        if step is not _PRODUCT and sorted(step) == [0, 1, 2, 3]:
-            order = tuple(step.index(axis) for axis in order)
-        elif step is not _PRODUCT or order[3] != 3:
+        if step == _PRODUCT and order[3] == 3:
+            continue
+        if sorted(step) != [0, 1, 2, 3]:
             return None
+        order = tuple(step.index(axis) for axis in order)
     return order
 
 
@@ -133,6 +134,7 @@ def _keeps_axes(node: onnx.NodeProto) -> bool:
 def _is_constant(name: str, producers: dict[str, onnx.NodeProto], constants: set[str]) -> bool:
     """Whether it is a constant, at most quantized."""
     node = producers.get(name)
-    quantized = node is not None and node.op_type in ("DequantizeLinear", "Identity", "Cast")
-    is_made = node is not None and node.op_type == "Constant"
-    return name in constants or is_made or (quantized and node.input[0] in constants)
+    if node is None:
+        return name in constants
+    quantized = node.op_type in ("DequantizeLinear", "Identity", "Cast")
+    return node.op_type == "Constant" or (quantized and node.input[0] in constants)

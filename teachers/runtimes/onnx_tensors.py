@@ -5,6 +5,7 @@ import onnx
 from keras_amalgam.teachers.names import module_ends
 from keras_amalgam.teachers.onnx_graph import read_graph
 
+
 def tensor_names(model: onnx.ModelProto) -> dict[str, str]:
     """Every name that a tap may use, with the tensor it means.
 

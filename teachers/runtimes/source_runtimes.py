@@ -61,8 +61,8 @@ def in_batches(
     other = [part.shape for part in batches[0] if part.shape[:1] != (fixed,)]
     if other:
         raise ValueError(
-            f"The source is made for {fixed} images at a time, and the first axis of a tensor of it "
-            f"is not the batch, so that images cannot be told apart. Received: shape {other[0]} for "
+            f"The source is made for {fixed} images at a time, and the first axis of a tensor of "
+            f"it is not the batch, so that images cannot be told apart. Received: {other[0]} for "
             f"{fixed} images. Take another tensor, or export the network with an open batch."
         )
     return [np.concatenate(parts)[: len(feed)] for parts in zip(*batches, strict=True)]
