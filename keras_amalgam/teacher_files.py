@@ -10,6 +10,9 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.keras_bounds import check_file, read_config
+from keras_amalgam.keras_code import refuse_code
+from keras_amalgam.keras_demand import refuse_excess
 from keras_amalgam.provenance import NETWORK
 
 CARD_VERSION = 1
@@ -57,20 +60,31 @@ def load_model(path: Path) -> keras.Model:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If Keras cannot read it.
+        ValueError: If Keras cannot read it, or it holds code, or more than it may.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"No teacher model at {path}. A teacher's directory is what Teacher.save wrote."
         )
     try:
+        check_file(path)
+        config = read_config(path)
+    except ValueError as error:
+        raise _not_whole(path, error) from error
+    refuse_code(config, path.name)
+    refuse_excess(path, config, None)
+    try:
         return keras.saving.load_model(path, compile=False)
     except UNREADABLE as error:
-        raise ValueError(
-            f"{path} is not a whole .keras file. Received: {path.stat().st_size} bytes that Keras "
-            f"cannot load ({type(error).__name__}: {error}). It may be truncated: copy or save "
-            "the teacher again."
-        ) from error
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is not a whole .keras file. Received: {path.stat().st_size} bytes that Keras "
+        f"cannot load ({type(error).__name__}: {error}). It may be truncated: copy or save "
+        "the teacher again."
+    )
 
 
 def sha256_of_files(files: Sequence[Path], folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import keras
 
+from keras_amalgam.keras_bounds import read_config, read_member
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.preprocessing import has_built_in_rescaling
 from keras_amalgam.teachers.chosen_output import model_of_output
@@ -21,7 +22,6 @@ from keras_amalgam.teachers.inspection.report import (
     preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
-from keras_amalgam.teachers.keras_bounds import read_config, read_member
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
 
