@@ -178,7 +178,8 @@ def _config(path: Path) -> dict[str, Any] | None:
 def _layers(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, bool]]:
     """Class, path and whether Keras itself knows it, of every layer in a configuration."""
     inner = config.get("config")
-    for layer in inner.get("layers", ()) if isinstance(inner, dict) else ():
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
         settings = layer.get("config") if isinstance(layer, dict) else None
         kind = str(layer.get("class_name", "?")) if isinstance(layer, dict) else "?"
         if not isinstance(settings, dict) or kind == "InputLayer":
