@@ -153,6 +153,21 @@ class Preprocessing:
         return cls(**config)
 
 
+def as_input_of(x: Any, dtype: str) -> Any:
+    """Preprocessed images as a network of some type takes them, rounded where it takes integers.
+
+    Keras would cut the decimals off and let what is past the type's limits wrap around.
+
+    Args:
+        x: Images, symbolic or not, float32.
+        dtype: Of the network's input.
+    """
+    if "int" not in dtype:
+        return x
+    limits = np.iinfo(dtype)
+    return ops.cast(ops.clip(ops.round(x), int(limits.min), int(limits.max)), dtype)
+
+
 def _check_resizing(settings: Preprocessing) -> None:
     size, fraction = settings.size, settings.crop_fraction
     if size is not None and not (

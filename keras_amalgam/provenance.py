@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -119,3 +120,43 @@ def read_batch_norm(directory: Path, entry: Mapping[str, Any]) -> dict[str, dict
             name: {key: arrays[f"{number}_{key}"].tolist() for key in ("mean", "variance")}
             for number, name in enumerate(entry["names"])
         }
+
+
+def sha256_of_files(files: Sequence[Path], folder: Path) -> str:
+    """SHA-256 of one file's bytes; of several files, over their names and bytes by name.
+
+    Args:
+        files: At least one.
+        folder: What the names are relative to.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if len(files) > 1:
+            digest.update(str(file.relative_to(folder)).encode() + b"\0")
+        with file.open("rb") as stream:
+            while part := stream.read(1 << 20):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def holds_own_network(directory: Path) -> bool:
+    """Whether what lies in a teacher's folder of original files is what its card says.
+
+    Only then it may be replaced: beside the network somebody may keep files there.
+
+    Args:
+        directory: A teacher's, with its card.
+    """
+    folder = directory / NETWORK
+    if not folder.exists():
+        return True
+    try:
+        card = json.loads((directory / CARD).read_text())
+        inside = [path for path in folder.rglob("*") if path.is_file()]
+        network = folder / card["runtime"]["file"]
+        base = network if network.is_dir() else folder
+        return all(path.is_relative_to(base) for path in inside) and (
+            sha256_of_files(inside, base) == card["weights_sha256"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -26,6 +26,8 @@ class Origin:
         num_parameters: Number of weights.
         opset: Its ONNX opset, if it is ONNX.
         settings: JSON-ready choices that it was opened with.
+        sha256: Of the network as a conversion of it would state, if that is another hash than the
+            one over `files`.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Origin:
     num_parameters: int
     opset: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
 
 
 class Runtime(Protocol):

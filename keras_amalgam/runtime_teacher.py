@@ -9,12 +9,12 @@ import keras
 
 from keras_amalgam.outputs import Outputs
 from keras_amalgam.preprocessing import Preprocessing
-from keras_amalgam.provenance import NETWORK, Provenance
+from keras_amalgam.provenance import NETWORK, Provenance, sha256_of_files
 from keras_amalgam.runtime import Runtime, RuntimeLayer
 from keras_amalgam.taps import Tap
-from keras_amalgam.tasks import Classification, Task
+from keras_amalgam.tasks import Task
 from keras_amalgam.teacher import Teacher
-from keras_amalgam.teacher_files import read_card, sha256_of_files
+from keras_amalgam.teacher_files import provenance_of, read_card, settings_of
 
 Open = Callable[[Path, Sequence[str], Mapping[str, Any]], Runtime]
 """Opens a network by its path, the taps to read and `Origin.settings`."""
@@ -70,7 +70,7 @@ class RuntimeTeacher(Teacher):
         model = keras.Model(images, self._tensors[runtime.output], name="network")
         model.provenance = Provenance(
             source=origin.path.name,
-            sha256=self._sha256,
+            sha256=origin.sha256 or self._sha256,
             framework=origin.framework,
             converter=f"none: run by {origin.engine}",
             opset=origin.opset,
@@ -143,17 +143,12 @@ def load_teacher(directory: str | Path, open_runtime: Open) -> Teacher:
             f"Expected: a name in the folder {NETWORK!r}. Save the teacher again."
         )
     _check_files(directory / NETWORK / name, card["weights_sha256"])
-    tap = Tap(**card["tap"]) if card["tap"] else None
-    teacher = RuntimeTeacher(
-        open_runtime(directory / NETWORK / name, [tap.layer] if tap else [], settings),
-        card["name"],
-        task=Classification(card["task"]["class_names"]),
-        tap=tap,
-        outputs=card["outputs"],
-        preprocessing=Preprocessing.from_config(card["preprocessing"]),
-    )
+    said = settings_of(card, directory)
+    taps = [said["tap"].layer] if said["tap"] else []
+    runtime = open_runtime(directory / NETWORK / name, taps, settings)
+    teacher = RuntimeTeacher(runtime, card["name"], **said)
     if card["provenance"]:
-        teacher.provenance = Provenance.from_card(card["provenance"], directory)
+        teacher.provenance = provenance_of(card, directory)
     return teacher
 
 

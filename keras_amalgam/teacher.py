@@ -13,6 +13,7 @@ import keras
 from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.preprocessing import (
     Preprocessing,
+    as_input_of,
     check_rescaled_once,
     check_takes_images,
     has_built_in_rescaling,
@@ -23,11 +24,18 @@ from keras_amalgam.provenance import (
     TEACHER_FILES,
     Provenance,
     batch_norm_bytes,
+    holds_own_network,
 )
 from keras_amalgam.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.tasks import Classification, Task
 from keras_amalgam.tasks.names import check_task_name
-from keras_amalgam.teacher_files import CARD_VERSION, load_model, read_card
+from keras_amalgam.teacher_files import (
+    CARD_VERSION,
+    load_model,
+    provenance_of,
+    read_card,
+    settings_of,
+)
 from keras_amalgam.writing import whole_directory
 
 
@@ -120,6 +128,7 @@ class Teacher:
         """
         images = keras.Input((None, None, channels), name="image")
         x = self.preprocessing.build(images, self.model.input_shape[-1])
+        x = as_input_of(x, self.model.inputs[0].dtype)
         return keras.Model(images, self._graph(x), name=f"{self.name}_signals")
 
     def count_params(self) -> int:
@@ -168,7 +177,9 @@ class Teacher:
             FileExistsError: If it exists, or holds something else than a teacher.
             OSError: If it cannot be written.
         """
-        with whole_directory(directory, overwrite, CARD, TEACHER_FILES) as folder:
+        with whole_directory(
+            directory, overwrite, CARD, TEACHER_FILES, holds_own_network
+        ) as folder:
             self._write_network(folder)
             if self.provenance and self.provenance.batch_norm:
                 (folder / BATCH_NORM).write_bytes(batch_norm_bytes(self.provenance.batch_norm))
@@ -199,18 +210,10 @@ class Teacher:
                 "kinds."
             )
         model = load_model(directory / "model.keras")
-        teacher = cls(
-            model,
-            card["name"],
-            task=Classification(card["task"]["class_names"]),
-            tap=Tap(**card["tap"]) if card["tap"] else None,
-            outputs=card["outputs"],
-            preprocessing=Preprocessing.from_config(card["preprocessing"]),
-        )
+        teacher = cls(model, card["name"], **settings_of(card, directory))
         if card["provenance"]:
             # Not before: the card's tap is a layer's name already, not a source name.
-            provenance = Provenance.from_card(card["provenance"], directory)
-            teacher.provenance = model.provenance = provenance
+            teacher.provenance = model.provenance = provenance_of(card, directory)
         if teacher.fingerprint() != card["weights_sha256"]:
             raise ValueError(
                 f"The weights in {directory} are not those of its card: the file was changed "

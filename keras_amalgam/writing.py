@@ -2,13 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+Own = Callable[[Path], bool]
+"""Whether a directory holds nothing but a result, its own folders looked into."""
+
 
 def is_replaceable(
-    directory: str | Path, mark: str | None, contents: Collection[str] | None = None
+    directory: str | Path,
+    mark: str | None,
+    contents: Collection[str] | None = None,
+    is_own: Own | None = None,
 ) -> bool:
     """Whether nothing but an earlier result is lost with `directory`.
 
@@ -16,6 +22,7 @@ def is_replaceable(
         directory: What exists there.
         mark: The file that an earlier result holds; None if there is no such file.
         contents: All that an earlier result can hold, if that is known.
+        is_own: What looks into the folders among them.
 
     Returns:
         True for an empty directory and for one that holds `mark` and nothing beside `contents`;
@@ -26,7 +33,8 @@ def is_replaceable(
         return False
     held = {path.name for path in target.iterdir()}
     is_result = mark is not None and (target / mark).is_file()
-    return not held or (is_result and (contents is None or held <= set(contents)))
+    is_result = is_result and (contents is None or held <= set(contents))
+    return not held or (is_result and (is_own is None or is_own(target)))
 
 
 @contextmanager
@@ -35,6 +43,7 @@ def whole_directory(
     overwrite: bool = False,
     mark: str | None = None,
     contents: Collection[str] | None = None,
+    is_own: Own | None = None,
 ) -> Iterator[Path]:
     """A temporary sibling that becomes `directory` when the block ends without an error.
 
@@ -44,6 +53,7 @@ def whole_directory(
         mark: The file by which an earlier result is known, such as `"report.json"`; without it
             only an empty directory is replaced.
         contents: As in `is_replaceable`.
+        is_own: As in `is_replaceable`.
 
     Yields:
         The directory to write into.
@@ -55,21 +65,21 @@ def whole_directory(
     """
     # Resolved, as "." has no name and a link to an earlier result is to go on being one.
     target = Path(directory).resolve()
-    _check_target(target, overwrite, mark, contents)
+    _check_target(target, overwrite, mark, contents, is_own)
     temporary = _temporary_beside(target)
     try:
         temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
         yield temporary
-        _check_target(
-            target, overwrite, mark, contents
-        )  # Somebody may have put files there meanwhile.
+        # Somebody may have put files there meanwhile.
+        _check_target(target, overwrite, mark, contents, is_own)
         if target.exists():
             replaced = temporary.with_name(f"{temporary.name}-replaced")
-            target.rename(replaced)
             try:
+                target.rename(replaced)
                 temporary.rename(target)
-            except OSError:
-                replaced.rename(target)  # The earlier result goes back to its place.
+            except BaseException:  # Also an interruption between the two.
+                if replaced.exists() and not target.exists():
+                    replaced.rename(target)  # The earlier result goes back to its place.
                 raise
             shutil.rmtree(replaced)
         else:
@@ -79,14 +89,19 @@ def whole_directory(
 
 
 def _check_target(
-    target: Path, overwrite: bool, mark: str | None, contents: Collection[str] | None
+    target: Path,
+    overwrite: bool,
+    mark: str | None,
+    contents: Collection[str] | None,
+    is_own: Own | None,
 ) -> None:
     if not target.exists():
         return
     if not overwrite:
         raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
-    if not is_replaceable(target, mark, contents):
+    if not is_replaceable(target, mark, contents, is_own):
         beside = "" if contents is None else f" and nothing beside {sorted(contents)}"
+        beside += "" if is_own is None else ", each as it was written"
         raise FileExistsError(
             f"Only an earlier result is ever replaced. Received: {target}, which is neither an "
             f"empty directory nor one that holds {mark!r}{beside}. Choose another directory."

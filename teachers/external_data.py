@@ -1,5 +1,6 @@
 """Weights that an ONNX file keeps in other files, which must lie in its own folder."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -16,14 +17,14 @@ def load_external_data(model: onnx.ModelProto, path: Path) -> list[Path]:
         path: Where it was read from.
 
     Returns:
-        The files read, sorted.
+        The files read, sorted, each at the place that the model names, be it a link or not.
 
     Raises:
         ValueError: If a file is missing, is no regular file of the model's folder or is too short,
             or if all data together is larger than `MAX_BYTES`.
     """
     parts = [(t, *_place(t, path)) for t in model.graph.initializer if is_external(t)]
-    files = sorted({file for _, file, _, _ in parts})
+    files = sorted({_as_named(t, path) for t, *_ in parts})
     total = sum(length for *_, length in parts)
     total = max(total, sum(file.stat().st_size for file in files))
     if total > MAX_BYTES:
@@ -62,6 +63,12 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int, int]:
             tensor, location, path, f"{length:,} bytes from {offset:,} on, of {size:,}."
         )
     return file, offset, length
+
+
+def _as_named(tensor: onnx.TensorProto, path: Path) -> Path:
+    """Where the model looks for a tensor's data: a copy must lie there, too."""
+    location = next(entry.value for entry in tensor.external_data if entry.key == "location")
+    return path.parent / os.path.normpath(location)
 
 
 def _inside(location: str, path: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.keras_weights import fill
 from keras_amalgam.teachers.parity import check_parity, worst
+from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 
@@ -62,6 +63,7 @@ def from_keras(
     model = from_keras("squeezenet_weights.h5", architecture=build_squeezenet())
     ```
     """
+    check_tolerance(tolerance)
     model: Any = source
     if isinstance(source, keras.Model):
         name, digest = f"{model.name} (in memory)", weights_sha256(model)

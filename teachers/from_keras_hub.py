@@ -10,13 +10,14 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.keras_bounds import check_file
+from keras_amalgam.keras_code import refuse_code
 from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
-from keras_amalgam.teachers.keras_bounds import check_file
-from keras_amalgam.teachers.keras_file import refuse_code
 from keras_amalgam.teachers.parity import check_parity
 from keras_amalgam.teachers.runtimes.source_runtimes import KerasRuntime
+from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 _SAY_IT = (
@@ -62,6 +63,7 @@ def from_keras_hub(
                       preprocessing=model.preprocessing)
     ```
     """
+    check_tolerance(tolerance)
     hub = _imported_hub()
     known = (hub.models.ImageClassifier, hub.models.Backbone)
     if not isinstance(source, (str, Path, *known)):

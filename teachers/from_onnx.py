@@ -1,6 +1,7 @@
 """ONNX files as Keras models."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
 from keras_amalgam.teachers.onnx_graph import read_graph
 from keras_amalgam.teachers.pairing import pair_conversion
 from keras_amalgam.teachers.parity import compare, worst
+from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 
@@ -55,8 +57,8 @@ def from_onnx(
         FileNotFoundError: If there is no such file.
         NotImplementedError: If an operator is not known, or needs a size that the file leaves open;
             it is named with domain, opset and node.
-        TypeError: If `path` is no path or `output` no name, or a function that `register_operator`
-            registered returns no Value.
+        TypeError: If `path` is no path, `output` no name or `input_shape` no shape, or a function
+            that `register_operator` registered returns no Value.
         ValueError: If the file is damaged or no valid ONNX model, has no such output, or the result
             differs from the source.
 
@@ -67,9 +69,23 @@ def from_onnx(
                                     preprocessing=keras_amalgam.Preprocessing(mean=0.5, std=0.5))
     ```
     """
+    check_tolerance(tolerance)
+    _check_input_shape(input_shape)
     file = read_onnx(path)
     conversion = convert_file(file, input_shape, fold_batch_norm, output)
     return finished(conversion, file, file.path.name, file.producer, verify, tolerance, output)
+
+
+def _check_input_shape(shape: Any) -> None:
+    if shape is None:
+        return
+    if not isinstance(shape, (tuple, list)) or not all(
+        size is None or (isinstance(size, int) and not isinstance(size, bool)) for size in shape
+    ):
+        raise TypeError(
+            f"`input_shape` must be a tuple of whole numbers. Received: {shape!r}. Expected "
+            "(height, width, channels), as (224, 224, 3)."
+        )
 
 
 def finished(

@@ -15,6 +15,7 @@ from keras_amalgam.teachers.saved_model_file import (
     read_saved_model,
     sha256_of_directory,
 )
+from keras_amalgam.teachers.tolerance import check_tolerance
 
 
 def from_saved_model(
@@ -57,6 +58,7 @@ def from_saved_model(
     model = from_saved_model("export/flowers/1")
     ```
     """
+    check_tolerance(tolerance)
     saved = read_saved_model(path, signature)
     check_output(output, saved.outputs, f"The SavedModel {saved.directory.name!r}")
     try:

@@ -22,6 +22,7 @@ from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.parity import check_parity
+from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.teachers.torch_module import (
     View,
     imported_torch,
@@ -95,6 +96,7 @@ def from_torch(
     model = from_torch(resnet, (1, 3, 224, 224), state_dict="birds.pt")
     ```
     """
+    check_tolerance(tolerance)
     torch = imported_torch()
     if not isinstance(module, torch.nn.Module):
         raise TypeError(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_amalgam.preprocessing import as_input_of
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.reference_preprocessing import reference_input
 
@@ -47,7 +48,8 @@ class TeacherOnImages:
         batch = pixels[None].astype("float32")
         entering = preprocessing(batch, training=False)
         found = signals(batch, training=False)
-        arrays = [entering, self._teacher.model(entering, training=False), found["logits"]]
+        fed = as_input_of(entering, self._teacher.model.inputs[0].dtype)
+        arrays = [entering, self._teacher.model(fed, training=False), found["logits"]]
         entered, output, logits = (ops.convert_to_numpy(array) for array in arrays)
         features = ops.convert_to_numpy(found["features"]) if "features" in found else None
         return Received(entered, output, logits, features)

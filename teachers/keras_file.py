@@ -2,16 +2,15 @@
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_amalgam.teachers.keras_bounds import check_file, read_config
-
-# Layers that hold code, or a path to it: Keras would run it, or import it, to make them.
-HOLDING_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+from keras_amalgam.keras_bounds import check_file, read_config
+from keras_amalgam.keras_code import refuse_code
+from keras_amalgam.keras_demand import refuse_excess
 
 
 def read_keras(
@@ -36,8 +35,10 @@ def read_keras(
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
     check_file(path)
+    config = read_config(path)
     if safe_mode:
-        refuse_code(read_config(path), path.name)
+        refuse_code(config, path.name)
+    refuse_excess(path, config, custom_objects, safe_mode)
     try:
         model = keras.saving.load_model(
             path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=safe_mode
@@ -53,45 +54,10 @@ def read_keras(
     return model
 
 
-def refuse_code(config: Any, name: str) -> None:
-    """Refuse a model whose configuration holds code, at any depth.
-
-    Args:
-        config: The parsed configuration.
-        name: Of the file.
-
-    Raises:
-        ValueError: If a layer of it carries code.
-    """
-    for part in _parts(config):
-        classes = {part.get("class_name"), str(part.get("registered_name")).split(">")[-1]}
-        found = sorted(classes & {*HOLDING_CODE, "__lambda__"}, key=str)
-        if found:
-            inner = part.get("config")
-            layer = inner.get("name") if isinstance(inner, dict) else None
-            raise ValueError(
-                f"Keras cannot load {name!r} safely: its layer {layer!r} is a {found[0]}, which "
-                "is code inside a file. Where you would run the file as a program, pass "
-                "safe_mode=False, or load the model yourself and pass it."
-            )
-
-
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every dictionary in a configuration, without recursion: its depth is the file's choice."""
-    waiting = [config]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting.extend(part.values())
-        elif isinstance(part, list):
-            waiting.extend(part)
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
+from keras_amalgam.teachers.tolerance import check_tolerance
 
 Errors = dict[str, float]
 _OPEN_SIZES = (64, 96)  # Of height and width; unlike, so that they are not taken for each other.
@@ -40,8 +41,8 @@ def check_parity(
             whichever is larger.
         batch_sizes: Numbers of images to compare with. Taps are compared with the first, or with
             the one that the file is made for.
-        images: What to compare on, as the model takes it: `(batch, height, width, channels)`, at
-            least as many as the largest batch. By default patterns with coarse and fine structure
+        images: What to compare on, as the model takes it: `(batch, height, width, channels)`; fewer
+            than a batch takes are repeated. By default patterns with coarse and fine structure
             in -2..2, or 0..255 for a model of integers; where sizes are open 64 by 96 pixels, and
             from the second batch on 65 by 97 if the source takes them.
         seed: Of the patterns.
@@ -51,9 +52,24 @@ def check_parity(
         `agreement`, the worst over the batches.
 
     Raises:
+        TypeError: If `taps` is a single name, or `tolerance` no number.
         ValueError: If an error is past the tolerance; the message names the first node at which it
-            appears. Also if the source does not belong to the model, or a tap is not in it.
+            appears. Also if there are no images or batch sizes, the tolerance is no bound, the
+            source does not belong to the model, or a tap is not in it.
     """
+    check_tolerance(tolerance)
+    sizes = tuple(batch_sizes)
+    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+        raise ValueError(
+            f"`batch_sizes` must be numbers of images, at least one. Received: {batch_sizes!r}. "
+            "Expected for example (1, 3)."
+        )
+    if images is not None and not len(images):
+        raise ValueError("At least one image is needed to compare on. Received: `images` of none.")
+    if isinstance(taps, str) and taps != "all":
+        raise TypeError(
+            f"`taps` must be 'all' or a list of names. Received: {taps!r}. Use [{taps!r}]."
+        )
     pairing = pair(model, source)
     return compare(pairing, as_functional(model), taps, tolerance, batch_sizes, images, seed)
 
@@ -73,7 +89,7 @@ def compare(
     first = (pairing.images or batch_sizes[0]) if inside else batch_sizes[0]
     for index, size in enumerate((first, *batch_sizes[1:])):
         if images is not None:
-            batch = images[:size]
+            batch = images[np.arange(size) % len(images)]
         elif index and _takes_odd_sizes(pairing, model):
             batch = patterns(model, size, seed + index, _ODD_SIZES)
         else:

@@ -11,7 +11,6 @@ import onnxruntime
 import PIL
 import tensorflow
 
-from keras_amalgam.runtime import Runtime
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
@@ -23,13 +22,16 @@ from keras_amalgam.teachers.image_bytes import (
 )
 from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
 from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
+from keras_amalgam.teachers.runtimes.own_source import AsSource, refuse_other_source
 from keras_amalgam.teachers.runtimes.source_runtimes import (
     KerasRuntime,
     OnnxRuntime,
     SavedModelRuntime,
+    as_dtype,
     as_functional,
 )
 from keras_amalgam.teachers.sample_images import sample_images
+from keras_amalgam.teachers.tolerance import check_tolerance
 
 _REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
 
@@ -78,6 +80,7 @@ def check_teacher(
     report = check_teacher(teacher, "cars.onnx", images={"1.jpg": Path("1.jpg").read_bytes()})
     ```
     """
+    check_tolerance(tolerance)
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
@@ -111,23 +114,11 @@ def check_teacher(
     )
 
 
-class _AsSource:
-    """The runtime of a `RuntimeTeacher` as a source."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.outputs = (runtime.output,)
-        self.version = runtime.origin.engine
-
-    def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
-        results = self._runtime.run(np.asarray(images, np.float32))
-        return {name: results[name] for name in tensors}
-
-
 def _paired(teacher: Teacher, source: Source | None) -> Pairing:
     if isinstance(teacher, RuntimeTeacher):
+        refuse_other_source(teacher, source)
         answer = teacher.model.outputs[0]
-        runtime = _AsSource(teacher.runtime)
+        runtime = AsSource(teacher.runtime)
         order = tuple(range(len(answer.shape)))
         output = Pair(runtime.outputs[0], answer, order, "the output")
         taps = {}
@@ -162,16 +153,26 @@ def _from_bytes_on(
     tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
     wanted = [output.source, *([tap.source] if tap else [])]
     as_source = _activation(received)
+    dtype = np.dtype(teacher.model.inputs[0].dtype)
     outputs, taps = [], []
     for images, ours in zip(expected, received, strict=True):
-        arrays = pairing.runtime.run(images.astype(teacher.model.inputs[0].dtype), wanted)
-        theirs = output.in_model_layout(arrays[output.source]).reshape(ours.logits.shape)
+        # Where the batch is not the first axis, it is cut off only in the model's layout.
+        fed = np.repeat(images, pairing.images or 1, axis=0)
+        arrays = pairing.runtime.run(as_dtype(fed, dtype), wanted)
+        theirs = _of_first(output.in_model_layout(arrays[output.source]), len(fed))
+        theirs = theirs.reshape(ours.logits.shape)
         outputs.append(agreement(theirs, as_source(ours.logits)))
         if tap is not None and teacher.tap is not None and ours.features is not None:
-            theirs = _features(tap.in_model_layout(arrays[tap.source]), teacher.tap.tokens)
+            theirs = _of_first(tap.in_model_layout(arrays[tap.source]), len(fed))
+            theirs = _features(theirs, teacher.tap.tokens)
             taps.append(agreement(theirs, ours.features))
     found = {tap.source: _combined(taps)} if tap and taps else {}
     return {output.source: _combined(outputs)}, found
+
+
+def _of_first(array: np.ndarray, images: int) -> np.ndarray:
+    """The part of the first image, which is more than one row where windows are in the batch."""
+    return array[: len(array) // images]
 
 
 def _activation(received: Sequence[Received]) -> Callable[[np.ndarray], np.ndarray]:
@@ -229,7 +230,7 @@ def _failure(
         )
     same_shape = len({array.shape for array in expected}) == 1
     batch = np.concatenate(expected if same_shape else expected[:1])
-    batch = batch.astype(teacher.model.inputs[0].dtype)
+    batch = as_dtype(batch, np.dtype(teacher.model.inputs[0].dtype))
     sizes = sorted({1, min(len(batch), 3)})
     try:
         compare(pairing, as_functional(teacher.model), "all", tolerance, sizes, batch)
@@ -257,7 +258,7 @@ def _combined(errors: Iterable[Errors]) -> Errors:
 
 def _version(runtime: Any) -> str:
     """The source's runtime with its version."""
-    if isinstance(runtime, _AsSource):
+    if isinstance(runtime, AsSource):
         return runtime.version
     if isinstance(runtime, OnnxRuntime):
         return f"onnxruntime {onnxruntime.__version__}"

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Of ATen: what `bool`, `int`, `float`, `item` and comparisons of a tensor come down to.
 _READING = {"aten::_local_scalar_dense", "aten::equal", "aten::allclose"}
+# How many elements these give depends on values.
+_READING |= {"aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::unique_dim"}
+_READING |= {"aten::unique_consecutive", "aten::bincount"}
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -214,11 +217,17 @@ def _watch_of(images: "torch.Tensor") -> tuple[Any, Any]:
 
     followed = storages(images)
 
+    def selects(func: Any, args: Any) -> bool:
+        """Whether elements are picked by truth values that depend on the images."""
+        masks = tree_leaves(args[1:]) if func._schema.name == "aten::index" else ()
+        masks = [m for m in masks if getattr(m, "dtype", None) in (torch.bool, torch.uint8)]
+        return bool(followed & storages(masks))
+
     class Following(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             result = func(*args, **(kwargs or {}))
             if followed & storages((args, kwargs)):
-                if func._schema.name in _READING:
+                if func._schema.name in _READING or selects(func, args):
                     watch.places.append(_place())
                 followed.update(storages(result))
             return result

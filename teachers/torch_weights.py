@@ -6,12 +6,14 @@
 import copy
 import hashlib
 import pickle
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_amalgam.keras_bounds import MAX_EXPANSION, SMALL
 from keras_amalgam.teachers.keras_file import sha256_of
 from keras_amalgam.teachers.torch_module import imported_torch
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 _PLACES = ("state_dict", "model_state_dict", "model", "net")
 _PARALLEL = "module."
 _LISTED = 12
+# What PyTorch raises at a file that is cut off or of another kind; the legacy format is a pickle
+# with arrays behind it, which ends anywhere.
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError),
+    *(AttributeError, AssertionError, struct.error, zipfile.BadZipFile),
+)
 
 
 def filled(
@@ -73,6 +81,7 @@ def _read(path: Path) -> Any:
     torch = imported_torch()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
+    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of what it may not be able to read; it says if so.
@@ -83,12 +92,30 @@ def _read(path: Path) -> Any:
             f"{_refused(error)} Where you trust it, load the module yourself, save "
             "module.state_dict(), and pass that file."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{path.name!r} is cut off, or no file of torch.save: {reason} Copy it again; a "
             ".safetensors file is read by safetensors.torch.load_file, and its result passed."
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive whose members unfold too far; PyTorch writes them as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError):
+        return  # PyTorch's own reader says what is wrong.
+    unfolded = sum(member.file_size for member in members)
+    if unfolded > max(SMALL, MAX_EXPANSION * path.stat().st_size):
+        raise ValueError(
+            f"{path.name!r} unfolds too far. Received: {unfolded:,} bytes in a file of "
+            f"{path.stat().st_size:,}. Expected at most {MAX_EXPANSION} times as many: torch.save "
+            "does not compress. Save the weights again."
+        )
 
 
 def _refused(error: pickle.UnpicklingError) -> str:
@@ -111,12 +138,16 @@ def _unwrapped(weights: Any, name: str) -> tuple[dict[str, Any], str]:
         if isinstance(weights.get(place), Mapping):
             weights, found = weights[place], f", its {place!r}"
             break
-    others = [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]
+    others = [
+        key
+        for key, value in weights.items()
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor))
+    ]
     if others or not weights:
         raise ValueError(
             f"{name!r} holds no weights that can be recognised. Received: {list(weights)[:_LISTED]}"
-            f", of which {others[:_LISTED]} are no tensors. Expected names and tensors, or these "
-            f"under one of {_PLACES}. Pass the mapping of the weights itself."
+            f", of which {others[:_LISTED]} are no tensors or no names. Expected names and "
+            f"tensors, or these under one of {_PLACES}. Pass the mapping of the weights itself."
         )
     plain = dict(weights)
     if all(key.startswith(_PARALLEL) for key in plain):

@@ -21,6 +21,8 @@ FLOORS = (
         "version",
         "versions",
         "images",
+        "keras_bounds",
+        "keras_code",
         "writing",
         "losses",
         "preprocessing",
@@ -28,7 +30,7 @@ FLOORS = (
         "runtime",
         "xla",
     },
-    {"layers", "tasks"},
+    {"keras_demand", "layers", "tasks"},
     {"taps", "label_space"},
     {"outputs", "teacher_files"},
     {"teacher"},
@@ -46,6 +48,9 @@ CORE = set().union(*FLOORS[: [floor >= {"amalgamator"} for floor in FLOORS].inde
 COMPOSITION_ROOT = {"recipes", "cli", "__main__"}
 # Value objects of the core that the islands may use.
 SHARED = {
+    "keras_bounds",
+    "keras_code",
+    "keras_demand",
     "outputs",
     "provenance",
     "teacher",

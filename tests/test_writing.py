@@ -183,3 +183,46 @@ def test_failure_of_the_last_rename_puts_the_old_directory_back(tmp_path, monkey
         (folder / "new.txt").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (target / "old.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("interrupted", [1, 2], ids=["after the first", "before the second"])
+def test_interruption_between_the_renames_puts_the_old_directory_back(
+    interrupted, tmp_path, monkeypatch
+):
+    """By Ctrl-C, which is no OSError, and comes wherever it likes."""
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    rename, calls = Path.rename, []
+
+    def interrupting(self, other):
+        calls.append(self)
+        if interrupted == 1 and len(calls) == 1:
+            rename(self, other)
+            raise KeyboardInterrupt
+        if interrupted == 2 and len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", interrupting)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        whole_directory(target, True, "old.txt") as folder,
+    ):
+        (folder / "new.txt").write_text("new")
+    assert names(tmp_path) == ["out"]
+    assert (target / "old.txt").read_text() == "old"
+
+
+def test_directory_whose_folders_hold_something_else_is_never_replaced(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    with (
+        pytest.raises(FileExistsError, match="each as it was written"),
+        whole_directory(target, True, "old.txt", ["old.txt"], lambda folder: False),
+    ):
+        pytest.fail("The block must not run.")
+    with whole_directory(target, True, "old.txt", ["old.txt"], lambda folder: True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert names(target) == ["new.txt"]

@@ -21,7 +21,6 @@ from keras_amalgam.teachers.inspection.report import TapCandidate
 from keras_amalgam.teachers.keras_applications import builder_of
 from keras_amalgam.teachers.saved_model_file import read_saved_model
 
-_KERAS = (".keras", ".h5", ".hdf5")
 # So many of the images in --images are compared.
 MAX_IMAGES = 32
 
@@ -109,7 +108,7 @@ def _converted(values: flags.FlagValues, path: Path) -> Any:
         raise flags.IllegalFlagValueError(
             "--fold_batch_norm is for .onnx files and SavedModels. A Keras model stays as it is."
         )
-    if suffix not in _KERAS:
+    if suffix not in convert_flags.KERAS_SUFFIXES:
         raise flags.IllegalFlagValueError(
             f"FILE must be .onnx, .keras, .h5 or the directory of a SavedModel. Received: {path}."
         )
@@ -219,7 +218,7 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
     if values.tap != "default":
         return values.tap
     found: TapCandidate | None
-    if model is not None and path.suffix.lower() in _KERAS:
+    if model is not None and path.suffix.lower() in convert_flags.KERAS_SUFFIXES:
         found = next((tap for tap in model_taps(model) if tap.is_default), None)
     else:
         found = teachers.inspect(path, signature=values.signature, output=values.output).default_tap

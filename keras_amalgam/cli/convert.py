@@ -24,7 +24,7 @@ from absl import flags
 from keras_amalgam.cli import convert_flags, output
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import columns, shortened
-from keras_amalgam.provenance import CARD, TEACHER_FILES
+from keras_amalgam.provenance import CARD, TEACHER_FILES, holds_own_network
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -37,7 +37,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
     output.check_one_file(positional)
     inputs = convert_flags.check(values)
-    output.check(values, CARD, TEACHER_FILES)
+    convert_flags.check_fits(values, Path(positional[0]))
+    output.check(values, CARD, TEACHER_FILES, holds_own_network)
     output.check_apart(values, [positional[0], *inputs])
 
 

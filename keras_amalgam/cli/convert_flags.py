@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 INTERPOLATIONS = ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"]
 
 
@@ -146,6 +147,11 @@ def check(values: flags.FlagValues) -> list[str]:
     class_names(values.classes)
     if values.images and not Path(values.images).is_dir():
         raise ValueError(f"There is no folder {values.images} (--images).")
+    if not math.isfinite(values.tolerance):
+        raise ValueError(
+            f"--tolerance must be finite. Received: {values.tolerance}. Expected a fraction of a "
+            "tensor's range, as 1e-4; --allow_difference writes what differs."
+        )
     for flag in ("size", "input_shape"):
         whole_numbers(values, flag)
     for flag in ("mean", "std"):
@@ -158,6 +164,32 @@ def check(values: flags.FlagValues) -> list[str]:
         raise ValueError("--architecture_args needs --architecture.")
     architecture_arguments(values)
     return [name for name in (values.classes, values.images) if name]
+
+
+def check_fits(values: flags.FlagValues, path: Path) -> None:
+    """Refuse flags that say nothing about a kind of file, before it is read.
+
+    Raises:
+        ValueError: Naming the flag, and what it is for.
+    """
+    check_signature(values, path)
+    if values.architecture is not None and path.suffix.lower() not in KERAS_SUFFIXES:
+        raise ValueError(
+            f"--architecture is for Keras files of weights, {', '.join(KERAS_SUFFIXES)}. Received: "
+            f"{path}, which has an architecture of its own. Leave it out."
+        )
+
+
+def check_signature(values: flags.FlagValues, path: Path) -> None:
+    """Refuse `--signature` for a file that has none.
+
+    Raises:
+        ValueError: If it is no SavedModel's directory.
+    """
+    if values["signature"].present and not path.is_dir():
+        raise ValueError(
+            f"--signature is for the directory of a SavedModel. Received: {path}. Leave it out."
+        )
 
 
 def class_names(path: str) -> list[str]:

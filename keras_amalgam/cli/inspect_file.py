@@ -16,12 +16,14 @@ cannot convert is said precisely, and whether the file can teach in its own runt
 import json
 import shlex
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from keras_amalgam.cli import output
 from keras_amalgam.cli.advice import in_flags
+from keras_amalgam.cli.convert_flags import check_signature
 from keras_amalgam.cli.screen import columns, shape, shortened, size
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
     output.check_one_file(positional)
+    check_signature(values, Path(positional[0]))
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(_usage())
         return 0 if arguments else EXIT_USAGE
@@ -86,6 +87,20 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
         return EXIT_ERROR
     return 0
+
+
+def _prepare_streams() -> None:
+    """Let nothing that is printed end the command: a closed stream, or one without a character."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # Closed by the caller, as with 2>&-.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def _import_tensorflow() -> None:

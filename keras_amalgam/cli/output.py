@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_amalgam.writing import is_replaceable
+from keras_amalgam.writing import Own, is_replaceable
 
 
 def define_flags(values: flags.FlagValues, default: str | None) -> None:
@@ -18,6 +18,7 @@ def check(
     values: flags.FlagValues,
     mark: str = "report.json",
     contents: Collection[str] | None = None,
+    is_own: Own | None = None,
 ) -> None:
     """Refuse a missing or existing folder before anything is computed.
 
@@ -25,6 +26,7 @@ def check(
         values: With `--out` and `--overwrite`.
         mark: The file by which an earlier result of the command is known.
         contents: All that an earlier result of the command can hold, if that is known.
+        is_own: What looks into the folders among them.
     """
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the results go.")
@@ -32,8 +34,9 @@ def check(
         raise ValueError(
             f"{values.out} exists already. Choose another --out, or replace it with --overwrite."
         )
-    if Path(values.out).exists() and not is_replaceable(values.out, mark, contents):
+    if Path(values.out).exists() and not is_replaceable(values.out, mark, contents, is_own):
         beside = "" if contents is None else f" and nothing beside {', '.join(sorted(contents))}"
+        beside += "" if is_own is None else ", each as it was written"
         raise ValueError(
             f"--overwrite replaces earlier results only. Received: --out={values.out}, which is "
             f"neither an empty folder nor one that holds {mark}{beside}. Choose another --out."

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import keras
 
+from keras_amalgam.keras_bounds import read_config, read_member
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.preprocessing import has_built_in_rescaling
 from keras_amalgam.teachers.chosen_output import model_of_output
@@ -21,7 +22,6 @@ from keras_amalgam.teachers.inspection.report import (
     preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
-from keras_amalgam.teachers.keras_bounds import read_config, read_member
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
 
@@ -178,7 +178,8 @@ def _config(path: Path) -> dict[str, Any] | None:
 def _layers(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, bool]]:
     """Class, path and whether Keras itself knows it, of every layer in a configuration."""
     inner = config.get("config")
-    for layer in inner.get("layers", ()) if isinstance(inner, dict) else ():
+    layers = inner.get("layers") if isinstance(inner, dict) else None
+    for layer in layers if isinstance(layers, list) else ():
         settings = layer.get("config") if isinstance(layer, dict) else None
         kind = str(layer.get("class_name", "?")) if isinstance(layer, dict) else "?"
         if not isinstance(settings, dict) or kind == "InputLayer":

@@ -1,7 +1,7 @@
 """A file in its own runtime: what it takes, which tensor is which, and where its channels stand."""
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +12,19 @@ import onnx
 from keras_amalgam.runtime import Origin
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
-from keras_amalgam.teachers.runtimes.onnx_tensors import has_channels_second, tensor_names
+from keras_amalgam.teachers.runtimes.onnx_axes import CHANNELS_FIRST, MapAxes, Order
+from keras_amalgam.teachers.runtimes.onnx_tensors import tensor_names
 from keras_amalgam.teachers.runtimes.source_runtimes import (
     OnnxRuntime,
     SavedModelRuntime,
     SourceRuntime,
+    as_dtype,
     image_ports,
 )
 from keras_amalgam.teachers.saved_model_file import read_saved_model
 
 DataFormat = Literal["channels_first", "channels_last"]
-_FIRST, _LAST = (0, 2, 3, 1), (0, 1, 2, 3)
+_LAST: Order = (0, 1, 2, 3)
 _WEIGHTS = {
     onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE,
     onnx.TensorProto.BFLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8,
@@ -61,7 +63,8 @@ class FileRuntime:
         image_shape: `(height, width, channels)`, `None` where open.
         output: The classifier's answer.
         taps: Name given by the user to the tensor's own.
-        channels_second: Tensors whose channels come second where they have four axes.
+        order: Of a tensor of four axes, by its name: where batch, height, width and channels
+            stand; a `ValueError` where nothing tells.
         origin: The file.
     """
 
@@ -70,20 +73,26 @@ class FileRuntime:
     image_shape: tuple[int | None, int | None, int]
     output: str
     taps: Mapping[str, str]
-    channels_second: frozenset[str]
+    order: Callable[[str], Order]
     origin: Origin
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The answer and the taps for a batch of images `(batch, *image_shape)`, float32."""
         tensors = list(dict.fromkeys((self.output, *self.taps.values())))
-        arrays = self.source.run(_as_dtype(images, self.dtype), tensors)
+        arrays = self.source.run(as_dtype(images, self.dtype), tensors)
         named = {self.output: self.output, **self.taps}
         return {name: self._channels_last(tensor, arrays[tensor]) for name, tensor in named.items()}
 
     def _channels_last(self, tensor: str, array: np.ndarray) -> np.ndarray:
         array = np.asarray(array, np.float32)
-        turned = array.ndim == 4 and tensor in self.channels_second
-        return array.transpose(0, 2, 3, 1) if turned else array
+        if array.ndim != 4:
+            return array
+        try:
+            return array.transpose(self.order(tensor))
+        except ValueError:
+            if array[0].size == max(array.shape[1:]):  # A map of 1×1: all axes but one are.
+                return array.reshape(len(array), 1, 1, -1)
+            raise
 
 
 def open_onnx(path: Path, choices: Choices) -> FileRuntime:
@@ -108,11 +117,7 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
         image_shape,
         output,
         taps,
-        frozenset(
-            tensor
-            for tensor in (output, *taps.values())
-            if has_channels_second(file.model, tensor, port.name, order == _FIRST)
-        ),
+        MapAxes(file, port.name, order).order,
         Origin(
             path,
             file.files,
@@ -121,6 +126,7 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
             num_parameters=sum(int(np.prod(dims)) for dims in weights),
             opset=file.opset,
             settings=choices.settings(output),
+            sha256=file.sha256,
         ),
     )
 
@@ -140,7 +146,7 @@ def open_tflite(path: Path, choices: Choices) -> FileRuntime:
         image_shape,
         output,
         _tensors(choices, _tflite_names(source.tensors), path),
-        frozenset(),  # Maps in TFLite have their channels last.
+        lambda tensor: _LAST,  # Maps in TFLite have their channels last.
         Origin(
             path,
             (path,),
@@ -167,7 +173,7 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
         image_shape,
         output,
         taps,
-        frozenset((output, *taps.values()) if order == _FIRST else ()),
+        lambda tensor: order,
         Origin(
             path,
             tuple(file for file in path.rglob("*") if file.is_file()),
@@ -221,11 +227,11 @@ def _image(dims: Sequence[int | None], choices: Choices, where: str) -> tuple[An
             "Export the part that takes the image."
         )
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
-    known = {"channels_first": _FIRST, "channels_last": _LAST}
+    known = {"channels_first": CHANNELS_FIRST, "channels_last": _LAST}
     if choices.data_format is not None:
         order = known.get(choices.data_format)
     else:
-        order = (_FIRST if first else _LAST) if first != last else None
+        order = (CHANNELS_FIRST if first else _LAST) if first != last else None
     channels = dims[order[3]] if order else None
     if order is None or channels not in (1, 3):
         raise ValueError(
@@ -234,10 +240,3 @@ def _image(dims: Sequence[int | None], choices: Choices, where: str) -> tuple[An
             "'channels_last'; the file must fix the number of channels."
         )
     return order, tuple(dims[axis] for axis in order[1:])
-
-
-def _as_dtype(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind not in "iu":
-        return images.astype(dtype, copy=False)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(images), limits.min, limits.max).astype(dtype)

@@ -136,7 +136,8 @@ def _reopen(path: Path, taps: Sequence[str], settings: Mapping[str, Any]) -> Fil
 def _checked_path(path: str | Path) -> Path:
     if not isinstance(path, (str, Path)):
         raise TypeError(f"`path` must be a path. Received: {type(path).__name__}.")
-    path = Path(path).resolve()
+    # Links are not followed: in a download cache the file that they lead to has no suffix.
+    path = Path(path).absolute()
     if not path.exists():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Check the path.")
     size = 0 if path.is_dir() else path.stat().st_size

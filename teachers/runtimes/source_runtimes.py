@@ -50,11 +50,21 @@ def in_batches(
         feed: Images as `run` takes them.
         fixed: The only number of images that it takes, if there is one; the last batch is filled
             up with its last image.
+
+    Raises:
+        ValueError: If batches have to be joined or cut, and an array's first axis is not the batch.
     """
     if not fixed or len(feed) == fixed:
         return list(run(feed))
     filled = feed[np.minimum(np.arange(-(-len(feed) // fixed) * fixed), len(feed) - 1)]
     batches = [run(filled[start : start + fixed]) for start in range(0, len(filled), fixed)]
+    other = [part.shape for part in batches[0] if part.shape[:1] != (fixed,)]
+    if other:
+        raise ValueError(
+            f"The source is made for {fixed} images at a time, and the first axis of a tensor of "
+            f"it is not the batch, so that images cannot be told apart. Received: {other[0]} for "
+            f"{fixed} images. Take another tensor, or export the network with an open batch."
+        )
     return [np.concatenate(parts)[: len(feed)] for parts in zip(*batches, strict=True)]
 
 
@@ -65,6 +75,14 @@ def axes_to_source(image_order: Sequence[int]) -> list[int]:
         image_order: Source axis that each axis of the images holds, as `(0, 2, 3, 1)`.
     """
     return [list(image_order).index(axis) for axis in range(len(image_order))]
+
+
+def as_dtype(images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Images in the type that a source takes, rounded where it takes integers."""
+    if dtype.kind not in "iu" or images.dtype.kind in "iu":
+        return images.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(images), limits.min, limits.max).astype(dtype)
 
 
 class OnnxRuntime:
@@ -175,8 +193,11 @@ class SavedModelRuntime:
             results = self._saved.function(**{self._saved.input_name: tf.constant(batch)})
             return [results[name].numpy() for name in tensors]
 
-        feed = images.transpose(self._to_source) if self._to_source else images
-        shape = self._saved.input_spec.shape
+        spec = self._saved.input_spec
+        # Models take float32 where their source takes half or double precision.
+        feed = as_dtype(images, np.dtype(spec.dtype.as_numpy_dtype))
+        feed = feed.transpose(self._to_source) if self._to_source else feed
+        shape = spec.shape
         fixed = shape[0] if shape.rank else None
         return dict(zip(tensors, in_batches(run, feed, fixed), strict=True))
 

@@ -131,3 +131,22 @@ def test_cut_off_saved_model_is_refused(exported, tmp_path, fraction):
 def test_what_is_no_path_is_refused():
     with pytest.raises(TypeError, match="directory of a SavedModel"):
         teachers.from_saved_model(3)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-4), ("float16", 1e-2)])
+def test_function_of_another_float_type_is_fed_that_type(dtype, tolerance, tmp_path):
+    class Linear(tf.Module):
+        def __init__(self):
+            kernel = np.random.default_rng(0).normal(size=(192, 5))
+            self.kernel = tf.Variable(kernel.astype(dtype))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), dtype, name="x")])
+        def serve(self, x):
+            return {"y": tf.cast(tf.reshape(x, (-1, 192)) @ self.kernel, tf.float32)}
+
+    network = Linear()
+    tf.saved_model.save(network, str(tmp_path / "saved"), signatures=network.serve)
+    model = teachers.from_saved_model(tmp_path / "saved", tolerance=tolerance)
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
+    expected = network.serve(tf.constant(images.astype(dtype)))["y"]
+    np.testing.assert_allclose(model(images), expected, atol=tolerance * 20)

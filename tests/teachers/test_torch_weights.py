@@ -156,3 +156,27 @@ def test_missing_file_and_other_types_are_refused(torch, filled, make, tmp_path)
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(TypeError, match="must be a mapping"):
         filled(make(), tmp_path / "list.pt")
+
+
+def test_legacy_file_cut_off_anywhere_is_said_to_be(torch, filled, tmp_path):
+    module = torch.nn.Linear(3, 2)
+    path = tmp_path / "old.pt"
+    torch.save(module.state_dict(), path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for length in range(1, len(content) - 1, 5):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"'old\.pt'"):
+            filled(module, path)
+
+
+def test_weights_by_numbers_instead_of_names_are_refused(torch, filled):
+    with pytest.raises(ValueError, match=r"of which \[0\] are no tensors or no names"):
+        filled(torch.nn.Linear(3, 2), {0: torch.zeros(3)})
+
+
+def test_archive_that_unfolds_too_far_is_refused_unread(torch, filled, tmp_path):
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(100 * 2**20))
+    with pytest.raises(ValueError, match=r"'bomb\.pt' unfolds too far.*104,857,600 bytes"):
+        filled(torch.nn.Linear(3, 2), path)

@@ -222,3 +222,19 @@ def test_chain_deeper_than_python_calls_functions_is_said(tmp_path, build, read)
     else:
         with pytest.raises(ValueError, match="deeper than Python calls functions"):
             read(tmp_path / "deep.onnx")
+
+
+@pytest.mark.parametrize("layers", [5, None, {"a": 1}], ids=str)
+def test_keras_file_whose_layers_are_no_list_is_described(tmp_path, layers):
+    path = tmp_path / "n.keras"
+    small_model().save(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    config["config"]["layers"] = layers
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    found = teachers.inspect(path)
+    assert "Keras cannot load 'n.keras'" in found.obstacle and not found.operators

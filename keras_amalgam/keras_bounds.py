@@ -16,7 +16,7 @@ MAX_CONFIG_BYTES = 64 * 2**20
 MAX_MEMBERS = 10_000
 # Weights do not compress; what unfolds further than this is no network. Small files may.
 MAX_EXPANSION = 100
-_SMALL = 64 * 2**20
+SMALL = 64 * 2**20
 # What the members of a damaged, encrypted or foreign archive lead to.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
@@ -53,8 +53,7 @@ def read_config(path: Path) -> Any:
     if path.suffix == ".keras":
         text = read_member(path, _CONFIG) or "null"
     else:
-        with h5py.File(path, "r") as file:
-            text = file.attrs.get("model_config", "null")
+        text = _config_attribute(path)
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
@@ -142,7 +141,7 @@ def _check_archive(archive: zipfile.ZipFile, name: str) -> None:
         )
     for member in members:
         limit = MAX_CONFIG_BYTES if member.filename == _CONFIG else MAX_BYTES
-        folded = member.file_size > max(_SMALL, MAX_EXPANSION * member.compress_size)
+        folded = member.file_size > max(SMALL, MAX_EXPANSION * member.compress_size)
         if folded or member.file_size > limit:
             raise _too_large(
                 f"{name!r}, member {member.filename!r}", member.file_size, member.compress_size
@@ -159,12 +158,53 @@ def _is_whole(archive: zipfile.ZipFile) -> bool:
         return False
 
 
+def declared_bytes(path: Path) -> int:
+    """Size of all weights in a file as its arrays declare it, compressed or not."""
+    with opened_weights(path) as file:
+        declared, _, _ = _added_up(file)
+    return declared
+
+
+def _config_attribute(path: Path) -> Any:
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            return "null"
+        attribute = file.attrs.get_id("model_config")
+        size = attribute.dtype.itemsize
+        if attribute.shape != ():
+            raise ValueError(
+                f"{path.name!r} is damaged. Received: a configuration of shape {attribute.shape}, "
+                "where one text is expected. Save the model again."
+            )
+        text = "" if size > MAX_CONFIG_BYTES else file.attrs["model_config"]
+    size = max(size, len(text) if isinstance(text, (str, bytes)) else 0)
+    if size > MAX_CONFIG_BYTES:
+        raise _too_large(f"The configuration of {path.name!r}", size, size)
+    return text
+
+
 def _check_hdf5(file: h5py.File, path: Path) -> None:
     """Add up what the arrays declare; nothing of them is read."""
-    stored = declared = 0
 
     def elsewhere(name: str, link: Any) -> str | None:
         return name if isinstance(link, (h5py.ExternalLink, h5py.SoftLink)) else None
+
+    # A callback must not raise: h5py's locks do not survive that. Its result ends the visit.
+    name = file.visititems_links(elsewhere)
+    declared, stored, further = (0, 0, None) if name else _added_up(file)
+    if name or further:
+        raise ValueError(
+            f"{path.name!r} keeps {name or further!r} in another file or place. Received: an "
+            "external, virtual or linked array, or one of texts of open length. Other files are "
+            "never read, and texts are no weights: save the model again, whole."
+        )
+    if declared > min(MAX_BYTES, max(SMALL, MAX_EXPANSION * stored)):
+        raise _too_large(f"{path.name!r}, all arrays", declared, stored)
+
+
+def _added_up(file: h5py.File) -> tuple[int, int, str | None]:
+    """Bytes that all arrays declare, bytes stored of them, and the first that is no such array."""
+    stored = declared = 0
 
     def add_up(name: str, item: Any) -> str | None:
         nonlocal stored, declared
@@ -172,17 +212,12 @@ def _check_hdf5(file: h5py.File, path: Path) -> None:
             return None
         declared += math.prod(item.shape or ()) * item.dtype.itemsize
         stored += item.id.get_storage_size()
-        return name if item.external or item.is_virtual else None
+        # Elements of open length lie elsewhere, and many can be the same place.
+        is_other = item.external or item.is_virtual or item.dtype.kind == "O"
+        return name if is_other else None
 
-    # A callback must not raise: h5py's locks do not survive that. Its result ends the visit.
-    name = file.visititems_links(elsewhere) or file.visititems(add_up)
-    if name:
-        raise ValueError(
-            f"{path.name!r} keeps {name!r} in another file or place. Received: an external, "
-            "virtual or linked array. Other files are never read: save the model again, whole."
-        )
-    if declared > min(MAX_BYTES, max(_SMALL, MAX_EXPANSION * stored)):
-        raise _too_large(f"{path.name!r}, all arrays", declared, stored)
+    further = file.visititems(add_up)
+    return declared, stored, further
 
 
 def _too_large(what: str, unfolded: int, stored: int) -> ValueError:
