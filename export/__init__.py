@@ -21,4 +21,5 @@ from keras_amalgam.export.latency import measure_latency as measure_latency
 from keras_amalgam.export.to_keras import to_keras as to_keras
 from keras_amalgam.export.to_onnx import to_onnx as to_onnx
 from keras_amalgam.export.to_saved_model import to_saved_model as to_saved_model
+from keras_amalgam.export.to_serving import to_serving as to_serving
 from keras_amalgam.export.to_tflite import to_tflite as to_tflite

@@ -15,7 +15,7 @@ import numpy as np
 from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.samples import spanning_full_range
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, flat_operations
-from keras_amalgam.export.to_saved_model import SIGNATURE_KEY, write
+from keras_amalgam.export.to_saved_model import SIGNATURE_KEY, float_endpoint, write
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
@@ -48,7 +48,8 @@ def convert(
 
     channels = signature.image_shape[2]
     with tempfile.TemporaryDirectory() as directory:
-        write(model, signature, Path(directory), (1, *size, channels))
+        endpoint = float_endpoint(model, signature, (1, *size, channels))
+        write({SIGNATURE_KEY: endpoint}, Path(directory))
         converter = tf.lite.TFLiteConverter.from_saved_model(
             directory, signature_keys=[SIGNATURE_KEY]
         )

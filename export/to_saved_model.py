@@ -1,6 +1,6 @@
 """A student as a TensorFlow SavedModel, for servers and for TensorFlow without Keras."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -61,32 +61,44 @@ def to_saved_model(
     """
     job = prepare(model, class_names, images, in_float32=True)
     with staged(path, suffix="", overwrite=overwrite) as partial:
-        write(job.model, job.signature, partial, (None, *job.signature.image_shape))
+        write({SIGNATURE_KEY: float_endpoint(job.model, job.signature)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         bounds = parity.Bounds(max_abs_error=tolerance)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
     return job.artifact(Path(path), measured, ("saved_model", "float32"))
 
 
-def write(
-    model: keras.Model,
-    signature: Signature,
-    directory: Path,
-    image_shape: tuple[int | None, ...],
-) -> None:
-    """Writes a SavedModel with the one signature, for images of `image_shape` with its batch.
+def float_endpoint(
+    model: keras.Model, signature: Signature, shape: Sequence[int | None] | None = None
+) -> tuple[Callable[[Any], dict[str, Any]], Any]:
+    """The function that a model's SavedModel serves, and the `tf.TensorSpec` of its image.
+
+    Args:
+        model: The model.
+        signature: Its interface.
+        shape: Of the image with its batch axis; by default any batch of the model's images.
+    """
+    import tensorflow as tf
+
+    shape = (None, *signature.image_shape) if shape is None else tuple(shape)
+    return serving_function(model, signature), tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)
+
+
+def write(endpoints: Mapping[str, tuple[Callable[..., Any], Any]], directory: Path) -> None:
+    """Writes a SavedModel.
 
     The archive finds the variables by itself. Its `track(model)` would list them a second time, as
     Keras variables, and every weight would be stored twice (Keras 3.15).
+
+    Args:
+        endpoints: Signature to its function and the `tf.TensorSpec` of its one tensor.
+        directory: Where.
     """
     import tensorflow as tf
 
     archive: Any = keras.export.ExportArchive()
-    archive.add_endpoint(
-        SIGNATURE_KEY,
-        serving_function(model, signature),
-        input_signature=[tf.TensorSpec(image_shape, tf.float32, name=INPUT_NAME)],
-    )
+    for name, (function, spec) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=[spec])
     try:
         with quiet():
             archive.write_out(str(directory), verbose=False)
