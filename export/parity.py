@@ -53,6 +53,7 @@ DEFAULT_BOUNDS = {
     "float16": Bounds(max_share=0.01),
     "dynamic": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
     "int8": Bounds(max_share=0.25, mean_share=0.05, min_agreement=0.9),
+    "int16": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
 }
 """Bounds per precision. A float32 artifact computes the same sums in another order; the others
 round weights or activations, so their error grows with the logits."""

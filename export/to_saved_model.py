@@ -12,7 +12,7 @@ from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet
-from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
+from keras_amalgam.export.signatures import INPUT_NAME, serving_function
 from keras_amalgam.export.staging import staged
 
 SIGNATURE_KEY = "serving_default"
@@ -59,29 +59,17 @@ def to_saved_model(
         outputs = tf.saved_model.load("student").signatures["serving_default"](images)
         ```
     """
+    import tensorflow as tf
+
     job = prepare(model, class_names, images, in_float32=True)
     with staged(path, suffix="", overwrite=overwrite) as partial:
-        write({SIGNATURE_KEY: float_endpoint(job.model, job.signature)}, partial)
+        image = (None, *job.signature.image_shape)
+        spec = tf.TensorSpec(image, tf.float32, name=INPUT_NAME)
+        write({SIGNATURE_KEY: (serving_function(job.model, job.signature), spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         bounds = parity.Bounds(max_abs_error=tolerance)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
     return job.artifact(Path(path), measured, ("saved_model", "float32"))
-
-
-def float_endpoint(
-    model: keras.Model, signature: Signature, shape: Sequence[int | None] | None = None
-) -> tuple[Callable[[Any], dict[str, Any]], Any]:
-    """The function that a model's SavedModel serves, and the `tf.TensorSpec` of its image.
-
-    Args:
-        model: The model.
-        signature: Its interface.
-        shape: Of the image with its batch axis; by default any batch of the model's images.
-    """
-    import tensorflow as tf
-
-    shape = (None, *signature.image_shape) if shape is None else tuple(shape)
-    return serving_function(model, signature), tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)
 
 
 def write(endpoints: Mapping[str, tuple[Callable[..., Any], Any]], directory: Path) -> None:
