@@ -2,7 +2,10 @@
 
 import base64
 import json
+import re
 import struct
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 import zlib
@@ -167,3 +170,36 @@ def test_image_of_another_type_or_shape_is_an_invalid_argument(ask, images):
         with pytest.raises(grpc.RpcError) as caught:
             ask(image, signature)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.fixture(scope="module")
+def readme_blocks(bundle, serving):
+    """The README's commands for the first model, by language, with the test server's address."""
+    text = (bundle / "README.md").read_text()
+    section = text[text.index("\n## student\n") :]
+    blocks = dict(reversed(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)))
+    rest = serving.rest_address.removesuffix("/v1/models")
+    return {
+        language: block.replace("http://localhost:8501", rest).replace(
+            "localhost:8500", serving.grpc_address
+        )
+        for language, block in blocks.items()
+    }
+
+
+@pytest.mark.parametrize("language", ["sh", "python"])
+def test_readmes_commands_ask_the_server(
+    language, readme_blocks, photos, expected, make_student, class_names, tmp_path
+):
+    contents, decoded = photos
+    (tmp_path / "photo.jpg").write_bytes(contents[0])
+    command = {"sh": ["bash", "-c"], "python": [sys.executable, "-c"]}[language]
+    done = subprocess.run(
+        [*command, readme_blocks[language]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # Where no label is asked for, the newest version answers.
+    logits = expected(decoded[:1], make_student(mean=0.5))["quadrant"][0]
+    likeliest = class_names["quadrant"][logits.argmax()]
+    said = re.search("upper left|upper right|lower left|lower right", done.stdout)
+    assert said and said[0] == likeliest, done.stdout
