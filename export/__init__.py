@@ -23,3 +23,6 @@ from keras_amalgam.export.to_onnx import to_onnx as to_onnx
 from keras_amalgam.export.to_saved_model import to_saved_model as to_saved_model
 from keras_amalgam.export.to_serving import to_serving as to_serving
 from keras_amalgam.export.to_tflite import to_tflite as to_tflite
+from keras_amalgam.export.verification.thresholds import Thresholds as Thresholds
+from keras_amalgam.export.verification.verify import Verification as Verification
+from keras_amalgam.export.verification.verify import verify as verify

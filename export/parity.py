@@ -197,6 +197,6 @@ def _disagreement(
 ) -> ValueError:
     return ValueError(
         f"{subject} disagrees with the Keras model at head '{head}'. Received: {received}. "
-        f"Expected: {expected}. Nothing was left in place. Compare on real images with `images=`, "
+        f"Expected: {expected}. Compare on real images with `images=`, "
         f"or accept more with `{argument}=`; a TFLite file may want a finer `precision=`."
     )
