@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_amalgam.export import labels
 from keras_amalgam.export.artifact import Artifact
-from keras_amalgam.export.parity import summary
+from keras_amalgam.export.parity import HeadParity, summary
 from keras_amalgam.export.preparation import Job, prepare
 from keras_amalgam.export.serving import endpoints, readme, warmup
 from keras_amalgam.export.serving.bundle import Bundle
@@ -37,6 +37,7 @@ def to_serving(
     class_names: Mapping[str, Sequence[str]] | None = None,
     images: Any = None,
     tolerance: float = 1e-4,
+    check: Callable[[Artifact], None] | None = None,
 ) -> Artifact:
     """Writes a student as a new version of a TF Serving bundle and checks every signature.
 
@@ -72,6 +73,8 @@ def to_serving(
             levels; by default seeded noise.
         tolerance: Largest allowed absolute difference of a logit, or of a score, from the Keras
             model's.
+        check: Called with the version's record while it is still aside; what it raises leaves
+            the bundle as it was.
 
     Returns:
         The record of the version.
@@ -90,7 +93,7 @@ def to_serving(
     serving_protos()
     job, size = _prepare(model, class_names, images, image_shape, top_k)
     bundle = Bundle(Path(directory), model.name if name is None else name)
-    version = _check(bundle, version, label, keep)
+    version = _checked_version(bundle, version, label, keep)
     target = bundle.base / str(version)
     with _folders(bundle):
         pointing = bundle.labels() | {label: version}
@@ -103,11 +106,18 @@ def to_serving(
             labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
             warmup.write(partial, bundle.name, job.images)
             measured = endpoints.check(partial, job, tolerance, f"Bundle '{target}'")
+            worst = _worst(measured, len(job.images))
+            if check is not None:
+                check(job.artifact(partial, worst, ("serving", "float32")))
     if keep is not None:
         bundle.prune(keep, pointing)
-    worst = summary(measured[endpoints.FLOAT], len(job.images))
-    worst["signatures"] = {key: summary(one, len(job.images)) for key, one in measured.items()}
     return job.artifact(target, worst, ("serving", "float32"))
+
+
+def _worst(measured: Mapping[str, Mapping[str, HeadParity]], images: int) -> dict[str, Any]:
+    """The agreement of the float signature, with that of every other beside."""
+    signatures = {key: summary(one, images) for key, one in measured.items()}
+    return signatures[endpoints.FLOAT] | {"signatures": signatures}
 
 
 def _prepare(
@@ -134,7 +144,7 @@ def _prepare(
     return job.with_images(np.rint(job.images).astype(np.uint8)), size
 
 
-def _check(bundle: Bundle, version: int | None, label: str, keep: int | None) -> int:
+def _checked_version(bundle: Bundle, version: int | None, label: str, keep: int | None) -> int:
     """Refuses what cannot be published; returns the version's number."""
     for what, text in (("name", bundle.name), ("label", label)):
         if not isinstance(text, str) or not _NAME.fullmatch(text) or text.isdecimal():

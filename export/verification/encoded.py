@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_amalgam.export.verification import runner
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
@@ -30,6 +32,21 @@ class EncodedImages:
         with zipfile.ZipFile(path, "w") as archive:
             for number, content in enumerate(self.contents):
                 archive.writestr(f"{number:08}", content)
+
+    def decoded(self, size: tuple[int, int], channels: int, most: int) -> np.ndarray:
+        """Some of them as raw images of one size, uint8.
+
+        Args:
+            size: `(height, width)` in pixels.
+            channels: 1 or 3.
+            most: How many at most, evenly taken from all.
+
+        Returns:
+            Shape `(count, height, width, channels)`.
+        """
+        count = min(most, len(self.contents))
+        chosen = np.linspace(0, len(self.contents) - 1, count).astype(int)
+        return np.stack([runner.decode(self.contents[n], size, channels) for n in chosen])
 
 
 def collect(
