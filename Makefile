@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # Set OUT to keep an earlier run.
 OUT ?= runs/demo
 
-.PHONY: help setup demo demo-full demo-assets test test-slow test-networks fuzz lint format wheel \
-	clean
+.PHONY: help setup demo demo-full demo-assets test test-slow test-networks test-arm fuzz lint format \
+	wheel clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test-slow: $(VENV)/.ready-torch
 ## test-networks  every network that conversion is proved on, hours; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch
 	$(BIN)/python -m tests.networks --blind --table docs/networks.md
+
+## test-arm     exported files on an emulated phone's processor; says why where parts are missing
+test-arm: $(VENV)/.ready
+	$(BIN)/python -m tests.arm
 
 ## fuzz         mutate ONNX files for ten minutes; results in runs/fuzz
 fuzz: $(VENV)/.ready

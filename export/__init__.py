@@ -18,7 +18,12 @@ from keras_amalgam.export.artifact import Artifact as Artifact
 from keras_amalgam.export.labels import read_labels as read_labels
 from keras_amalgam.export.latency import Latency as Latency
 from keras_amalgam.export.latency import measure_latency as measure_latency
+from keras_amalgam.export.package import package as package
 from keras_amalgam.export.to_keras import to_keras as to_keras
 from keras_amalgam.export.to_onnx import to_onnx as to_onnx
 from keras_amalgam.export.to_saved_model import to_saved_model as to_saved_model
+from keras_amalgam.export.to_serving import to_serving as to_serving
 from keras_amalgam.export.to_tflite import to_tflite as to_tflite
+from keras_amalgam.export.verification.thresholds import Thresholds as Thresholds
+from keras_amalgam.export.verification.verify import Verification as Verification
+from keras_amalgam.export.verification.verify import verify as verify

@@ -102,26 +102,15 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{FILE_NAME}")
 
 
-def append_to_tflite(path: Path, labels: Labels) -> None:
-    """Appends the labels to a `.tflite` file as a zip, the way TFLite's associated files travel.
-
-    A flatbuffer is read from its start and a zip from its end, so the file is both: interpreters
-    load it and `unzip` lists it.
-    """
-    with zipfile.ZipFile(path, "a") as archive:
-        for name, text in _files(labels).items():
-            # A fixed date keeps equal exports byte-identical.
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
-
-
 def write_folder(folder: Path, labels: Labels) -> None:
     """Writes `labels.json` and `labels_<head>.txt` into a folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in _files(labels).items():
+    for name, text in files(labels).items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _files(labels: Labels) -> dict[str, str]:
+def files(labels: Labels) -> dict[str, str]:
+    """`labels.json` and `labels_<head>.txt` as file name to content."""
     lines = {f"labels_{head}.txt": "\n".join([*names, ""]) for head, names in labels.items()}
     return {FILE_NAME: to_json(labels)} | lines
 

@@ -9,8 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.export import tflite_conversion, tflite_runtime
-from keras_amalgam.export.signatures import describe, float32_copy, spatial_size
+from keras_amalgam.export.signatures import (
+    describe,
+    float32_copy,
+    serving_function,
+    spatial_size,
+)
+from keras_amalgam.export.tflite import conversion, runtime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +77,14 @@ def measure_latency(
         )
     if isinstance(target, (str, PathLike, keras.Model)):
         source: Any = _converted(target, image) if isinstance(target, keras.Model) else target
-        loaded = tflite_runtime.load(source, threads)
+        loaded = runtime.load(source, threads)
         image = _noise(loaded) if image is None else image
-        if image.shape != loaded.image_shape:
+        if image.shape != _one_image(loaded):
             raise ValueError(
                 f"The image does not fit the model. Received: shape {image.shape}. Expected: "
-                f"{loaded.image_shape}. Resize it."
+                f"{_one_image(loaded)}. Resize it."
             )
-        return _time(loaded, image.astype(loaded.dtype), repeats, warmup, threads)
+        return _time(loaded, image, repeats, warmup, threads)
     if image is None:
         raise ValueError(
             "A callable does not tell what image it takes. Received: image=None. Expected: one raw "
@@ -93,11 +98,18 @@ def _converted(model: keras.Model, image: np.ndarray | None) -> bytes:
     shape = None if image is None else image.shape[1:3]
     size = spatial_size(model, shape, remedy="`image=`")
     model = float32_copy(model)
-    return tflite_conversion.convert(model, describe(model), size)
+    signature = describe(model)
+    shape = (*size, signature.image_shape[2])
+    return conversion.convert(serving_function(model, signature), model, shape)
 
 
-def _noise(loaded: tflite_runtime.LiteRtModel) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, loaded.image_shape, dtype=np.uint8)
+def _noise(loaded: runtime.LiteRtModel) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, _one_image(loaded), dtype=np.uint8)
+
+
+def _one_image(loaded: runtime.LiteRtModel) -> tuple[int, ...]:
+    """The shape of the smallest call; one image where the batch is open."""
+    return tuple(1 if side is None else side for side in loaded.image_shape)
 
 
 def _wait(outputs: Any) -> Any:

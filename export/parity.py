@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -48,11 +48,21 @@ class Bounds:
     min_agreement: float = 0.0
 
 
+class Exceeded(NamedTuple):
+    """A bound that is exceeded: where, what came, what was expected, and what argument moves it."""
+
+    head: str
+    received: str
+    expected: str
+    argument: str
+
+
 DEFAULT_BOUNDS = {
     "float32": Bounds(max_abs_error=1e-4),
     "float16": Bounds(max_share=0.01),
     "dynamic": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
     "int8": Bounds(max_share=0.25, mean_share=0.05, min_agreement=0.9),
+    "int16": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
 }
 """Bounds per precision. A float32 artifact computes the same sums in another order; the others
 round weights or activations, so their error grows with the logits."""
@@ -122,16 +132,12 @@ def compare(
     return {head: _measure(values, actual[head]) for head, values in expected.items()}
 
 
-def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> None:
-    """Refuses measurements that exceed the bounds.
+def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Exceeded | None:
+    """The first bound that measurements exceed, or `None`.
 
     Args:
         measured: Head to its measurements.
         bounds: What they must keep to.
-        subject: What was compared, for messages.
-
-    Raises:
-        ValueError: Naming the head, the measurement, the bound and the argument that moves it.
     """
     for head, parity in measured.items():
         largest = parity.largest or 1.0
@@ -143,17 +149,34 @@ def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> N
         for name, value, limit in limits:
             # Written so that a NaN fails.
             if limit is not None and not value <= limit:
-                raise _disagreement(
-                    subject, head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance"
-                )
+                return Exceeded(head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance")
         if not parity.argmax_agreement >= bounds.min_agreement:
-            raise _disagreement(
-                subject,
+            return Exceeded(
                 head,
                 f"the same decision on {parity.argmax_agreement:.1%}",
                 f"at least {bounds.min_agreement:.1%}",
                 "min_agreement",
             )
+    return None
+
+
+def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> None:
+    """Refuses measurements that exceed the bounds.
+
+    Args:
+        measured: Head to its measurements.
+        bounds: What they must keep to.
+        subject: What was compared, for messages.
+
+    Raises:
+        ValueError: Naming the head, the measurement, the bound and the argument that moves it.
+    """
+    if one := exceeded(measured, bounds):
+        raise ValueError(
+            f"{subject} disagrees with the Keras model at head '{one.head}'. Received: "
+            f"{one.received}. Expected: {one.expected}. Compare on real images with `images=`, "
+            f"or accept more with `{one.argument}=`; a TFLite file may want a finer `precision=`."
+        )
 
 
 def summary(measured: Mapping[str, HeadParity], images: int) -> dict[str, Any]:
@@ -188,14 +211,4 @@ def _measure(expected: np.ndarray, actual: np.ndarray) -> HeadParity:
         mean_abs_error=float(error.mean()),
         argmax_agreement=float(same.mean()),
         largest=float(np.abs(expected).max()),
-    )
-
-
-def _disagreement(
-    subject: str, head: str, received: str, expected: str, argument: str
-) -> ValueError:
-    return ValueError(
-        f"{subject} disagrees with the Keras model at head '{head}'. Received: {received}. "
-        f"Expected: {expected}. Nothing was left in place. Compare on real images with `images=`, "
-        f"or accept more with `{argument}=`; a TFLite file may want a finer `precision=`."
     )

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
-from keras_amalgam.export import parity
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.samples import checked_images, random_images
@@ -40,7 +40,11 @@ class Job:
         return dataclasses.replace(self, images=images)
 
     def verify(
-        self, actual: Mapping[str, np.ndarray], bounds: parity.Bounds, subject: str
+        self,
+        actual: Mapping[str, np.ndarray],
+        bounds: parity.Bounds,
+        subject: str,
+        joint: bool = False,
     ) -> dict[str, Any]:
         """Compares an artifact's outputs on `images` with the model's.
 
@@ -48,6 +52,7 @@ class Job:
             actual: Head to the artifact's outputs.
             bounds: What they must keep to.
             subject: What is compared, for messages.
+            joint: Whether the artifact also gives the joint prediction.
 
         Returns:
             The measurements, JSON-ready.
@@ -56,6 +61,8 @@ class Job:
             ValueError: If the artifact has other heads or shapes, or exceeds the bounds.
         """
         expected = parity.reference(self.model, self.signature, self.images)
+        if joint:
+            expected[decisions.JOINT] = decisions.joined(self.labels, expected)
         measured = parity.compare(expected, actual, subject)
         parity.check(measured, bounds, subject)
         return parity.summary(measured, len(self.images))

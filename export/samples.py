@@ -52,7 +52,9 @@ def checked_images(images: Any, signature: Signature, argument: str) -> np.ndarr
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
-def calibration_images(calibration: Any, signature: Signature, size: tuple[int, int]) -> np.ndarray:
+def calibration_images(
+    calibration: Any, signature: Signature, size: tuple[int, int], precision: str
+) -> np.ndarray:
     """Reads calibration images, the first 512 of a longer stream.
 
     Args:
@@ -60,6 +62,7 @@ def calibration_images(calibration: Any, signature: Signature, size: tuple[int, 
             dicts with the key `"image"`; or one array of images.
         signature: The interface of the model to calibrate.
         size: `(height, width)` that the artifact takes.
+        precision: What they are for, for messages.
 
     Returns:
         Float32 images in 0..255, shape `(count, height, width, channels)`.
@@ -69,8 +72,8 @@ def calibration_images(calibration: Any, signature: Signature, size: tuple[int, 
     """
     if calibration is None:
         raise ValueError(
-            "int8 needs to see real images to choose its ranges. Received: calibration=None. "
-            "Expected: some hundred unlabelled images like those in use. Pass "
+            f"{precision} needs to see real images to choose its ranges. Received: "
+            "calibration=None. Expected: some hundred unlabelled images like those in use. Pass "
             "`calibration=images`, a tf.data.Dataset or an array."
         )
     images = []

@@ -114,3 +114,20 @@ def _flush_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def staged_text(path: Path, text: str) -> Iterator[None]:
+    """Writes a small text file beside `path` and replaces `path` with it when the block succeeds.
+
+    Args:
+        path: The file.
+        text: Its new content, written as UTF-8.
+    """
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        partial = Path(folder) / path.name
+        partial.write_text(text, encoding="utf-8")
+        _flush(partial)
+        yield
+        os.replace(partial, path)
+        _flush_directory(path.parent)

@@ -18,6 +18,8 @@ from keras_amalgam.export.staging import staged
 
 OPSETS = range(13, 19)
 AXIS_NAMES = ("batch", "height", "width", "channels")
+LAYOUTS = {"NHWC": (0, 1, 2, 3), "NCHW": (0, 3, 1, 2)}
+"""How each layout orders the axes of `AXIS_NAMES`."""
 
 
 def to_onnx(
@@ -25,6 +27,7 @@ def to_onnx(
     path: str | PathLike[str],
     opset: int = 18,
     *,
+    layout: str = "NHWC",
     class_names: Mapping[str, Sequence[str]] | None = None,
     images: Any = None,
     tolerance: float = 1e-4,
@@ -32,16 +35,18 @@ def to_onnx(
 ) -> Artifact:
     """Writes a student as an ONNX file, runs it with onnxruntime and checks it.
 
-    The graph takes `image`, raw float32 images of shape `(batch, height, width, channels)` in
-    0..255 with a dynamic batch, and gives one float32 output per head under the head's name. A
-    student of reduced precision is written as its float32 copy. The labels are the metadata
-    property `labels`, as JSON.
+    The graph takes `image`, raw float32 images of shape `(batch, height, width, channels)`, or
+    `(batch, channels, height, width)`, in 0..255 with a dynamic batch, and gives one float32
+    output per head under the head's name. A student of reduced precision is written as its
+    float32 copy. The labels are the metadata property `labels`, as JSON.
 
     Args:
         model: The student, a functional model from raw images to a dict of heads; a single
             unnamed output is called after its layer.
         path: The file to write, ending in `.onnx`. Its directory must exist.
         opset: ONNX operator set, 13 to 18.
+        layout: Of the image: `"NHWC"`, channels last, or `"NCHW"`, channels first, as programs made
+            for PyTorch's files give them.
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
@@ -73,20 +78,26 @@ def to_onnx(
             f"{OPSETS.start} to {OPSETS.stop - 1}. Use 18, or convert the file afterwards with "
             "`onnx.version_converter`."
         )
+    if layout not in LAYOUTS:
+        raise ValueError(
+            f"There is no such layout. Received: layout={layout!r}. Expected: one of "
+            f"{tuple(LAYOUTS)}. Use 'NHWC' if unsure."
+        )
     job = prepare(model, class_names, images, in_float32=True)
     target = Path(path)
     with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
-        proto = convert(job.model, job.signature, opset)
+        proto = convert(job.model, job.signature, opset, layout)
         onnx.helper.set_model_props(proto, {labels.ONNX_KEY: labels.to_json(job.labels)})
         onnx.checker.check_model(proto, full_check=True)
         onnx.save(proto, str(partial))
         bounds = parity.Bounds(max_abs_error=tolerance)
-        measured = job.verify(run(partial, job.images), bounds, f"ONNX file '{target}'")
+        given = np.transpose(job.images, LAYOUTS[layout])
+        measured = job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
     operators = dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
     return job.artifact(target, measured, ("onnx", "float32"), operators)
 
 
-def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
+def convert(model: keras.Model, signature: Signature, opset: int, layout: str = "NHWC") -> Any:
     """Converts a float32 model to an ONNX `ModelProto`.
 
     The graph is frozen here: given the function itself, tf2onnx 1.17 turns constants that it
@@ -98,9 +109,14 @@ def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
         convert_variables_to_constants_v2,
     )
 
-    image = tf.TensorSpec((None, *signature.image_shape), tf.float32, name=INPUT_NAME)
+    order = LAYOUTS[layout]
+    axes = (None, *signature.image_shape)
+    image = tf.TensorSpec([axes[axis] for axis in order], tf.float32, name=INPUT_NAME)
+    serve = serving_function(model, signature)
     function = tf.function(
-        serving_function(model, signature), input_signature=[image], autograph=False
+        lambda image: serve(tf.transpose(image, np.argsort(order))),
+        input_signature=[image],
+        autograph=False,
     )
     # Keras compiles grouped convolutions in functions of their own, which freezing would leave as
     # calls; functions that run eagerly dissolve into the one being traced.
@@ -124,7 +140,7 @@ def convert(model: keras.Model, signature: Signature, opset: int) -> Any:
         )
     _replace_erfc(proto)
     _check_operators(proto, model)
-    _name_axes(proto)
+    _name_axes(proto, order)
     return proto
 
 
@@ -184,12 +200,12 @@ def _check_operators(proto: Any, model: keras.Model) -> None:
         )
 
 
-def _name_axes(proto: Any) -> None:
+def _name_axes(proto: Any, order: Sequence[int]) -> None:
     """Gives dynamic axes telling names instead of `unk__17`."""
     for value in proto.graph.input:
-        for axis, name in zip(value.type.tensor_type.shape.dim, AXIS_NAMES, strict=False):
+        for number, axis in zip(order, value.type.tensor_type.shape.dim, strict=True):
             if not axis.HasField("dim_value"):
-                axis.dim_param = name
+                axis.dim_param = AXIS_NAMES[number]
     for value in proto.graph.output:
         axes = value.type.tensor_type.shape.dim
         if axes and not axes[0].HasField("dim_value"):

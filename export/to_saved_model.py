@@ -1,6 +1,6 @@
 """A student as a TensorFlow SavedModel, for servers and for TensorFlow without Keras."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet
-from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
+from keras_amalgam.export.signatures import INPUT_NAME, serving_function
 from keras_amalgam.export.staging import staged
 
 SIGNATURE_KEY = "serving_default"
@@ -59,34 +59,34 @@ def to_saved_model(
         outputs = tf.saved_model.load("student").signatures["serving_default"](images)
         ```
     """
+    import tensorflow as tf
+
     job = prepare(model, class_names, images, in_float32=True)
     with staged(path, suffix="", overwrite=overwrite) as partial:
-        write(job.model, job.signature, partial, (None, *job.signature.image_shape))
+        image = (None, *job.signature.image_shape)
+        spec = tf.TensorSpec(image, tf.float32, name=INPUT_NAME)
+        write({SIGNATURE_KEY: (serving_function(job.model, job.signature), spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         bounds = parity.Bounds(max_abs_error=tolerance)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
     return job.artifact(Path(path), measured, ("saved_model", "float32"))
 
 
-def write(
-    model: keras.Model,
-    signature: Signature,
-    directory: Path,
-    image_shape: tuple[int | None, ...],
-) -> None:
-    """Writes a SavedModel with the one signature, for images of `image_shape` with its batch.
+def write(endpoints: Mapping[str, tuple[Callable[..., Any], Any]], directory: Path) -> None:
+    """Writes a SavedModel.
 
     The archive finds the variables by itself. Its `track(model)` would list them a second time, as
     Keras variables, and every weight would be stored twice (Keras 3.15).
+
+    Args:
+        endpoints: Signature to its function and the `tf.TensorSpec` of its one tensor.
+        directory: Where.
     """
     import tensorflow as tf
 
     archive: Any = keras.export.ExportArchive()
-    archive.add_endpoint(
-        SIGNATURE_KEY,
-        serving_function(model, signature),
-        input_signature=[tf.TensorSpec(image_shape, tf.float32, name=INPUT_NAME)],
-    )
+    for name, (function, spec) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=[spec])
     try:
         with quiet():
             archive.write_out(str(directory), verbose=False)

@@ -8,14 +8,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.export import labels, parity, tflite_conversion, tflite_runtime
+from keras_amalgam.export import decisions, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.samples import calibration_images
-from keras_amalgam.export.signatures import describe, spatial_size
+from keras_amalgam.export.signatures import describe, serving_function, spatial_size
 from keras_amalgam.export.staging import staged
+from keras_amalgam.export.tflite import conversion, metadata, runtime
+from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
 
 COMPARED_CALIBRATION_IMAGES = 64
+RAW_IMAGES = {"uint8": (1.0, 0), "int8": (1.0, -128)}
+"""Scale and zero point with which an integer image is the raw pixel."""
 
 
 def to_tflite(
@@ -25,6 +29,12 @@ def to_tflite(
     calibration: Any = None,
     image_shape: Sequence[int] | None = None,
     *,
+    batch: int | None = 1,
+    image_dtype: str | None = None,
+    head_dtype: str = "float32",
+    joint: bool = False,
+    top_k: int = 0,
+    quantizer: str = "converter",
     class_names: Mapping[str, Sequence[str]] | None = None,
     images: Any = None,
     tolerance: float | None = None,
@@ -33,11 +43,12 @@ def to_tflite(
 ) -> Artifact:
     """Writes a student as a TFLite file, runs it with LiteRT and checks it.
 
-    The file's signature `serving_default` takes `image`, one raw image of shape `(1, height,
-    width, channels)` in 0..255, and returns one float32 tensor per head under the head's name;
-    read them by name (`get_signature_runner`), not by position. `"int8"` takes uint8 images, the
-    others float32. A student of reduced precision is converted from its float32 copy. The labels
-    are appended as a zip: `unzip -l student.tflite` lists `labels.json` and `labels_<head>.txt`.
+    The file's signature `serving_default` takes `image`, raw images of shape `(batch, height,
+    width, channels)` in 0..255, and returns one tensor of logits per head under the head's name;
+    read them by name (`get_signature_runner`), not by position. A student of reduced precision is
+    converted from its float32 copy. Class names and a description of every tensor travel inside
+    the file as a zip (`unzip -l student.tflite` lists `metadata.json`, `labels.json` and
+    `labels_<head>.txt`), the description also beside it, as `student.metadata.json`.
 
     | precision | weights, activations | default bounds against the float32 model |
     | --- | --- | --- |
@@ -45,22 +56,33 @@ def to_tflite(
     | `"float16"` | float16, float32 | error ≤ 1 % of the head's largest logit |
     | `"dynamic"` | int8, float32 | ≤ 10 %, mean ≤ 3 %, same class on ≥ 90 % of the images |
     | `"int8"` | int8, int8 | ≤ 25 %, mean ≤ 5 %, same class on ≥ 90 % of the images |
+    | `"int16"` | int8, int16 | ≤ 10 %, mean ≤ 3 %, same class on ≥ 90 % of the images |
 
     Args:
         model: The student, a functional model from raw images to a dict of heads; a single
             unnamed output is called after its layer.
         path: The file to write, ending in `.tflite`. Its directory must exist.
-        precision: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
-        calibration: For `"int8"`, raw unlabelled images in 0..255 of the artifact's size: a
-            `tf.data.Dataset` of images or of dicts with the key `"image"`, batched or not, or an
-            array. The first 512 are used; take fewer with `.take`.
+        precision: One of the table.
+        calibration: For `"int8"` and `"int16"`, raw unlabelled images in 0..255 of the artifact's
+            size: a `tf.data.Dataset` of images or of dicts with the key `"image"`, batched or not,
+            or an array. The first 512 are used; take fewer with `.take`.
         image_shape: `(height, width)` or `(height, width, channels)` for a student that takes
             any size; by default the size that it first resizes images to.
+        batch: Images in a call; `None` for any number, which costs some operators more.
+        image_dtype: Of the image: for `"int8"` `"uint8"` (the default), `"int8"` (the pixel minus
+            128) or `"float32"`; `"float32"` for the others.
+        head_dtype: Of the heads: `"float32"`, or for `"int8"` also `"int8"`, with scale and zero
+            point in the description.
+        joint: Whether `joint`, the logits over all tasks' classes together, is an output too.
+        top_k: If positive, `<head>_ids` is an output for each head: the ids of so many likeliest
+            classes in order, int32.
+        quantizer: `"converter"`, TensorFlow's own, or `"litert"`, its announced successor
+            (`pip install 'keras-amalgam[quantizer]'`; its int8 files take int8 images).
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise, for `"int8"` the first 64 calibration images.
-            `"int8"` compares on their whole grey levels.
+            channels)`; by default seeded noise, for `"int8"` and `"int16"` the first 64
+            calibration images. `"int8"` compares on their whole grey levels.
         tolerance: Largest allowed absolute difference of a logit, instead of the default bound.
         min_agreement: Smallest allowed share of images with the same class, 0..1, instead of the
             default bound.
@@ -73,49 +95,68 @@ def to_tflite(
         TypeError: If the model is not functional, or the class names are no mapping.
         ValueError: If an argument cannot be used, or the file disagrees with the model. Then
             `path` is left as it was.
-        NotImplementedError: If an operator is none of TFLite's own, naming it and its layer.
+        NotImplementedError: If an operator is none of TFLite's own, naming it and its layer, or
+            has no integer form.
+        ImportError: If the quantizer is not installed.
 
     Example:
         ```python
         export.to_tflite(student, "student.tflite", precision="int8", calibration=images)
         ```
     """
-    if precision not in tflite_conversion.PRECISIONS:
-        raise ValueError(
-            f"There is no such precision. Received: {precision!r}. Expected: one of "
-            f"{tflite_conversion.PRECISIONS}. Use 'float32' if unsure."
-        )
+    plan = Plan(precision, image_dtype, head_dtype, batch, quantizer)
     size = spatial_size(model, image_shape)
     ranges = None
-    if precision == "int8":
-        ranges = calibration_images(calibration, describe(model), size)
+    if precision in CALIBRATED:
+        ranges = calibration_images(calibration, describe(model), size, precision)
         images = ranges[:COMPARED_CALIBRATION_IMAGES] if images is None else images
     job = prepare(model, class_names, images, image_shape=size, in_float32=True)
-    if precision == "int8":
+    if plan.image_dtype != "float32":
         job = job.with_images(np.rint(job.images))
+    outputs = decisions.outputs_of(job.labels, joint, top_k)
+    if joint and ranges is not None and decisions.has_overlaps(job.labels):
+        raise _overlapping(precision)
+    serve = serving_function(job.model, job.signature)
+    function = decisions.function(serve, job.labels, joint, top_k)
     target = Path(path)
-    with staged(target, suffix=".tflite", overwrite=overwrite) as partial:
-        flatbuffer = tflite_conversion.convert(job.model, job.signature, size, precision, ranges)
+    beside = metadata.beside(target)
+    with staged(target, suffix=".tflite", overwrite=overwrite, beside=(beside.name,)) as partial:
+        shape = (*size, job.signature.image_shape[2])
+        flatbuffer = conversion.convert(function, job.model, shape, plan, ranges)
         partial.write_bytes(flatbuffer)
-        labels.append_to_tflite(partial, job.labels)
-        loaded = tflite_runtime.load(partial)
-        _check_input(loaded, precision, job.images)
+        loaded = runtime.load(partial)
+        _check_input(loaded, plan, job.images)
+        described = metadata.describe(job.model.name, loaded, plan, outputs)
+        metadata.append(partial, outputs, described)
+        metadata.beside(partial).write_text(metadata.to_json(described), encoding="utf-8")
+        loaded = runtime.load(partial)
+        subject = f"TFLite file '{target}' ({precision})"
+        actual = decisions.check_ids(runtime.run(loaded, job.images), subject)
         bounds = parity.bounds_for(precision, tolerance, min_agreement)
-        actual = tflite_runtime.run(loaded, job.images)
-        measured = job.verify(actual, bounds, f"TFLite file '{target}' ({precision})")
-    operators = tflite_conversion.operator_counts(flatbuffer)
+        measured = job.verify(actual, bounds, subject, joint)
+    operators = conversion.operator_counts(flatbuffer)
     return job.artifact(target, measured, ("tflite", precision), operators)
 
 
-def _check_input(loaded: tflite_runtime.LiteRtModel, precision: str, images: np.ndarray) -> None:
+def _check_input(loaded: runtime.LiteRtModel, plan: Plan, images: np.ndarray) -> None:
     if loaded.image_shape[1:] != images.shape[1:]:
         raise ValueError(
             f"`images` do not fit the artifact's size. Received: {images.shape[1:]}. Expected: "
             f"{loaded.image_shape[1:]}. Resize them, or choose the size with `image_shape=`."
         )
-    if precision == "int8" and loaded.quantization != (1.0, 0):
+    wanted = RAW_IMAGES.get(str(plan.image_dtype))
+    if wanted is not None and loaded.quantization != wanted:
         raise ValueError(
-            f"The int8 artifact does not take raw images. Received: an input with scale and zero "
-            f"point {loaded.quantization}. Expected: (1.0, 0), one step per grey level. Calibrate "
-            "with raw images in 0..255."
+            f"The {plan.precision} artifact does not take raw images. Received: an input with "
+            f"scale and zero point {loaded.quantization}. Expected: {wanted}, one step per grey "
+            "level. Calibrate with raw images in 0..255."
         )
+
+
+def _overlapping(precision: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"The joint prediction of tasks that share a class has no {precision} form. Received: "
+        "joint=True, and a class that two heads know. Expected: heads of different classes, or "
+        "float activations. Leave `joint` out and join the heads' logits yourself, or use "
+        "'float16' or 'dynamic'."
+    )

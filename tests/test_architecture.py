@@ -60,6 +60,8 @@ SHARED = {
     "label_space",
     "tasks",
     "version",
+    "versions",
+    "writing",
 }
 
 TEXT = {".py", ".md", ".toml", ".txt", ".html", ".css", ".js", ".sh", ""}

@@ -21,7 +21,8 @@ def test_python_block_runs_as_it_stands_in_an_empty_folder(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert [path.name for path in tmp_path.iterdir()] == ["student.tflite"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["student.metadata.json", "student.tflite"]
 
 
 def test_make_commands_are_targets():

@@ -13,10 +13,11 @@ COMMANDS = {
     "inspect": "show what is in a network's file and where to tap it",
     "convert": "make a teacher of a network's file",
     "amalgamate": "amalgamate teachers of your own on a folder of images",
+    "export": "package a student for phones or servers, verified and measured",
     "run": "run a recipe",
 }
-# The command's own name is that of a module of the standard library.
-MODULES = {"inspect": "inspect_file"}
+# The commands' own names are those of a module of the standard library and of a package of ours.
+MODULES = {"inspect": "inspect_file", "export": "export_student"}
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 USAGE = """\

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_amalgam import evaluation, export
-from keras_amalgam.export import tflite_runtime
+from keras_amalgam.export.tflite import runtime
 from keras_amalgam.guards import split
 from keras_amalgam.recipes.recipe import Recipe
 from keras_amalgam.teacher import Teacher
@@ -86,11 +86,11 @@ def _images(recipe: Recipe) -> np.ndarray:
 
 def _accuracy_of(path: Path, test: Mapping[str, Any]) -> dict[str, float]:
     """What the file itself gets right, run image by image as a phone would."""
-    model = tflite_runtime.load(path)
+    model = runtime.load(path)
     accuracy = {}
     for task, labelled in test.items():
         logits, labels = evaluation.collect(
-            lambda images: tflite_runtime.run(model, np.asarray(images).astype(model.dtype)),
+            lambda images: runtime.run(model, np.asarray(images)),
             labelled,
         )
         accuracy[task] = evaluation.task_accuracy(logits[task], labels)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_amalgam import export
-from keras_amalgam.export import tflite_runtime
+from keras_amalgam.export.tflite import runtime as tflite_runtime
 
 EXPORTERS = {
     "built.keras": export.to_keras,

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from keras_amalgam import export
-from keras_amalgam.export import parity, tflite_runtime
+from keras_amalgam.export import parity
 from keras_amalgam.export.signatures import describe
+from keras_amalgam.export.tflite import runtime as tflite_runtime
 
 
 def with_a_corrupted_weight(model):

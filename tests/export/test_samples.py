@@ -43,14 +43,14 @@ def test_random_images_are_the_same_every_time():
 )
 def test_calibration_images_are_read_from_every_form(wrap):
     images = raw_images()
-    read = calibration_images(wrap(images), SIGNATURE, SIZE)
+    read = calibration_images(wrap(images), SIGNATURE, SIZE, "int8")
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, images)
 
 
 def test_calibration_stops_on_an_endless_stream():
     stream = tf.data.Dataset.from_tensor_slices(raw_images()).repeat()
-    assert len(calibration_images(stream, SIGNATURE, SIZE)) == MAX_CALIBRATION_IMAGES
+    assert len(calibration_images(stream, SIGNATURE, SIZE, "int8")) == MAX_CALIBRATION_IMAGES
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_calibration_stops_on_an_endless_stream():
 )
 def test_calibration_that_is_no_raw_images_is_refused(calibration, message):
     with pytest.raises(ValueError, match=message):
-        calibration_images(calibration, SIGNATURE, SIZE)
+        calibration_images(calibration, SIGNATURE, SIZE, "int8")
 
 
 def test_checked_images_refuses_another_channel_count():

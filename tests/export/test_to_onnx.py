@@ -99,3 +99,19 @@ def test_disagreement_leaves_nothing(student, images, tmp_path):
     with pytest.raises(ValueError, match=r"ONNX file '.*a\.onnx' disagrees"):
         export.to_onnx(student, tmp_path / "a.onnx", images=images, tolerance=0.0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_first_file_takes_the_same_images_transposed(student, images, tmp_path):
+    artifact = export.to_onnx(student, tmp_path / "a.onnx", layout="NCHW", images=images)
+    session = session_of(artifact.path)
+    assert session.get_inputs()[0].shape == ["batch", 3, 28, 28]
+    first = images[:5].transpose(0, 3, 1, 2).astype(np.float32)
+    (colour,) = session.run(["colour"], {"image": first})
+    np.testing.assert_allclose(colour, student(images[:5], training=False)["colour"], atol=1e-4)
+
+
+def test_channels_first_file_keeps_an_open_size(nested_student, tmp_path):
+    artifact = export.to_onnx(nested_student, tmp_path / "a.onnx", layout="NCHW")
+    assert session_of(artifact.path).get_inputs()[0].shape == ["batch", 1, "height", "width"]
+    with pytest.raises(ValueError, match="layout='CHW'. Expected: one of"):
+        export.to_onnx(nested_student, tmp_path / "b.onnx", layout="CHW")

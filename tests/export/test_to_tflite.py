@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from keras_amalgam import export
-from keras_amalgam.export import tflite_runtime
-from keras_amalgam.export.tflite_conversion import operator_counts
+from keras_amalgam.export.tflite import runtime as tflite_runtime
+from keras_amalgam.export.tflite.conversion import operator_counts
 
 
 def resizing_student(**settings):

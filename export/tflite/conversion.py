@@ -1,11 +1,11 @@
-"""A Keras model as TFLite bytes: precisions, calibration, and no operator outside TFLite's own."""
+"""A Keras model as TFLite bytes, with no operator outside TFLite's own."""
 
 import contextlib
 import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +13,56 @@ import keras
 import numpy as np
 
 from keras_amalgam.export.quiet import quiet
-from keras_amalgam.export.samples import spanning_full_range
-from keras_amalgam.export.signatures import INPUT_NAME, Signature, flat_operations
-from keras_amalgam.export.to_saved_model import SIGNATURE_KEY, write
+from keras_amalgam.export.signatures import INPUT_NAME, flat_operations
+from keras_amalgam.export.tflite.plan import Plan
+from keras_amalgam.export.tflite.quantizers import QUANTIZERS, SIGNATURE_KEY
+from keras_amalgam.export.to_saved_model import write
 
-PRECISIONS = ("float32", "float16", "dynamic", "int8")
+FLOAT32 = Plan()
 
 
 def convert(
+    function: Callable[[Any], dict[str, Any]],
     model: keras.Model,
-    signature: Signature,
-    size: tuple[int, int],
-    precision: str = "float32",
+    shape: Sequence[int],
+    plan: Plan = FLOAT32,
     calibration: np.ndarray | None = None,
 ) -> bytes:
-    """Converts a float32 model for one image at a time.
+    """Converts what a float32 model computes.
 
     Args:
-        model: A model that computes in float32.
-        signature: Its interface.
-        size: `(height, width)` of the artifact's image.
-        precision: One of `PRECISIONS`.
-        calibration: Raw float32 images of that size; needed for `"int8"`.
+        function: From the image to named tensors.
+        model: Whose layers are named where an operator is refused.
+        shape: `(height, width, channels)` of the artifact's image.
+        plan: What kind of file.
+        calibration: Raw float32 images of that size; needed for integer activations.
 
     Returns:
-        The flatbuffer. Its signature `serving_default` takes `image`, float32 (int8: uint8) of
-        shape `(1, height, width, channels)`, and returns float32 heads by name.
+        The flatbuffer. Its signature `serving_default` takes `image`, of shape `(batch, height,
+        width, channels)`, and returns the named tensors.
 
     Raises:
-        NotImplementedError: If an operator is none of TFLite's own, naming it and its layer.
+        NotImplementedError: If an operator is none of TFLite's own, naming it and its layer, or
+            has no form in the precision.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
 
-    channels = signature.image_shape[2]
+    spec = tf.TensorSpec((plan.batch, *shape), tf.float32, name=INPUT_NAME)
     with tempfile.TemporaryDirectory() as directory:
-        write(model, signature, Path(directory), (1, *size, channels))
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            directory, signature_keys=[SIGNATURE_KEY]
-        )
-        _configure(converter, precision, calibration)
-        with quiet(), _without_interpreter_warning():
+        write({SIGNATURE_KEY: (function, spec)}, Path(directory))
+        with quiet(), _without_interpreter_warnings():
             try:
-                flatbuffer, operators = converter.convert(), []
+                quantizer = QUANTIZERS[plan.quantizer]
+                flatbuffer, operators = quantizer(Path(directory), plan, calibration), []
             except ConverterError as error:
                 operators = _foreign_operators(model, error)
                 if not operators:
                     raise
                 flatbuffer = b""
+            except RuntimeError as error:
+                _refuse_precision(model, plan, error)
+                raise
     if operators:
         raise _not_in_tflite(model, operators)
     foreign = sorted(name for name in operator_counts(flatbuffer) if name.startswith("custom "))
@@ -93,31 +95,25 @@ def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _configure(converter: Any, precision: str, calibration: np.ndarray | None) -> None:
-    import tensorflow as tf
-
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    if precision == "float32":
-        return
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8" and calibration is not None:
-        images = spanning_full_range(calibration)
-        converter.representative_dataset = lambda: (
-            {INPUT_NAME: images[index : index + 1]} for index in range(len(images))
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
+def _refuse_precision(model: keras.Model, plan: Plan, error: RuntimeError) -> None:
+    """Raises if the converter has no integer form of an operator, in its own words."""
+    said = re.search(r"not yet supported for op: '(\w+)'", str(error))
+    overflow = "no_integer_overflow_from_quantization" in str(error)
+    if said or overflow:
+        reason = f"the operator {said[1]}" if said else "activations that are nearly constant"
+        raise NotImplementedError(
+            f"Model '{model.name}' cannot be written as {plan.precision}. Received: {reason}, for "
+            "which the converter has no integer form. Expected: operators and ranges that have "
+            "one. Use another precision, such as 'int8' or 'float16'."
+        ) from error
 
 
 @contextlib.contextmanager
-def _without_interpreter_warning() -> Iterator[None]:
-    """The converter calibrates with TensorFlow's own interpreter, which announces its removal."""
+def _without_interpreter_warnings() -> Iterator[None]:
+    """Both quantizers calibrate with an interpreter that warns of what only they can change."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=r"\s*Warning: tf\.lite\.Interpreter is deprecated"
-        )
+        for message in ("tf.lite.Interpreter is deprecated", "Enabling `experimental_preserve_all"):
+            warnings.filterwarnings("ignore", message=rf"\s*Warning: {re.escape(message)}")
         yield
 
 

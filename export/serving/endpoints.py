@@ -1,0 +1,185 @@
+"""The signatures of a TF Serving bundle, and the check of each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import parity
+from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.serving.images_in_graph import encoded_function
+from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
+
+FLOAT, UINT8, ENCODED, CLASSIFY = "serving_default", "uint8", "encoded", "classify"
+CLASSES, SCORES = "_classes", "_scores"
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """One signature.
+
+    Attributes:
+        function: From the tensor `image` to named tensors.
+        shape: Of the tensor `image`.
+        dtype: Of the tensor `image`, TensorFlow's name.
+    """
+
+    function: Callable[[Any], dict[str, Any]]
+    shape: tuple[int | None, ...]
+    dtype: str
+
+    def spec(self) -> Any:
+        """The `tf.TensorSpec` of the tensor `image`."""
+        import tensorflow as tf
+
+        return tf.TensorSpec(self.shape, self.dtype, name=INPUT_NAME)
+
+
+def endpoints(
+    model: keras.Model, signature: Signature, labels: Labels, size: tuple[int, int], top_k: int
+) -> dict[str, Endpoint]:
+    """The signatures by name: float images, uint8 images, encoded images, and their classes.
+
+    Args:
+        model: A model that computes in float32.
+        signature: Its interface.
+        labels: Head to class names.
+        size: As for `encoded_function`.
+        top_k: How many classes `classify` names; fewer where a head has fewer.
+    """
+    images = (None, *signature.image_shape)
+    serve = serving_function(model, signature)
+    encoded = encoded_function(model, signature, size)
+    return {
+        FLOAT: Endpoint(serve, images, "float32"),
+        UINT8: Endpoint(serve, images, "uint8"),
+        ENCODED: Endpoint(encoded, (None,), "string"),
+        CLASSIFY: Endpoint(_classifier(encoded, labels, top_k), (None,), "string"),
+    }
+
+
+def inputs_of(images: np.ndarray) -> dict[str, Any]:
+    """The same images in the form that each signature takes.
+
+    Args:
+        images: uint8, shape `(batch, height, width, channels)`.
+    """
+    import tensorflow as tf
+
+    contents = tf.stack([tf.io.encode_png(image) for image in images])
+    return {
+        FLOAT: tf.constant(images, tf.float32),
+        UINT8: tf.constant(images),
+        ENCODED: contents,
+        CLASSIFY: contents,
+    }
+
+
+def run(directory: Path, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """What every signature of a SavedModel gives, the first image alone and the others together."""
+    import tensorflow as tf
+
+    # The signatures' captured variables live as long as the loaded object does.
+    loaded = tf.saved_model.load(str(directory))
+    batches = [inputs_of(batch) for batch in (images[:1], images[1:]) if len(batch)]
+    given = {}
+    for name, signature in loaded.signatures.items():
+        outputs = [signature(**{INPUT_NAME: batch[name]}) for batch in batches]
+        given[name] = {
+            key: np.concatenate([np.asarray(output[key]) for output in outputs])
+            for key in outputs[0]
+        }
+    return given
+
+
+def as_probabilities(
+    given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], labels: Labels
+) -> dict[str, np.ndarray]:
+    """What `classify` gives as arrays that `parity.compare` can hold against probabilities.
+
+    A class that is named has its score there. Any other has the probability that is expected of
+    it, but not more than the smallest score: `classify` says that it is not above those named.
+
+    Args:
+        given: Its outputs.
+        expected: Head to probabilities, shape `(batch, units)`.
+        labels: Head to class names.
+
+    Returns:
+        Head to an array like `expected`'s.
+    """
+    said = {}
+    for head, probabilities in expected.items():
+        named = zip(given[head + CLASSES], given[head + SCORES], strict=True)
+        rows = zip(probabilities, named, strict=True)
+        said[head] = np.stack([_row(row, *answer, labels[head]) for row, answer in rows])
+    return said
+
+
+def _row(
+    probabilities: np.ndarray, classes: np.ndarray, scores: np.ndarray, names: tuple[str, ...]
+) -> np.ndarray:
+    row = np.minimum(probabilities, scores.min())
+    left = list(range(len(names)))
+    for name, score in zip(classes, scores, strict=True):
+        # Two classes may bear one name, as cranes do in ImageNet; then the nearer is meant.
+        meant = [index for index in left if names[index].encode() == name]
+        index = min(meant, key=lambda index: abs(probabilities[index] - score))
+        left.remove(index)
+        row[index] = score
+    return row
+
+
+def check(
+    directory: Path, job: Any, tolerance: float, subject: str
+) -> dict[str, dict[str, parity.HeadParity]]:
+    """Runs every signature of a SavedModel and compares it with the Keras model.
+
+    Args:
+        directory: The SavedModel.
+        job: The export.
+        tolerance: Largest allowed absolute difference of a logit, and of a score.
+        subject: What is compared, for messages.
+
+    Returns:
+        Signature to head to measurements.
+
+    Raises:
+        ValueError: If one disagrees.
+    """
+    logits = parity.reference(job.model, job.signature, job.images)
+    bounds = parity.Bounds(max_abs_error=tolerance)
+    measured = {}
+    for name, given in run(directory, job.images).items():
+        expected = logits
+        if name == CLASSIFY:
+            expected = {head: _softmax(values) for head, values in logits.items()}
+            given = as_probabilities(given, expected, job.labels)
+        measured[name] = parity.compare(expected, given, f"{subject}, signature '{name}',")
+        parity.check(measured[name], bounds, f"{subject}, signature '{name}',")
+    return measured
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _classifier(
+    encoded: Callable[[Any], dict[str, Any]], labels: Labels, top_k: int
+) -> Callable[[Any], dict[str, Any]]:
+    import tensorflow as tf
+
+    def classify(image: Any) -> dict[str, Any]:
+        outputs = {}
+        for head, logits in encoded(image).items():
+            names = tf.constant(list(labels[head]))
+            scores, indices = tf.math.top_k(tf.nn.softmax(logits), min(top_k, len(labels[head])))
+            outputs[head + CLASSES] = tf.gather(names, indices)
+            outputs[head + SCORES] = scores
+        return outputs
+
+    return classify

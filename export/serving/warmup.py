@@ -1,0 +1,45 @@
+"""Requests that a server replays before a version takes traffic: TF Serving's warm-up file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_amalgam.export.serving.endpoints import inputs_of
+from keras_amalgam.export.serving.protos import serving_protos
+from keras_amalgam.export.signatures import INPUT_NAME
+
+FOLDER = "assets.extra"
+FILE_NAME = "tf_serving_warmup_requests"
+BATCHES = (1, 2)
+
+
+def write(directory: Path, name: str, images: np.ndarray) -> None:
+    """Writes one request for every signature and batch size of `BATCHES`.
+
+    Args:
+        directory: The SavedModel.
+        name: The model's name on the server.
+        images: uint8 images, shape `(count, height, width, channels)`; repeated where too few.
+    """
+    import tensorflow as tf
+
+    (directory / FOLDER).mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(directory / FOLDER / FILE_NAME)) as writer:
+        for size in BATCHES:
+            batch = images[np.arange(size) % len(images)]
+            for signature, tensor in inputs_of(batch).items():
+                writer.write(_log(name, signature, tensor).SerializeToString())
+
+
+def _log(name: str, signature: str, tensor: Any) -> Any:
+    import tensorflow as tf
+
+    apis = serving_protos()
+    request = apis.predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    request.inputs[INPUT_NAME].CopyFrom(tf.make_tensor_proto(tensor))
+    return apis.prediction_log_pb2.PredictionLog(
+        predict_log=apis.prediction_log_pb2.PredictLog(request=request)
+    )

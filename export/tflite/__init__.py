@@ -1,0 +1,1 @@
+"""How a TFLite file is made, read and labelled."""

@@ -1,0 +1,207 @@
+"""A student as a bundle that TF Serving serves."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import labels
+from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.parity import HeadParity, summary
+from keras_amalgam.export.preparation import Job, prepare
+from keras_amalgam.export.serving import endpoints, readme, warmup
+from keras_amalgam.export.serving.bundle import Bundle
+from keras_amalgam.export.serving.protos import serving_protos
+from keras_amalgam.export.signatures import spatial_size
+from keras_amalgam.export.staging import staged, staged_text
+from keras_amalgam.export.to_saved_model import write
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
+
+
+def to_serving(
+    model: keras.Model,
+    directory: str | PathLike[str],
+    version: int | None = None,
+    *,
+    name: str | None = None,
+    label: str = "stable",
+    keep: int | None = None,
+    top_k: int = 5,
+    image_shape: Sequence[int] | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    images: Any = None,
+    tolerance: float = 1e-4,
+    check: Callable[[Artifact], None] | None = None,
+) -> Artifact:
+    """Writes a student as a new version of a TF Serving bundle and checks every signature.
+
+    The bundle is `directory/<name>/<version>/` with `models.config`, `batching_params.pbtxt` and a
+    README with the commands beside `<name>`. A version is written aside, checked, and moved into
+    place in one step, so that a server that watches the folder never sees a part of it.
+
+    | signature | `image` | gives |
+    | --- | --- | --- |
+    | `serving_default` | float32 `(batch, height, width, channels)`, raw, 0..255 | logits by head |
+    | `uint8` | uint8, the same | the same |
+    | `encoded` | strings `(batch,)`: JPEG or PNG files of any size | the same |
+    | `classify` | as `encoded` | `<head>_classes` and `<head>_scores`, `(batch, top_k)` |
+
+    `encoded` decodes, resizes as the student itself does, and normalises, all in the graph. Needs
+    `pip install 'keras-amalgam[serving]'`.
+
+    Args:
+        model: The student, a functional model from raw images to a dict of heads of logits.
+        directory: The bundle; made if it does not exist. Several models can stand in one.
+        version: A positive number that is free; by default one more than the newest.
+        name: The model's name on the server; by default the model's own.
+        label: The version label that points to this version from now on. Versions under other
+            labels go on being served, so that `label="canary"` puts one beside the stable one.
+        keep: If given, the newest so many versions stay, and the labelled ones; older ones are
+            removed.
+        top_k: How many classes `classify` names for each head.
+        image_shape: `(height, width)` that encoded images are brought to, for a student that
+            takes any size and does not resize.
+        class_names: Head to class names in the order of the head's units; by default the model's
+            attribute `class_names`.
+        images: Raw images in 0..255 for the comparison and the warm-up, rounded to whole grey
+            levels; by default seeded noise.
+        tolerance: Largest allowed absolute difference of a logit, or of a score, from the Keras
+            model's.
+        check: Called with the version's record while it is still aside; what it raises leaves
+            the bundle as it was.
+
+    Returns:
+        The record of the version.
+
+    Raises:
+        TypeError: If the model is not functional, or the class names are no mapping.
+        ValueError: If an argument cannot be used, the version exists, or a signature disagrees with
+            the model. Then the bundle is left as it was.
+        ImportError: If TF Serving's message definitions are missing.
+
+    Example:
+        ```python
+        export.to_serving(student, "serving", name="animals")
+        ```
+    """
+    serving_protos()
+    job, size = _prepare(model, class_names, images, image_shape, top_k)
+    bundle = Bundle(Path(directory), model.name if name is None else name)
+    version = _checked_version(bundle, version, label, keep)
+    target = bundle.base / str(version)
+    with _folders(bundle):
+        pointing = bundle.labels() | {label: version}
+        with (
+            _configuration(bundle, version, pointing, label, job),
+            staged(target, suffix="", overwrite=False) as partial,
+        ):
+            signatures = endpoints.endpoints(job.model, job.signature, job.labels, size, top_k)
+            write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
+            labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
+            warmup.write(partial, bundle.name, job.images)
+            measured = endpoints.check(partial, job, tolerance, f"Bundle '{target}'")
+            worst = _worst(measured, len(job.images))
+            if check is not None:
+                check(job.artifact(partial, worst, ("serving", "float32")))
+    if keep is not None:
+        bundle.prune(keep, pointing)
+    return job.artifact(target, worst, ("serving", "float32"))
+
+
+def _worst(measured: Mapping[str, Mapping[str, HeadParity]], images: int) -> dict[str, Any]:
+    """The agreement of the float signature, with that of every other beside."""
+    signatures = {key: summary(one, images) for key, one in measured.items()}
+    return signatures[endpoints.FLOAT] | {"signatures": signatures}
+
+
+def _prepare(
+    model: keras.Model,
+    class_names: Mapping[str, Sequence[str]] | None,
+    images: Any,
+    image_shape: Sequence[int] | None,
+    top_k: int,
+) -> tuple[Job, tuple[int, int]]:
+    size = spatial_size(model, image_shape)
+    job = prepare(model, class_names, images, in_float32=True)
+    vectors = [head for head, shape in job.signature.heads.items() if len(shape) == 1]
+    if len(vectors) < len(job.signature.heads):
+        others = sorted(set(job.signature.heads) - set(vectors))
+        raise ValueError(
+            f"TF Serving's `classify` needs one vector of logits per head. Received: maps at "
+            f"{others}. Expected: heads of shape (batch, classes). Use `to_saved_model`."
+        )
+    if top_k < 1:
+        raise ValueError(
+            f"`classify` must name at least one class. Received: top_k={top_k}. Expected: 1 or "
+            "more. Raise it."
+        )
+    return job.with_images(np.rint(job.images).astype(np.uint8)), size
+
+
+def _checked_version(bundle: Bundle, version: int | None, label: str, keep: int | None) -> int:
+    """Refuses what cannot be published; returns the version's number."""
+    for what, text in (("name", bundle.name), ("label", label)):
+        if not isinstance(text, str) or not _NAME.fullmatch(text) or text.isdecimal():
+            raise ValueError(
+                f"`{what}` cannot stand in a server's address. Received: {text!r}. Expected: "
+                "ASCII letters, digits, '_', '.' and '-', not digits alone. Choose another."
+            )
+    if keep is not None and keep < 1:
+        raise ValueError(
+            f"At least the new version stays. Received: keep={keep}. Expected: 1 or more, or None "
+            "to keep all. Raise it."
+        )
+    there = bundle.versions()
+    if version is None:
+        version = there[-1] + 1 if there else 1
+    if not isinstance(version, int) or not 0 < version < 2**63:
+        raise ValueError(
+            f"A version is a positive whole number. Received: {version!r}. Expected: 1 or more. "
+            "Leave it out to take the next one."
+        )
+    if version in there:
+        raise ValueError(
+            f"The version exists already, and servers may be using it. Received: "
+            f"version={version} in '{bundle.base}', which holds {there}. Expected: a number that "
+            "is free. Leave `version` out to take the next one."
+        )
+    bundle.configuration()  # Unreadable, it is refused before anything is written.
+    return version
+
+
+@contextlib.contextmanager
+def _folders(bundle: Bundle) -> Iterator[None]:
+    """Makes the folders that are missing; removes them again if the block fails."""
+    missing = [path for path in (bundle.base, *bundle.base.parents) if not path.exists()]
+    try:
+        bundle.base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"The bundle cannot be made. Received: '{bundle.directory}' ({error}). Expected: a "
+            "directory that can be written to. Choose another, or change its permissions."
+        ) from error
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _configuration(
+    bundle: Bundle, version: int, pointing: dict[str, int], label: str, job: Job
+) -> Iterator[None]:
+    """Configuration and README, written aside; in place once the version is."""
+    models = bundle.models() | {bundle.name: job.labels}
+    texts = bundle.texts(version, pointing) | {readme.FILE_NAME: readme.text(models, label)}
+    with contextlib.ExitStack() as files:
+        for name, text in texts.items():
+            files.enter_context(staged_text(bundle.directory / name, text))
+        yield

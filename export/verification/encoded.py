@@ -1,0 +1,158 @@
+"""Images as files: what verification begins with, since that is what an application has."""
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_amalgam.export.verification import runner
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedImages:
+    """Encoded images, and for some tasks the class of each.
+
+    Attributes:
+        contents: One file's bytes each.
+        labels: Task to the classes of all images, -1 where an image is not of the task.
+    """
+
+    contents: tuple[bytes, ...]
+    labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes them as a zip whose names are in order."""
+        with zipfile.ZipFile(path, "w") as archive:
+            for number, content in enumerate(self.contents):
+                archive.writestr(f"{number:08}", content)
+
+    def decoded(self, size: tuple[int, int], channels: int, most: int) -> np.ndarray:
+        """Some of them as raw images of one size, uint8.
+
+        Args:
+            size: `(height, width)` in pixels.
+            channels: 1 or 3.
+            most: How many at most, evenly taken from all.
+
+        Returns:
+            Shape `(count, height, width, channels)`.
+        """
+        count = min(most, len(self.contents))
+        chosen = np.linspace(0, len(self.contents) - 1, count).astype(int)
+        return np.stack([runner.decode(self.contents[n], size, channels) for n in chosen])
+
+
+def collect(
+    images: Any, labelled: Mapping[str, Any] | None, class_names: Mapping[str, Sequence[str]]
+) -> EncodedImages:
+    """The images for the comparison and those with labels, together.
+
+    Args:
+        images: A folder, a sequence of files or of bytes, or raw images `(count, height, width,
+            channels)` in 0..255; `None` for none beside the labelled ones.
+        labelled: Task to a folder with one sub-folder for each class, or to a pair of images, as
+            above, and their class numbers.
+        class_names: Task to its classes in order.
+
+    Raises:
+        ValueError: If there is no image, or a class or a task is not known.
+    """
+    contents = [] if images is None else _contents(images, "images")
+    spans: dict[str, tuple[int, np.ndarray]] = {}
+    for task, source in (labelled or {}).items():
+        if task not in class_names:
+            raise ValueError(
+                f"There is no such task to measure. Received: labelled images of {task!r}. "
+                f"Expected: one of {sorted(class_names)}. Name the head."
+            )
+        added, classes = _labelled(source, task, tuple(class_names[task]))
+        spans[task] = (len(contents), classes)
+        contents += added
+    if not contents:
+        raise ValueError(
+            "There is no image to verify with. Received: none. Expected: some dozens like those "
+            "in use. Pass `images=` a folder, files, or an array."
+        )
+    labels = {}
+    for task, (start, classes) in spans.items():
+        labels[task] = np.full(len(contents), -1)
+        labels[task][start : start + len(classes)] = classes
+    return EncodedImages(tuple(contents), labels)
+
+
+def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[bytes], np.ndarray]:
+    argument = f"labelled[{task!r}]"
+    if isinstance(source, (str, PathLike)):
+        folder = Path(source)
+        entries = folder.iterdir() if folder.is_dir() else ()
+        found = sorted(entry.name for entry in entries if entry.is_dir())
+        if not found or not set(found) <= set(names):
+            raise ValueError(
+                f"The labelled images of task {task!r} are not sorted by its classes. Received: "
+                f"'{folder}' with the sub-folders {found[:8]}. Expected: sub-folders named as its "
+                f"classes {list(names[:8])}. Rename them."
+            )
+        contents = {name: _contents(folder / name, argument) for name in found}
+        numbers = [names.index(name) for name, files in contents.items() for _ in files]
+        return [content for files in contents.values() for content in files], np.array(numbers)
+    images, given = source
+    contents, classes = _contents(images, argument), np.asarray(given)
+    if classes.shape != (len(contents),) or not set(classes.tolist()) <= set(range(len(names))):
+        raise ValueError(
+            f"The labels of task {task!r} do not fit. Received: shape {classes.shape} with values "
+            f"{sorted(set(classes.ravel().tolist()))[:8]} for {len(contents)} images. Expected: "
+            f"one class number from 0 to {len(names) - 1} for each image. Check their order."
+        )
+    return contents, classes
+
+
+def _contents(images: Any, argument: str) -> list[bytes]:
+    if isinstance(images, (str, PathLike)):
+        return _in_folder(Path(images), argument)
+    if isinstance(images, np.ndarray):
+        return [_as_png(image, argument) for image in images]
+    given = list(images)
+    if given and all(isinstance(item, (str, PathLike)) for item in given):
+        return [Path(item).read_bytes() for item in given]
+    if not all(isinstance(item, bytes) for item in given):
+        raise ValueError(
+            f"`{argument}` cannot be read. Received: a {type(images).__name__}. Expected: a "
+            "folder, files, bytes of files, or an array of raw images. Write the images to files."
+        )
+    return given
+
+
+def _in_folder(folder: Path, argument: str) -> list[bytes]:
+    files = sorted(
+        file
+        for file in (folder.rglob("*") if folder.is_dir() else ())
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    )
+    if not files:
+        raise ValueError(
+            f"`{argument}` holds no image. Received: '{folder}'. Expected: a folder with files "
+            f"ending in {', '.join(SUFFIXES)}. Check the path."
+        )
+    return [file.read_bytes() for file in files]
+
+
+def _as_png(image: np.ndarray, argument: str) -> bytes:
+    from PIL import Image
+
+    low, high = float(image.min()), float(image.max())
+    if image.ndim != 3 or image.shape[-1] not in (1, 3) or low < 0 or high > 255:
+        raise ValueError(
+            f"`{argument}` are not raw images. Received: shape {image.shape}, values from {low:g} "
+            f"to {high:g}. Expected: (height, width, 1 or 3) in 0..255. Undo the normalisation."
+        )
+    pixels = np.rint(image).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()

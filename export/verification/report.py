@@ -1,0 +1,103 @@
+"""What was measured of artifacts: a table for the screen, `export.json`, and a page."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from keras_amalgam.export.verification.verify import Verification
+from keras_amalgam.versions import versions
+
+JSON_NAME, PAGE_NAME = "export.json", "export.html"
+HEADINGS = (
+    "artifact",
+    "precision",
+    "size",
+    "memory",
+    "ms, 1 thread",
+    "p95",
+    "ms, all threads",
+    "largest error",
+    "same class",
+)
+
+
+def table(verified: Mapping[str, Verification]) -> str:
+    """The measurements as aligned lines, a row for each artifact and one for each accuracy."""
+    rows = [HEADINGS, *(_row(name, one) for name, one in verified.items())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    for name, one in verified.items():
+        for task, both in one.measured["accuracy"].items():
+            difference = 100 * (both["artifact"] - both["student"])
+            lines.append(
+                f"{name}: {task} {both['artifact']:.2%} right, the student {both['student']:.2%} "
+                f"({difference:+.2f} points)"
+            )
+    return "\n".join(lines)
+
+
+def write(folder: Path, name: str, verified: Mapping[str, Verification]) -> None:
+    """Writes `export.json` and the self-contained `export.html`.
+
+    Args:
+        folder: Where.
+        name: The student's.
+        verified: Artifact's name to what was measured.
+    """
+    document = {
+        "student": name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "artifacts": {key: one.to_dict() for key, one in verified.items()},
+        "versions": versions(),
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (folder / JSON_NAME).write_text(text, encoding="utf-8")
+    (folder / PAGE_NAME).write_text(_page(document, verified), encoding="utf-8")
+
+
+def _page(document: Mapping[str, Any], verified: Mapping[str, Verification]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows = [_row(name, one) for name, one in verified.items()]
+    return environment.get_template("export.html").render(
+        document=document, headings=HEADINGS, rows=rows, verified=verified
+    )
+
+
+def _row(name: str, one: Verification) -> Sequence[str]:
+    measured = one.measured
+    single, every = (measured["latency_ms"][key] for key in ("one_thread", "all_threads"))
+    heads = measured["heads"].values()
+    return (
+        name,
+        one.artifact.precision,
+        _size(measured["bytes"]),
+        _size(measured["memory_bytes"]),
+        f"{single['median']:.3g}",
+        f"{single['p95']:.3g}",
+        f"{every['median']:.3g}",
+        f"{max(head['max_abs_error'] for head in heads):.2g}",
+        f"{min(head['argmax_agreement'] for head in heads):.1%}",
+    )
+
+
+def _size(number: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number} B"

@@ -1,0 +1,197 @@
+"""Runs one artifact in a fresh process: `python runner.py JOB.json`. Imports nothing of ours.
+
+The job names the artifact, its format, a zip of encoded images and where the answers go. The
+answers are what the artifact gives for every image, how long one image takes, and how much memory
+loading and running it adds to a process that has its runtime already.
+"""
+
+import io
+import json
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+MODES = {1: "L", 3: "RGB"}
+WARM_UP = 10
+
+Run = Callable[[np.ndarray], dict[str, Any]]
+"""From a batch of raw uint8 images to named arrays."""
+
+
+def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+    """One encoded image as raw pixels, shape `(height, width, channels)`, uint8.
+
+    Args:
+        content: A file that Pillow reads.
+        size: `(height, width)` to bring it to, bilinearly; `None` leaves its own.
+        channels: 1 or 3.
+    """
+    image = Image.open(io.BytesIO(content)).convert(MODES[channels])
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def open_tflite(path: str, threads: int) -> Run:
+    """A TFLite file in LiteRT, through its signature."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(path, num_threads=threads).get_signature_runner("serving_default")
+    ((name, details),) = runner.get_input_details().items()
+    scale, zero_point = details["quantization"]
+    batch, dtype = int(details["shape"][0]), details["dtype"]
+    described = runner.get_output_details()
+
+    def run(images: np.ndarray) -> dict[str, Any]:
+        given = images.astype(np.float64)
+        if dtype != np.float32:
+            limits = np.iinfo(dtype)
+            given = np.clip(np.rint(given / scale) + zero_point, limits.min, limits.max)
+        # A file of fixed batch wants that many: copies fill it up.
+        filled = np.repeat(given[:1], max(batch, len(given)), axis=0)
+        filled[: len(given)] = given
+        answers = {}
+        for key, values in runner(**{name: filled.astype(dtype)}).items():
+            step, zero = described[key]["quantization"]
+            real = (values.astype(np.float64) - zero) * step if step else values
+            answers[key] = real[: len(images)]
+        return answers
+
+    return run
+
+
+def open_onnx(path: str, threads: int) -> Run:
+    """An ONNX file in onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    heads = [output.name for output in session.get_outputs()]
+    axes = session.get_inputs()[0].shape
+    channels_first = axes[1] in MODES and axes[3] not in MODES
+
+    def run(images: np.ndarray) -> dict[str, Any]:
+        given = images.transpose(0, 3, 1, 2) if channels_first else images
+        values = session.run(heads, {"image": given.astype(np.float32)})
+        return dict(zip(heads, values, strict=True))
+
+    return run
+
+
+def open_saved_model(path: str, threads: int) -> Run:
+    """A SavedModel or a version of a bundle in TensorFlow."""
+    import tensorflow as tf
+
+    loaded: Any = tf.saved_model.load(path)
+
+    def run(images: np.ndarray) -> dict[str, Any]:
+        outputs = loaded.signatures["serving_default"](image=tf.constant(images, tf.float32))
+        return {head: values.numpy() for head, values in outputs.items()}
+
+    return run
+
+
+def open_keras(path: str, threads: int) -> Run:
+    """A Keras file in Keras."""
+    import keras
+    import tensorflow as tf
+
+    model: Any = keras.saving.load_model(path, compile=False)
+    serve = tf.function(lambda image: model(image, training=False))
+
+    def run(images: np.ndarray) -> dict[str, Any]:
+        outputs = serve(tf.constant(images, tf.float32))
+        named = outputs if isinstance(outputs, dict) else {"": outputs}
+        return {head: np.asarray(values, np.float32) for head, values in named.items()}
+
+    return run
+
+
+OPENERS = {
+    "tflite": open_tflite,
+    "onnx": open_onnx,
+    "saved_model": open_saved_model,
+    "serving": open_saved_model,
+    "keras": open_keras,
+}
+
+
+def import_runtime(kind: str, threads: int) -> None:
+    """Imports what runs the artifact, so that its own memory can be told apart."""
+    if kind == "tflite":
+        import ai_edge_litert.interpreter  # noqa: F401
+    elif kind == "onnx":
+        import onnxruntime  # noqa: F401
+    else:
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        tf.constant(0.0)
+
+
+def peak_bytes() -> int:
+    """Largest memory of this process so far; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/status") as status:
+            lines = [line for line in status if line.startswith("VmHWM:")]
+        return int(lines[0].split()[1]) * 1024
+    except (OSError, IndexError):
+        return 0
+
+
+def milliseconds(run: Run, image: np.ndarray, repeats: int) -> list[float]:
+    """Wall time of each of some calls with one image, after some that do not count."""
+    for _ in range(min(WARM_UP, repeats)):
+        run(image)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run(image)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def main(job: dict[str, Any]) -> None:
+    """Runs a job and writes its answers.
+
+    Args:
+        job: `artifact`, `format`, `images`, `size` or null, `channels`, `threads`, `repeats`,
+            `outputs`, the .npz to write or null, and `measured`, the .json to write.
+    """
+    with zipfile.ZipFile(job["images"]) as archive:
+        contents = [archive.read(name) for name in sorted(archive.namelist())]
+    import_runtime(job["format"], job["threads"])
+    first = decode(contents[0], job["size"], job["channels"])[np.newaxis]
+    before = peak_bytes()
+    run = OPENERS[job["format"]](job["artifact"], job["threads"])
+    run(first)
+    memory = peak_bytes() - before
+    times = milliseconds(run, first, job["repeats"])
+    measured = {
+        "memory_bytes": memory,
+        "median_ms": float(np.median(times)),
+        "p95_ms": float(np.percentile(times, 95)),
+        "imported": sorted({name.split(".")[0] for name in sys.modules}),
+    }
+    if job["outputs"]:
+        images = (decode(content, job["size"], job["channels"]) for content in contents)
+        rows = [run(image[np.newaxis]) for image in images]
+        heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}
+        np.savez(job["outputs"], **heads)
+    with open(job["measured"], "w") as file:
+        json.dump(measured, file)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with open(sys.argv[1]) as stream:
+        main(json.load(stream))

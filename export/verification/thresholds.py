@@ -1,0 +1,78 @@
+"""What an artifact must keep to before it may be used."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from keras_amalgam.export import parity
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """Limits on what verification measures; `None` means no limit.
+
+    Without `max_error` and `min_agreement` the bounds of the precision hold, as in `to_tflite`.
+
+    Attributes:
+        max_error: Largest allowed difference of a logit from the Keras student's.
+        min_agreement: Smallest allowed share of images with the student's class, 0..1.
+        max_accuracy_loss: How many points of accuracy a task may lose against the student.
+        min_accuracy: Smallest allowed accuracy of a task, 0..1.
+        max_bytes: Of the artifact on disk.
+        max_memory_bytes: That loading and running one image may add to a process.
+        max_latency_ms: Median for one image on one thread, in milliseconds.
+    """
+
+    max_error: float | None = None
+    min_agreement: float | None = None
+    max_accuracy_loss: float | None = None
+    min_accuracy: float | None = None
+    max_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    max_latency_ms: float | None = None
+
+    def missed(
+        self, measured: Mapping[str, Any], heads: Mapping[str, parity.HeadParity], precision: str
+    ) -> list[str]:
+        """What the measurements miss, a sentence each; empty if all is well.
+
+        Args:
+            measured: A verification's numbers.
+            heads: Head to its agreement with the student.
+            precision: The artifact's.
+        """
+        missed = []
+        bounds = parity.bounds_for(precision, self.max_error, self.min_agreement)
+        if one := parity.exceeded(heads, bounds):
+            missed.append(
+                f"Task '{one.head}' disagrees with the student. Received: {one.received}. "
+                f"Expected: {one.expected}."
+            )
+        for what, value, word, limit in self._limits(measured):
+            # Written so that a NaN misses.
+            kept = value >= limit if word == "at least" else value <= limit
+            if not kept:
+                missed.append(f"{what}. Received: {value:.6g}. Expected: {word} {limit:.6g}.")
+        return missed
+
+    def _limits(self, measured: Mapping[str, Any]) -> Iterator[tuple[str, float, str, float]]:
+        latency = measured["latency_ms"]["one_thread"]["median"]
+        limits = [
+            ("The artifact is too large, in bytes", measured["bytes"], "at most", self.max_bytes),
+            (
+                "It takes too much memory, in bytes",
+                measured["memory_bytes"],
+                "at most",
+                self.max_memory_bytes,
+            ),
+            ("One image takes too long, in ms", latency, "at most", self.max_latency_ms),
+        ]
+        for task, one in measured["accuracy"].items():
+            loss = 100 * (one["student"] - one["artifact"])
+            what = f"Task '{task}' loses too many points of accuracy"
+            limits.append((what, loss, "at most", self.max_accuracy_loss))
+            what = f"Task '{task}' is not accurate enough"
+            limits.append((what, one["artifact"], "at least", self.min_accuracy))
+        for what, value, word, limit in limits:
+            if limit is not None:
+                yield what, value, word, limit

@@ -1,0 +1,216 @@
+"""An artifact against the student it was made from, in a fresh process."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import decisions, parity
+from keras_amalgam.export import labels as labels_module
+from keras_amalgam.export.artifact import Artifact, size_on_disk
+from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.signatures import Signature, describe, float32_copy
+from keras_amalgam.export.verification import runner
+from keras_amalgam.export.verification.encoded import EncodedImages, collect
+from keras_amalgam.export.verification.thresholds import Thresholds
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was measured of an artifact, and what it misses.
+
+    Attributes:
+        artifact: The artifact's record.
+        measured: `images`, `bytes`, `memory_bytes`, `latency_ms` (`one_thread` and `all_threads`,
+            each `median` and `p95`), `heads` (the agreement of each with the student) and
+            `accuracy` (of each labelled task the artifact's and the student's, 0..1).
+        missed: What the thresholds miss, a sentence each.
+    """
+
+    artifact: Artifact
+    measured: Mapping[str, Any]
+    missed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        record = {key: self.artifact.to_dict()[key] for key in ("format", "precision", "operators")}
+        name = {"name": self.artifact.path.name}
+        return name | record | dict(self.measured) | {"missed": list(self.missed)}
+
+
+def verify(
+    artifact: Artifact,
+    model: keras.Model,
+    images: Any = None,
+    *,
+    labelled: Mapping[str, Any] | None = None,
+    thresholds: Thresholds | None = None,
+    class_names: Mapping[str, Sequence[str]] | None = None,
+    repeats: int = 50,
+) -> Verification:
+    """Runs an artifact in a process of its own and compares it with its student.
+
+    Everything begins with encoded images: both sides decode them, bring them to the artifact's size
+    where it has one, and compute. The process imports the artifact's runtime and nothing of this
+    package.
+
+    Args:
+        artifact: What an exporter returned.
+        model: The student.
+        images: Images for the comparison: a folder, files, bytes of files, or an array of raw
+            images `(count, height, width, channels)`.
+        labelled: Task to a folder with one sub-folder for each class, or to images as above with
+            their class numbers: for the accuracies.
+        thresholds: What the artifact must keep to; by default the bounds of its precision.
+        class_names: Head to class names; by default the model's attribute.
+        repeats: Calls that are timed.
+
+    Returns:
+        The measurements, with what they miss.
+
+    Raises:
+        ValueError: If there is no image, or model, labels and artifact do not fit.
+        RuntimeError: If the process fails, with what it said.
+
+    Example:
+        ```python
+        verification = export.verify(artifact, student, "photos/")
+        print(verification.missed or "good")
+        ```
+    """
+    signature = describe(model)
+    labels = labels_module.resolve(model, signature, class_names)
+    encoded = collect(images, labelled, labels)
+    return verify_encoded(artifact, model, encoded, labels, thresholds or Thresholds(), repeats)
+
+
+def verify_encoded(
+    artifact: Artifact,
+    model: keras.Model,
+    encoded: EncodedImages,
+    labels: Labels,
+    thresholds: Thresholds,
+    repeats: int = 50,
+) -> Verification:
+    """As `verify`, with images and labels that were read already."""
+    signature = describe(model)
+    size = _size(artifact, signature)
+    channels = signature.image_shape[2]
+    outputs, one = _run(artifact, encoded, size, channels, 1, repeats)
+    _, all_threads = _run(artifact, encoded, size, channels, os.cpu_count() or 1, repeats, False)
+    expected = _reference(model, signature, encoded, size, channels)
+    if "" in outputs:  # A model of one unnamed output.
+        outputs = dict.fromkeys(signature.heads, outputs[""])
+    subject = f"Artifact '{artifact.path.name}'"
+    outputs = decisions.check_ids(outputs, subject)
+    if decisions.JOINT in outputs:
+        expected[decisions.JOINT] = decisions.joined(labels, expected)
+    heads = parity.compare(expected, outputs, subject)
+    measured = {
+        "images": len(encoded.contents),
+        "bytes": size_on_disk(artifact.path),
+        "memory_bytes": one["memory_bytes"],
+        "latency_ms": {
+            name: {"median": run["median_ms"], "p95": run["p95_ms"]}
+            for name, run in (("one_thread", one), ("all_threads", all_threads))
+        },
+        "heads": parity.summary(heads, len(encoded.contents))["heads"],
+        "accuracy": {
+            task: {
+                name: _accuracy(values[task], classes)
+                for name, values in (("artifact", outputs), ("student", expected))
+            }
+            for task, classes in encoded.labels.items()
+        },
+    }
+    missed = thresholds.missed(measured, heads, artifact.precision)
+    return Verification(artifact, measured, tuple(missed))
+
+
+def _size(artifact: Artifact, signature: Signature) -> tuple[int, int] | None:
+    """Height and width that the artifact's images must have, if it has a fixed size."""
+    if artifact.format == "tflite":
+        from keras_amalgam.export.tflite import runtime
+
+        height, width = runtime.load(artifact.path).image_shape[1:3]
+    else:
+        height, width, _ = signature.image_shape
+    return None if height is None or width is None else (height, width)
+
+
+def _run(
+    artifact: Artifact,
+    encoded: EncodedImages,
+    size: tuple[int, int] | None,
+    channels: int,
+    threads: int,
+    repeats: int,
+    wants_outputs: bool = True,
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        encoded.write(folder / "images.zip")
+        job = {
+            "artifact": str(artifact.path.resolve()),
+            "format": artifact.format,
+            "images": str(folder / "images.zip"),
+            "size": size,
+            "channels": channels,
+            "threads": threads,
+            "repeats": repeats,
+            "outputs": str(folder / "outputs.npz") if wants_outputs else None,
+            "measured": str(folder / "measured.json"),
+        }
+        (folder / "job.json").write_text(json.dumps(job))
+        done = subprocess.run(
+            # Isolated: neither this folder nor the user's settings change what it finds.
+            [sys.executable, "-I", str(Path(runner.__file__)), str(folder / "job.json")],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+        )
+        if done.returncode != 0:
+            last = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise RuntimeError(
+                f"The artifact does not run in a process of its own. Received: exit status "
+                f"{done.returncode} for '{artifact.path}', which said:\n{last}\nExpected: an "
+                "artifact that its runtime loads. Export it again."
+            )
+        measured = json.loads((folder / "measured.json").read_text())
+        if not wants_outputs:
+            return {}, measured
+        with np.load(folder / "outputs.npz") as outputs:
+            return dict(outputs), measured
+
+
+def _reference(
+    model: keras.Model,
+    signature: Signature,
+    encoded: EncodedImages,
+    size: tuple[int, int] | None,
+    channels: int,
+) -> dict[str, np.ndarray]:
+    """The student's own answers, images of one size together."""
+    model = float32_copy(model)
+    images = [runner.decode(content, size, channels) for content in encoded.contents]
+    answers: dict[str, list[Any]] = {head: [None] * len(images) for head in signature.heads}
+    for shape in sorted({image.shape for image in images}):
+        numbers = [number for number, image in enumerate(images) if image.shape == shape]
+        batch = np.stack([images[number] for number in numbers])
+        for head, values in parity.reference(model, signature, batch).items():
+            for number, row in zip(numbers, values, strict=True):
+                answers[head][number] = row
+    return {head: np.stack(rows) for head, rows in answers.items()}
+
+
+def _accuracy(logits: np.ndarray, classes: np.ndarray) -> float:
+    known = classes >= 0
+    return float((logits[known].argmax(axis=-1) == classes[known]).mean())

@@ -1,0 +1,131 @@
+"""The flags of `keras-amalgam export`, and their check."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+FORMATS = ("tflite", "serving", "onnx", "saved_model", "keras")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
+# Flags that mean something for some formats only; naming one elsewhere is an error.
+ONLY_FOR = {
+    "precision": ("tflite",),
+    "calibration": ("tflite",),
+    "size": ("tflite", "serving"),
+    "batch": ("tflite",),
+    "image_dtype": ("tflite",),
+    "head_dtype": ("tflite",),
+    "joint": ("tflite",),
+    "quantizer": ("tflite",),
+    "top_k": ("tflite", "serving"),
+    "opset": ("onnx",),
+    "layout": ("onnx",),
+    "version": ("serving",),
+    "label": ("serving",),
+    "keep": ("serving",),
+}
+LIMITS = {
+    "max_error": "Largest allowed difference of a logit from the student's.",
+    "min_agreement": "Smallest allowed share of images with the student's class, 0..1.",
+    "max_accuracy_loss": "Points of accuracy that a task may lose against the student.",
+    "min_accuracy": "Smallest allowed accuracy of a task, 0..1.",
+    "max_bytes": "Of the artifact on disk.",
+    "max_memory_bytes": "That loading and running one image may add to a process.",
+    "max_latency_ms": "Median for one image on one thread.",
+}
+
+
+def define(values: flags.FlagValues) -> None:
+    """Define them all but `--out` and `--overwrite`."""
+    define_string, define_list = flags.DEFINE_string, flags.DEFINE_list
+    define_string("images", None, "Folder of images to verify with.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "test", [], "TASK=DIR: labelled images, one sub-folder a class.", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "classes",
+        [],
+        "TASK=FILE: a task's classes, one a line; by default those beside the student.",
+        flag_values=values,
+    )
+    define_string("name", None, "The student's name; by default its own.", flag_values=values)
+    define_list("precision", ["float32"], f"Of {', '.join(PRECISIONS)}.", flag_values=values)
+    define_string(
+        "calibration",
+        None,
+        "Folder of images for int8, int16; else --images.",
+        flag_values=values,
+    )
+    define_list("size", None, "HEIGHT,WIDTH, where the student takes any.", flag_values=values)
+    flags.DEFINE_integer("batch", 1, "Images in a call; 0 for any number.", 0, flag_values=values)
+    define_string("image_dtype", None, "uint8, int8 or float32, for int8.", flag_values=values)
+    define_string("head_dtype", "float32", "float32, or int8 for int8.", flag_values=values)
+    flags.DEFINE_boolean(
+        "joint", False, "Also give the logits over all tasks' classes.", flag_values=values
+    )
+    define_string("quantizer", "converter", "Or litert, its successor.", flag_values=values)
+    flags.DEFINE_integer(
+        "top_k", None, "Classes that are named for each task.", 0, flag_values=values
+    )
+    flags.DEFINE_integer("opset", 18, "ONNX operator set.", flag_values=values)
+    define_string("layout", "NHWC", "Or NCHW, channels first.", flag_values=values)
+    flags.DEFINE_integer("version", None, "By default the next one.", 1, flag_values=values)
+    define_string("label", "stable", "Version label that moves here.", flag_values=values)
+    flags.DEFINE_integer("keep", None, "Newest versions that stay.", 1, flag_values=values)
+    for limit, meaning in LIMITS.items():
+        flags.DEFINE_float(limit, None, f"Threshold: {meaning}", flag_values=values)
+
+
+def check(values: flags.FlagValues, format: str) -> list[str]:
+    """Refuse flags that are wrong, or not the format's; returns the folders that are read."""
+    foreign = [
+        flag for flag, able in ONLY_FOR.items() if format not in able and values[flag].present
+    ]
+    if foreign:
+        raise ValueError(f"export {format} does not take --{', --'.join(foreign)}.")
+    unknown = sorted(set(values.precision) - set(PRECISIONS))
+    if unknown or not values.precision:
+        raise ValueError(
+            f"--precision wants one or more of {', '.join(PRECISIONS)}, separated by commas. "
+            f"Received: {','.join(values.precision) or 'nothing'}."
+        )
+    if not values.images and not values.test:
+        raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")
+    tests, classes = (pairs(values, flag) for flag in ("test", "classes"))
+    folders = [path for path in (values.images, values.calibration) if path] + [*tests.values()]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ValueError(f"There is no folder {folder}.")
+    for file in classes.values():
+        if not Path(file).is_file():
+            raise ValueError(f"There is no file {file}.")
+    size_of(values)
+    return folders
+
+
+def pairs(values: flags.FlagValues, flag: str) -> dict[str, str]:
+    """A flag of the form TASK=PATH that can stand several times."""
+    found: dict[str, str] = {}
+    for entry in values[flag].value or ():
+        task, _, path = entry.partition("=")
+        if not task or not path or task in found:
+            raise ValueError(f"--{flag} wants TASK=PATH, once for each task. Received: {entry}.")
+        found[task] = path
+    return found
+
+
+def size_of(values: flags.FlagValues) -> tuple[int, int] | None:
+    """`--size` as height and width."""
+    if values.size is None:
+        return None
+    sides = [int(side) if side.isdecimal() else 0 for side in values.size]
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError(
+            f"--size wants HEIGHT,WIDTH or one number. Received: {','.join(values.size)}."
+        )
+    return sides[0], sides[-1]
+
+
+def limits_of(values: flags.FlagValues) -> dict[str, Any]:
+    """The thresholds as arguments of `export.Thresholds`."""
+    return {limit: values[limit].value for limit in LIMITS}

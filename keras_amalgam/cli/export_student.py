@@ -1,0 +1,184 @@
+"""Package a trained student: write it for a device or a server, verify it, and measure it.
+
+    keras-amalgam export tflite student.keras --images photos/ --out phone
+        --precision float32,int8 --test birds=birds_test/ --max_accuracy_loss 0.5
+    keras-amalgam export serving student.keras --images photos/ --out serving --name animals
+
+FORMAT is tflite, serving, onnx, saved_model or keras; STUDENT is a .keras file. Its classes are
+read from the labels beside it, or from --classes TASK=FILE.
+
+Every artifact runs in a process of its own, on the images' files, and is compared with the student:
+its largest error, how often it decides alike, its accuracy where labelled images are given, its
+size, memory and latency. If a threshold is missed, the command fails and leaves nothing.
+
+The folder holds the artifact, export.json and export.html. A serving bundle gets a new version
+beside those that it holds; its report lies in the version's assets.extra.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from keras_amalgam.cli import export_flags, output
+
+MARK = "export.json"
+SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    export_flags.define(values)
+    output.define_flags(values, default=None)
+
+
+def check(values: flags.FlagValues, positional: list[str]) -> None:
+    """Refuse a wrong command line."""
+    if len(positional) != 2 or positional[0] not in export_flags.FORMATS:
+        raise ValueError(
+            f"FORMAT and STUDENT are expected, FORMAT one of {', '.join(export_flags.FORMATS)}. "
+            f"Received: {' '.join(positional) or 'none'}."
+        )
+    format, student = positional
+    output.check_one_file([student])
+    if Path(student).suffix != ".keras":
+        raise ValueError(f"STUDENT is a .keras file. Received: {student}.")
+    folders = export_flags.check(values, format)
+    if format == "serving":
+        if not values.out:
+            raise ValueError("--out=FOLDER is needed: the bundle.")
+        if values.overwrite:
+            raise ValueError("A version of a bundle is never overwritten: leave --overwrite out.")
+    else:
+        output.check(values, MARK)
+    output.check_apart(values, [student, *folders])
+
+
+def run(values: flags.FlagValues, positional: list[str]) -> None:
+    """Run the command."""
+    format, path = positional
+    import keras
+
+    from keras_amalgam import export
+    from keras_amalgam.export.verification import report
+
+    print(f"Reading {Path(path).name}", flush=True)
+    student: Any = keras.saving.load_model(path, compile=False)
+    if values.name:
+        student.name = values.name
+    student.class_names = _class_names(values, path)
+    arguments: dict[str, Any] = {
+        "images": values.images,
+        "labelled": export_flags.pairs(values, "test"),
+        "thresholds": export.Thresholds(**export_flags.limits_of(values)),
+    }
+    if format == "serving":
+        verified = _serve(values, student, arguments)
+    else:
+        exporters = _exporters(values, student, format)
+        print(f"Writing and verifying {', '.join(exporters)}", flush=True)
+        overwrite = values.overwrite
+        verified = export.package(student, values.out, exporters, **arguments, overwrite=overwrite)
+    print(report.table(verified))
+    print(f"Written to {values.out}")
+
+
+def _class_names(values: flags.FlagValues, path: str) -> dict[str, tuple[str, ...]]:
+    from keras_amalgam import export
+
+    given = export_flags.pairs(values, "classes")
+    if not given:
+        try:
+            return export.read_labels(path)
+        except ValueError as error:
+            raise flags.IllegalFlagValueError(
+                f"The classes of {path} are unknown: there is no labels file beside it. Name a "
+                "file for each task with --classes TASK=FILE."
+            ) from error
+    return {
+        task: tuple(Path(file).read_text(encoding="utf-8").splitlines())
+        for task, file in given.items()
+    }
+
+
+def _exporters(
+    values: flags.FlagValues, student: Any, format: str
+) -> dict[str, Callable[..., Any]]:
+    """Name of each artifact to what writes it."""
+    from keras_amalgam import export
+
+    stem = student.name
+    if format != "tflite":
+        function: Callable[..., Any] = getattr(export, f"to_{format}")
+        if format == "onnx":
+            function = functools.partial(function, opset=values.opset, layout=values.layout)
+        return {f"{stem}{SUFFIXES[format]}": function}
+    size = export_flags.size_of(values)
+    exporters = {}
+    for precision in dict.fromkeys(values.precision):
+        name = f"{stem}.tflite" if precision == "float32" else f"{stem}_{precision}.tflite"
+        integer = precision == "int8"
+        exporters[name] = functools.partial(
+            export.to_tflite,
+            precision=precision,
+            calibration=_calibration(values, student, size, precision),
+            image_shape=size,
+            batch=values.batch or None,
+            image_dtype=values.image_dtype if integer else None,
+            head_dtype=values.head_dtype if integer else "float32",
+            joint=values.joint,
+            top_k=values.top_k or 0,
+            quantizer="converter" if precision.startswith("float") else values.quantizer,
+        )
+    return exporters
+
+
+def _calibration(
+    values: flags.FlagValues, student: Any, size: tuple[int, int] | None, precision: str
+) -> Any:
+    """Raw images of the artifact's size, for precisions that need them."""
+    from keras_amalgam.export.samples import MAX_CALIBRATION_IMAGES
+    from keras_amalgam.export.signatures import spatial_size
+    from keras_amalgam.export.tflite.plan import CALIBRATED
+    from keras_amalgam.export.verification.encoded import collect
+
+    folder = values.calibration or values.images
+    if precision not in CALIBRATED:
+        return None
+    if not folder:
+        raise flags.IllegalFlagValueError(f"{precision} needs --calibration=FOLDER or --images.")
+    channels = student.input_shape[-1]
+    return collect(folder, None, {}).decoded(
+        spatial_size(student, size, "--size"), channels, MAX_CALIBRATION_IMAGES
+    )
+
+
+def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    from keras_amalgam import export
+    from keras_amalgam.export.verification import report
+
+    verified: dict[str, Any] = {}
+
+    def verify(artifact: Any) -> None:
+        one = export.verify(artifact, student, **arguments)
+        if one.missed:
+            raise ValueError(
+                f"The student is not packaged: {len(one.missed)} thresholds are missed, and "
+                "nothing was left in place. " + " ".join(one.missed)
+            )
+        verified[f"{student.name}/{artifact.path.name}"] = one
+        report.write(artifact.path / "assets.extra", student.name, verified)
+
+    export.to_serving(
+        student,
+        values.out,
+        values.version,
+        label=values.label,
+        keep=values.keep,
+        top_k=values.top_k or 5,
+        image_shape=export_flags.size_of(values),
+        check=verify,
+    )
+    return verified

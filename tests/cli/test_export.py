@@ -1,0 +1,164 @@
+"""`keras-amalgam export`: verified artifacts in a folder, or a word on why not."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from keras_amalgam import export
+from keras_amalgam.cli.main import main
+
+COLOURS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A student that tells colours, with its labels, and folders of photographs."""
+    folder = tmp_path_factory.mktemp("made")
+    image = keras.Input((None, None, 3))
+    x = keras.ops.image.resize(image, (16, 16))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 64, -2.0)(x))
+    head = keras.layers.Dense(3, name="colour")
+    student = keras.Model(image, {"colour": head(x)}, name="hues")
+    head.set_weights([np.eye(3, dtype="float32") * 3, np.zeros(3, "float32")])
+    names = {"colour": COLOURS}
+    export.to_keras(student, folder / "hues.keras", class_names=names)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        colour = number % 3
+        photo = rng.integers(0, 120, (20 + number, 30, 3))
+        photo[..., colour] += 100
+        for place in ("photos", f"test/{COLOURS[colour]}"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(folder / place / f"{number}.png", photo, scale=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(made):
+    def command(format, *flags, student=None, images=True, out="out"):
+        given = ["--images", made / "photos"] if images else []
+        words = [format, student or made / "hues.keras", *given, "--out", out, *flags]
+        return main(["export", *map(str, words)])
+
+    return command
+
+
+def written(folder="out"):
+    return sorted(path.name for path in pathlib.Path(folder).iterdir())
+
+
+def test_precisions_stand_side_by_side_with_one_report(run, made, capsys):
+    code = run(
+        "tflite",
+        *("--precision", "float32,int8", "--joint", "--top_k", "2"),
+        *("--test", f"colour={made / 'test'}", "--max_accuracy_loss", "1"),
+    )
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert written() == [
+        "export.html",
+        "export.json",
+        "hues.metadata.json",
+        "hues.tflite",
+        "hues_int8.metadata.json",
+        "hues_int8.tflite",
+    ]
+    report = json.loads(pathlib.Path("out/export.json").read_text())
+    for name in ("hues.tflite", "hues_int8.tflite"):
+        accuracy = report["artifacts"][name]["accuracy"]["colour"]
+        assert accuracy["artifact"] == accuracy["student"] == 1.0
+        assert name in printed.out
+    runner = Interpreter("out/hues_int8.tflite").get_signature_runner("serving_default")
+    image = np.zeros((1, 16, 16, 3), np.uint8)
+    image[..., 2] = 250
+    assert list(runner(image=image)["colour_ids"][0])[0] == 2
+    assert export.read_labels("out/hues.tflite")["joint"] == COLOURS
+
+
+@pytest.mark.parametrize(
+    ("format", "flags", "artifact"),
+    [
+        ("onnx", ("--layout", "NCHW", "--opset", "15"), "hues.onnx"),
+        ("saved_model", (), "hues"),
+        ("keras", ("--name", "tints"), "tints.keras"),
+    ],
+)
+def test_other_formats_are_packaged_alike(format, flags, artifact, run, capsys):
+    assert run(format, *flags) == 0, capsys.readouterr().err
+    assert {artifact, "export.json", "export.html"} <= set(written())
+    assert export.read_labels(f"out/{artifact}") == {"colour": COLOURS}
+    report = json.loads(pathlib.Path("out/export.json").read_text())["artifacts"][artifact]
+    assert report["heads"]["colour"]["max_abs_error"] <= 1e-4
+
+
+def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys):
+    assert run("serving", "--name", "animals") == 0, capsys.readouterr().err
+    assert run("serving", "--name", "animals", "--label", "canary") == 0
+    assert written("out/animals") == ["1", "2"]
+    for version in ("1", "2"):
+        report = pathlib.Path("out/animals", version, "assets.extra", "export.json")
+        assert f"animals/{version}" in json.loads(report.read_text())["artifacts"]
+
+
+def test_missed_threshold_fails_and_leaves_nothing(run, capsys):
+    for format in ("tflite", "serving"):
+        assert run(format, "--max_bytes", "100") == 1
+        error = capsys.readouterr().err
+        assert "thresholds are missed" in error and "too large, in bytes" in error
+        assert written(".") == []
+
+
+def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
+    assert run("onnx") == 0
+    before = pathlib.Path("out/export.json").read_text()
+    assert run("onnx") == 2
+    assert "out exists already" in capsys.readouterr().err
+    assert run("onnx", "--overwrite", "--max_error", "1e-12") == 1
+    assert pathlib.Path("out/export.json").read_text() == before
+    assert run("onnx", "--overwrite") == 0
+
+
+def test_classes_can_be_given_in_files(run, made, capsys):
+    pathlib.Path("bare.keras").write_bytes((made / "hues.keras").read_bytes())
+    assert run("onnx", student="bare.keras") == 2
+    assert "--classes TASK=FILE" in capsys.readouterr().err
+    pathlib.Path("names.txt").write_text("r\ng\nb\n")
+    assert run("onnx", "--classes", "colour=names.txt", student="bare.keras") == 0
+    assert export.read_labels("out/hues.onnx") == {"colour": ("r", "g", "b")}
+
+
+@pytest.mark.parametrize(
+    ("format", "flags", "message"),
+    [
+        ("flex", (), "FORMAT one of tflite, serving, onnx"),
+        ("onnx", ("--precision", "int8"), "export onnx does not take --precision."),
+        ("tflite", ("--label", "a", "--opset", "15"), "does not take --opset, --label."),
+        ("tflite", ("--precision", "int4"), "Received: int4"),
+        ("tflite", ("--size", "a"), "--size wants HEIGHT,WIDTH"),
+        ("tflite", ("--test", "colour"), "--test wants TASK=PATH"),
+        ("tflite", ("--test", "colour=missing"), "There is no folder missing"),
+        ("tflite", ("--classes", "colour=missing"), "There is no file missing"),
+        ("serving", ("--overwrite",), "never overwritten"),
+    ],
+)
+def test_wrong_command_line_is_refused_before_any_work(format, flags, message, run, capsys):
+    assert run(format, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert written(".") == []
+
+
+def test_missing_images_and_student_are_refused(run, capsys):
+    assert run("onnx", images=False) == 2
+    assert "--images=FOLDER is needed" in capsys.readouterr().err
+    assert run("onnx", student="missing.keras") == 2
+    assert "There is no file or directory missing.keras" in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""Verification in a fresh process: what it measures, and what it must not let pass."""
+
+import dataclasses
+import io
+import json
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_amalgam import export
+from keras_amalgam.export import parity
+from keras_amalgam.export.verification import runner
+from keras_amalgam.export.verification.encoded import collect
+
+
+def corrupted(student, make):
+    """One of some three thousand weights has a flipped bit in its exponent."""
+    twin = keras.models.clone_model(student)
+    weights = student.get_weights()
+    weights[1][0, 0, 1, 2] *= 16
+    twin.set_weights(weights)
+    return twin
+
+
+def swapped_channels(student, make):
+    image = keras.Input(student.input_shape[1:])
+    return keras.Model(image, student(keras.ops.flip(image, axis=-1), training=False))
+
+
+def wrong_mean(student, make):
+    return make(mean=0.36)
+
+
+def swapped_heads(student, make):
+    heads = student.output
+    return keras.Model(student.inputs, {"quadrant": heads["colour"], "colour": heads["quadrant"]})
+
+
+@pytest.fixture(scope="module")
+def photos(images):
+    """JPEG files, of twice the artifact's size."""
+    contents = []
+    for image in images[:16]:
+        buffer = io.BytesIO()
+        Image.fromarray(image).resize((56, 56)).save(buffer, "JPEG", quality=95)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "onnx", "saved_model", "keras"])
+def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos, tmp_path):
+    verification = export.verify(exported.artifacts[kind], student, photos, repeats=5)
+    assert verification.missed == ()
+    measured = verification.measured
+    assert measured["images"] == 16
+    assert measured["bytes"] == exported.artifacts[kind].bytes
+    assert measured["memory_bytes"] > 0
+    for threads in ("one_thread", "all_threads"):
+        latency = measured["latency_ms"][threads]
+        assert 0 < latency["median"] <= latency["p95"]
+    for head in ("quadrant", "colour"):
+        assert measured["heads"][head]["argmax_agreement"] >= 0.9
+        if kind != "int8":
+            assert measured["heads"][head]["max_abs_error"] <= 1e-4
+    json.dumps(verification.to_dict())
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
+@pytest.mark.parametrize("sabotage", [corrupted, swapped_channels, wrong_mean, swapped_heads])
+def test_artifact_of_a_sabotaged_student_is_found_out(
+    sabotage, kind, exported, student, make_student, images, photos, class_names, tmp_path
+):
+    twin = sabotage(student, make_student)
+    if kind == "onnx":
+        path = tmp_path / "a.onnx"
+        artifact = export.to_onnx(twin, path, class_names=class_names, images=images)
+    else:
+        artifact = export.to_tflite(
+            twin, tmp_path / "a.tflite", kind, images, class_names=class_names, images=images
+        )
+    assert export.verify(exported.artifacts[kind], student, photos, repeats=1).missed == ()
+    missed = export.verify(artifact, student, photos, repeats=1).missed
+    assert len(missed) == 1 and "disagrees with the student" in missed[0]
+
+
+def test_accuracy_is_that_of_the_artifact_and_of_the_student(
+    exported, student, images, make_student, class_names
+):
+    labels = {
+        head: values.numpy().argmax(-1) for head, values in student(images, training=False).items()
+    }
+    # A quarter of the labels of one task are wrong on purpose.
+    labels["colour"][::4] = (labels["colour"][::4] + 1) % 4
+    labelled = {head: (images, values) for head, values in labels.items()}
+    verification = export.verify(exported.artifacts["onnx"], student, labelled=labelled, repeats=1)
+    assert verification.measured["accuracy"] == {
+        "quadrant": {"artifact": 1.0, "student": 1.0},
+        "colour": {"artifact": 0.75, "student": 0.75},
+    }
+
+
+def test_labelled_folders_are_read_by_class_name(student, images, class_names, tmp_path):
+    labels = student(images, training=False)["colour"].numpy().argmax(-1)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / class_names["colour"][label]
+        folder.mkdir(exist_ok=True)
+        keras.utils.save_img(folder / f"{number}.png", image, scale=False)
+    encoded = collect(None, {"colour": tmp_path}, class_names)
+    assert len(encoded.contents) == 64
+    pixels = np.stack([runner.decode(content, None, 3) for content in encoded.contents])
+    said = student(pixels, training=False)["colour"].numpy().argmax(-1)
+    np.testing.assert_array_equal(encoded.labels["colour"], said)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"max_error": 1e-9}, "Task 'quadrant' disagrees with the student. .* at most 1e-09"),
+        ({"min_agreement": 1.01}, "the same decision on 100.0%"),
+        ({"max_bytes": 1000}, "too large, in bytes. Received: .* at most 1000"),
+        ({"max_memory_bytes": 1}, "too much memory, in bytes. Received: .* at most 1"),
+        ({"max_latency_ms": 1e-9}, "too long, in ms. Received: .* at most 1e-09"),
+        ({"min_accuracy": 0.9}, "'colour' is not accurate enough. Received: 0.* at least 0.9"),
+        (
+            {"max_accuracy_loss": -1.0},
+            "'colour' loses too many points.* Received: 0. .* at most -1",
+        ),
+    ],
+)
+def test_each_threshold_that_is_missed_is_said(limit, message, exported, student, images):
+    wrong = (student(images, training=False)["colour"].numpy().argmax(-1) + 1) % 4
+    verification = export.verify(
+        exported.artifacts["float32"],
+        student,
+        labelled={"colour": (images, wrong)},
+        thresholds=export.Thresholds(**limit),
+        repeats=1,
+    )
+    (missed,) = verification.missed
+    assert re.search(message, missed), missed
+
+
+def test_threshold_is_missed_by_what_is_no_number(exported):
+    heads = {"a": parity.HeadParity(0.0, 0.0, 1.0, 1.0)}
+    latency = {"one_thread": {"median": float("nan")}}
+    measured = {"bytes": 1, "memory_bytes": 1, "latency_ms": latency, "accuracy": {}}
+    (missed,) = export.Thresholds(max_latency_ms=1.0).missed(measured, heads, "float32")
+    assert "Received: nan" in missed
+
+
+def test_broken_artifact_is_an_error_with_what_the_process_said(
+    exported, student, photos, tmp_path
+):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"no model")
+    artifact = dataclasses.replace(exported.artifacts["onnx"], path=path)
+    with pytest.raises(RuntimeError, match="exit status 1 for '.*a.onnx'.*said:\n"):
+        export.verify(artifact, student, photos)
+
+
+def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
+    collect(photos, None, {}).write(tmp_path / "images.zip")
+    job = {
+        "artifact": str(exported.folder / "student_int8.tflite"),
+        "format": "tflite",
+        "images": str(tmp_path / "images.zip"),
+        "size": [28, 28],
+        "channels": 3,
+        "threads": 1,
+        "repeats": 1,
+        "outputs": None,
+        "measured": str(tmp_path / "measured.json"),
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    subprocess.run([sys.executable, "-I", runner.__file__, str(tmp_path / "job.json")], check=True)
+    imported = json.loads((tmp_path / "measured.json").read_text())["imported"]
+    assert "ai_edge_litert" in imported
+    assert not {"keras_amalgam", "keras", "tensorflow"} & set(imported)
+
+
+@pytest.mark.parametrize(
+    ("images", "labelled", "message"),
+    [
+        (None, None, "no image to verify with"),
+        ([], None, "no image to verify with"),
+        ("missing", None, "`images` holds no image. Received: 'missing'"),
+        (["a", 3], None, "`images` cannot be read. Received: a list"),
+        (np.full((1, 4, 4, 3), -1.0), None, "not raw images.*from -1 to -1"),
+        (None, {"shape": ("x", [0])}, "no such task to measure. Received: labelled images of 's"),
+        (None, {"colour": "missing"}, "not sorted by its classes. Received: 'missing'"),
+        (None, {"colour": (np.zeros((2, 4, 4, 3)), [0, 4])}, r"values \[0, 4\] for 2 images"),
+        (None, {"colour": (np.zeros((2, 4, 4, 3)), [0])}, r"shape \(1,\)"),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused(images, labelled, message, class_names):
+    with pytest.raises(ValueError, match=message):
+        collect(images, labelled, class_names)
