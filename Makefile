@@ -33,15 +33,15 @@ demo: $(VENV)/.ready
 demo-full: $(VENV)/.ready
 	$(BIN)/keras-amalgam demo --full --out $(OUT)_full --overwrite
 
-## test         the tests, under ten minutes
+## test         the tests, under ten minutes on two cores
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 ## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
 	$(BIN)/python -m pytest -m slow
 
-## test-networks  every network that conversion is proved on, hours; writes docs/networks.md
+## test-networks  every network that conversion is proved on, an hour; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch
 	$(BIN)/python -m tests.networks --blind --table docs/networks.md
 

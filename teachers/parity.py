@@ -9,12 +9,11 @@ import keras
 import numpy as np
 
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
+from keras_amalgam.teachers.patterns import ODD_SIZES, closed, patterns
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
 from keras_amalgam.teachers.tolerance import check_tolerance
 
 Errors = dict[str, float]
-_OPEN_SIZES = (64, 96)  # Of height and width; unlike, so that they are not taken for each other.
-_ODD_SIZES = (65, 97)  # Which halves, and what is doubled again, do not fit.
 _MAX_ELEMENTS = 2**26  # Compared at a time: 2 × 256 MiB of arrays.
 _ROUNDING = 1e-6  # What float32 leaves of numbers around 1.
 _SAME_DIRECTION = 0.999
@@ -91,7 +90,7 @@ def compare(
         if images is not None:
             batch = images[np.arange(size) % len(images)]
         elif index and _takes_odd_sizes(pairing, model):
-            batch = patterns(model, size, seed + index, _ODD_SIZES)
+            batch = patterns(model, size, seed + index, ODD_SIZES)
         else:
             batch = patterns(model, size, seed + index)
         pairs = [*(inside if index == 0 else ()), *pairing.outputs]
@@ -107,11 +106,11 @@ def compare(
 
 def _takes_odd_sizes(pairing: Pairing, model: keras.Model) -> bool:
     """Whether sizes are open, and the source gives something for odd ones."""
-    if _closed(model.input_shape[1:]) == _closed(model.input_shape[1:], _ODD_SIZES):
+    if closed(model.input_shape[1:]) == closed(model.input_shape[1:], ODD_SIZES):
         return False
     outputs = [pair.source for pair in pairing.outputs]
     try:
-        found = pairing.runtime.run(patterns(model, 1, 0, _ODD_SIZES), outputs)
+        found = pairing.runtime.run(patterns(model, 1, 0, ODD_SIZES), outputs)
     except Exception:  # Each runtime's own.
         return False
     return all(array.size for array in found.values())
@@ -184,40 +183,6 @@ def worst(report: Mapping[str, Mapping[str, Errors]]) -> dict[str, Errors]:
     return {} if name is None else {name: report["taps"][name]}
 
 
-def patterns(
-    model: keras.Model, number: int, seed: int, open_sizes: tuple[int, int] = _OPEN_SIZES
-) -> np.ndarray:
-    """Images to compare on: coarse blocks with fine noise, so that every filter has something.
-
-    Args:
-        model: Whose input they fit.
-        number: How many.
-        seed: Of the generator.
-        open_sizes: What an open height and width become, in pixels.
-
-    Returns:
-        Shape `(number, …)` of the input's type; -2..2, or 0..255 for integers.
-    """
-    generator = np.random.default_rng(seed)
-    shape = (number, *_closed(model.input_shape[1:], open_sizes))
-    images = generator.uniform(-1, 1, shape)
-    if len(shape) == 4:
-        coarse = generator.uniform(-1, 1, (number, 4, 4, shape[3]))
-        rows, columns = (np.arange(size) * 4 // size for size in shape[1:3])
-        images += coarse[:, rows][:, :, columns]
-    dtype = model.inputs[0].dtype
-    if "int" in dtype:
-        images = np.round((images + 2) / 4 * 255)
-    return images.astype(dtype)
-
-
-def _closed(sizes: Sequence[int | None], open_sizes: tuple[int, int] = _OPEN_SIZES) -> list[int]:
-    return [
-        size or (open_sizes[axis] if axis < len(open_sizes) else 1)
-        for axis, size in enumerate(sizes)
-    ]
-
-
 def _chosen(pairing: Pairing, taps: Sequence[str] | Literal["all"]) -> list[Pair]:
     if taps == "all":
         return list(pairing.inside)
@@ -238,7 +203,7 @@ def _errors(
     group: list[Pair] = []
     elements = 0
     for p in pairs:
-        size = len(images) * math.prod(_closed(p.tensor.shape[1:]))
+        size = len(images) * math.prod(closed(p.tensor.shape[1:]))
         if group and elements + size > _MAX_ELEMENTS:
             found |= _errors_together(pairing, model, group, images)
             group, elements = [], 0

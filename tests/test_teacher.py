@@ -201,7 +201,7 @@ def test_missing_files_are_named(saved, name):
         ({"name": "my birds"}, "'my birds'. Expected: ASCII letters.*Name it 'my_birds'"),
         ({"name": "image"}, "name of a student's input. Received: 'image'"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else "-".join(given),
 )
 def test_parts_that_do_not_fit_are_refused(changes, says):
     with pytest.raises(ValueError, match=says):

@@ -38,8 +38,8 @@ errors. Such networks have the depth and widths of their defaults in `transforme
 the note says otherwise; of large ones a small variant stands here.
 """
 _BLIND = """\
-These two were chosen with the others but kept shut. They were converted once, when the importer
-was finished, and stand here as they came out.
+These two were chosen with the others and kept shut until the importer was finished. Nothing was
+changed for them afterwards: they stand here as they come out.
 """
 
 

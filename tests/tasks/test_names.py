@@ -54,7 +54,7 @@ def test_task_name_of_another_type_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "names", [["a", " b c"], ("a", " b c"), np.array(["a", " b c"]), iter(["a", " b c"])], ids=str
+    "names", [["a", " b c"], ("a", " b c"), np.array(["a", " b c"]), iter(["a", " b c"])], ids=type
 )
 def test_class_names_of_any_sequence_become_plain_text(names):
     given = as_class_names(names)
@@ -65,7 +65,7 @@ def test_class_names_of_any_sequence_become_plain_text(names):
 @pytest.mark.parametrize(
     "names",
     ["ab", None, 3, {"a", "b"}, {"a": 0, "b": 1}, [1, "b"], [b"a", "b"], np.array([["a", "b"]])],
-    ids=str,
+    ids=type,
 )
 def test_class_names_that_are_no_sequence_of_strings_are_refused(names):
     with pytest.raises(TypeError, match="must be .*strings. Received: .* of type"):

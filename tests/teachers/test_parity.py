@@ -10,7 +10,8 @@ from onnx.helper import make_node
 
 from keras_amalgam import teachers
 from keras_amalgam.teachers.pairing import pair
-from keras_amalgam.teachers.parity import agreement, compare, is_past, patterns
+from keras_amalgam.teachers.parity import agreement, compare, is_past
+from keras_amalgam.teachers.patterns import patterns
 
 
 @pytest.fixture
