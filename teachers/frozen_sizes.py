@@ -147,7 +147,10 @@ class FollowedSizes:
             if constant is None or name not in self._others:
                 continue
             others = self._others[name]
-            if index not in known or (
+            if _grow_with_batch(constant, others):
+                if (node.operator, index) != ("Gather", 1):  # Which looks at all of them.
+                    raise _frozen(True)
+            elif index not in known or (
                 node.operator != "Slice" and not self._are_multiples(constant, others)
             ):
                 raise _frozen(others[0] is constant)
@@ -172,7 +175,8 @@ class FollowedSizes:
         others = tuple(base if _is_same(base, other) else other for other in others)
         if all(other is base for other in others):
             return
-        self._require_lines(base, others)
+        if not _grow_with_batch(base, others):
+            self._require_lines(base, others)
         self._others[name] = others
 
     def _require_lines(self, base: np.ndarray, others: Sequence[np.ndarray]) -> None:
@@ -253,6 +257,13 @@ def _is_frozen(operator: str, a: np.ndarray, b: np.ndarray, stand_in: int) -> bo
 def _is_multiple(array: np.ndarray, stand_in: int) -> np.ndarray:
     sizes = np.abs(array)
     return (sizes > 0) & (sizes < _ENDLESS) & (np.mod(sizes, stand_in) == 0)
+
+
+def _grow_with_batch(base: np.ndarray, others: Sequence[np.ndarray]) -> bool:
+    """Whether there are as many numbers as images: indices of all that a batch holds."""
+    of_image, of_batch = others[: _SIZES.shape[1]], others[_SIZES.shape[1] :]
+    is_index = base.dtype.kind in "iu" and all(other is base for other in of_image)
+    return is_index and all(other.shape != base.shape for other in of_batch)
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -24,9 +24,11 @@ def gather(call: Call) -> Value:
     value = in_source_columns(call.write, call.value())
     indices = call.constant(1)
     axis = call.attribute("axis", 0) % value.rank
-    if value.sizes == (indices.size,) and np.array_equal(indices.flat, range(indices.size)):
+    if value.sizes == (indices.size,) and _are_all_places(call):
         # Every number of a batch in its own place: how PyTorch writes a view with strides.
         return reshaped(call.write, value, indices.shape)
+    if call.followed.depend(call.node.inputs[1:]):
+        raise call.refusal("it looks up places that depend on the number of images")
     indices = _from_the_front(indices, static_size(call, value, axis))
     if indices.ndim == 0:
         return _one(call, value, axis, int(indices))
@@ -76,6 +78,15 @@ def _one(call: Call, value: Value, axis: int, index: int) -> Value:
     held = tuple(index if own == axis else slice(None) for own in value.order)
     tensor = call.write.operation(operator.getitem, value.tensor, held)
     return Value(tensor, without_axes(value.order, [axis]), batch=value.batch)
+
+
+def _are_all_places(call: Call) -> bool:
+    """Whether a flat tensor's places are asked for one after the other, in any batch."""
+    readings = call.followed.readings(call.node.inputs[1], call.constant(1))
+    return all(
+        sizes == (indices.size,) and np.array_equal(indices.flat, range(indices.size))
+        for sizes, indices in zip(call.sizes(0), readings, strict=True)
+    )
 
 
 def _from_the_front(indices: np.ndarray, size: int) -> np.ndarray:

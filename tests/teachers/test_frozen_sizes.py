@@ -220,3 +220,37 @@ def test_cast_to_narrow_integers_is_refused(agrees, build, to):
     nodes = [make_node("Cast", ["x"], ["i"], to=to), make_node("Cast", ["i"], ["y"], to=1)]
     with pytest.raises(NotImplementedError, match="wrap around"):
         agrees(build(nodes, (3, 5, 4)))
+
+
+def _view_with_strides(order):
+    """A flat batch, looked up image by image: how PyTorch's exporter writes `as_strided`."""
+    nodes = [
+        make_node("Reshape", ["x", "flat"], ["all"]),
+        *SIZE,
+        make_node("Range", ["zero", "size", "one"], ["images"]),
+        make_node("Mul", ["images", "twelve"], ["starts"]),
+        make_node("Unsqueeze", ["starts", "axes"], ["column"]),
+        make_node("Add", ["column", "places"], ["indices"], name="made"),
+        make_node("Gather", ["all", "indices"], ["y"], axis=0, name="looked_up"),
+    ]
+    constants = {
+        "flat": np.array([-1], INT),
+        "axis": np.array(0, INT),
+        "zero": np.array(0, INT),
+        "one": np.array(1, INT),
+        "twelve": np.array(12, INT),
+        "axes": np.array([1], INT),
+        "places": np.array(order, INT),
+    }
+    return nodes, constants
+
+
+def test_every_place_of_a_batch_in_its_order_is_a_view(agrees, build):
+    nodes, constants = _view_with_strides(range(12))
+    agrees(build(nodes, (3, 2, 2), constants), sizes=(1, 2, 5))
+
+
+def test_places_of_a_batch_in_another_order_are_refused(agrees, build):
+    nodes, constants = _view_with_strides(range(11, -1, -1))
+    with pytest.raises(NotImplementedError, match="node 'looked_up'.*the number of images"):
+        agrees(build(nodes, (3, 2, 2), constants))
