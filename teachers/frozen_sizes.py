@@ -26,7 +26,10 @@ _KEEPING_SIZES = {
     "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh",
 }  # fmt: skip
 # The inputs that may be multiples of a size, or a line of it in Slice, as their functions know it.
-_READ_AS_SIZES = {"Expand": {1}, "Reshape": {1}, "Resize": {3}, "Slice": {1, 2}, "Tile": {1}}
+_READ_AS_SIZES = {
+    "Expand": {1}, "GroupNormalization": {3}, "Reshape": {1}, "Resize": {3}, "Slice": {1, 2},
+    "Tile": {1},
+}  # fmt: skip
 _MOST = 2**12  # Numbers that follow a size, in one constant.
 
 

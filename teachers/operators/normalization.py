@@ -1,7 +1,6 @@
 """Normalizations: with running statistics, and with those of each image."""
 
 import math
-from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
@@ -54,18 +53,19 @@ def group_normalization_with_group_weights(call: Call) -> Value:
 @register_operator("GroupNormalization", since=21)
 def group_normalization(call: Call) -> Value:
     """GroupNormalization; before opset 21 every channel gets its group's scale and offset."""
-    groups, sizes = call.attribute("num_groups"), call.attribute("sizes")
-    if sizes is not None and not _are_sizes(call, sizes):
-        raise call.refusal(f"its groups are normalized in one shape and scaled in another, {sizes}")
-    return _group_normalized(call, groups, call.constant(1), call.constant(2))
+    if call.has(3) and not _is_restored(call, 3):
+        raise call.refusal("its groups are normalized in one shape and scaled in another")
+    return _group_normalized(call, call.attribute("num_groups"), call.constant(1), call.constant(2))
 
 
-def _are_sizes(call: Call, target: Sequence[int]) -> bool:
-    """Whether a reshape of the value to some sizes changes nothing."""
-    value, images = call.value(), call.images_in_file()
-    known = [(images, value.batch), *((size, size) for size in value.sizes[1:])]
-    return value.rank == len(target) and all(
-        wanted in (0, -1, *sizes) for wanted, sizes in zip(target, known, strict=True)
+def _is_restored(call: Call, index: int) -> bool:
+    """Whether a reshape of the value to given sizes changes nothing."""
+    images = call.images_in_file()
+    return all(
+        len(target) == len(sizes)
+        and target[0] in (0, -1, images, sizes[0])
+        and all(t in (0, -1, size) for t, size in zip(target[1:], sizes[1:], strict=True))
+        for target, sizes in zip(call.readings(index), call.sizes(0), strict=True)
     )
 
 

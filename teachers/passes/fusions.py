@@ -38,8 +38,8 @@ def _fused(
     Args:
         graph: Any.
         operator: What each group has exactly one of.
-        find: Gives the new node, whose further inputs are weights per channel, and the last old
-            one; or nothing.
+        find: Gives the new node, whose second and third inputs, if any, are weights per channel,
+            and the last old one; or nothing.
     """
     merged: dict[str, Node] = {}
     vectors: dict[str, np.ndarray] = {}
@@ -48,9 +48,10 @@ def _fused(
         if made is None:
             continue
         new, last = made
-        weights = {f"{name}/vector": graph.constants[name].reshape(-1) for name in new.inputs[1:]}
+        given = new.inputs[1:3]
+        weights = {f"{name}/vector": graph.constants[name].reshape(-1) for name in given}
         vectors |= weights
-        merged[last.outputs[0]] = replace(new, inputs=(new.inputs[0], *weights))
+        merged[last.outputs[0]] = replace(new, inputs=(new.inputs[0], *weights, *new.inputs[3:]))
     return with_merged(replace(graph, constants={**graph.constants, **vectors}), merged)
 
 
@@ -161,21 +162,17 @@ def _group_norm(graph: Graph, norm: Node) -> tuple[Node, Node] | None:
     if len(shapes) > 1 or (shape := shapes.pop())[1:] != (1, 1):
         return None
     restored = graph.constants.get(ungrouped.inputs[1])
-    if restored is None:
-        measured = _made_by(graph, ungrouped.inputs[1], "Shape")
-        if measured is None or measured.attributes or measured.inputs[0] != grouped.inputs[0]:
-            return None
-    elif restored.size != 4 or restored.reshape(-1)[1] != shape[0]:
+    if restored is not None and (restored.size != 4 or restored.reshape(-1)[1] != shape[0]):
         return None
     made = replace(
         last,
         operator="GroupNormalization",
         opset=max(last.opset, 21),
-        inputs=(grouped.inputs[0], factors, offsets),
+        # The sizes may be computed, so that only the operator can tell whether they are its own.
+        inputs=(grouped.inputs[0], factors, offsets, ungrouped.inputs[1]),
         attributes={
             "num_groups": int(scale.size),
             "epsilon": norm.attributes.get("epsilon", 1e-5),
-            "sizes": None if restored is None else restored.reshape(-1).tolist(),
         },
     )
     return made, last

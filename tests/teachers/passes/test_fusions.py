@@ -85,10 +85,23 @@ def _group_norm(groups):
     }  # fmt: skip
 
 
+# How the sizes that come back are computed: as a whole, or the batch's and the others.
+SHAPES = {
+    "whole": [],
+    "joined": [
+        make_node("Shape", ["x"], ["batch"], start=0, end=1),
+        make_node("Concat", ["batch", "rest"], ["shape"], axis=0),
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("groups", [1, 3])
-def test_group_norm_written_with_reshapes_keeps_channels_last(agrees, build, random, groups):
+def test_group_norm_written_with_reshapes_keeps_channels_last(agrees, build, random, groups, shape):
     nodes, constants = _group_norm(groups)
+    nodes[1:2] = SHAPES[shape] or nodes[1:2]
     constants |= {
+        "rest": np.array([6, 5, 4]),
         "w": random(6, 3, 1, 1),
         "scale": random(6, 1, 1, seed=1),
         "offset": random(6, 1, 1, seed=2),
