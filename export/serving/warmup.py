@@ -21,15 +21,21 @@ def write(directory: Path, name: str, images: np.ndarray) -> None:
         directory: The SavedModel.
         name: The model's name on the server.
         images: uint8 images, shape `(count, height, width, channels)`; repeated where too few.
+
+    Raises:
+        OSError: If they cannot be written.
     """
     import tensorflow as tf
 
     (directory / FOLDER).mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(directory / FOLDER / FILE_NAME)) as writer:
-        for size in BATCHES:
-            batch = images[np.arange(size) % len(images)]
-            for signature, tensor in inputs_of(batch).items():
-                writer.write(_log(name, signature, tensor).SerializeToString())
+    try:
+        with tf.io.TFRecordWriter(str(directory / FOLDER / FILE_NAME)) as writer:
+            for size in BATCHES:
+                batch = images[np.arange(size) % len(images)]
+                for signature, tensor in inputs_of(batch).items():
+                    writer.write(_log(name, signature, tensor).SerializeToString())
+    except tf.errors.OpError as error:  # TensorFlow's own words for a full or broken disk.
+        raise OSError(f"The warm-up requests cannot be written: {error.message}") from error
 
 
 def _log(name: str, signature: str, tensor: Any) -> Any:

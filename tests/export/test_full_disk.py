@@ -14,6 +14,7 @@ WRITERS = {
     "to_keras": "student.keras",
     "to_onnx": "student.onnx",
     "to_tflite": "student.tflite",
+    "to_serving": "bundle",
 }
 
 # No file may grow beyond `room` bytes: as real to whoever writes as a full disk. Both outputs are

@@ -13,7 +13,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from keras_amalgam import export
 from keras_amalgam.export.preparation import prepare
-from keras_amalgam.export.serving import endpoints
+from keras_amalgam.export.serving import endpoints, warmup
 
 
 def configuration(bundle):
@@ -217,3 +217,9 @@ def test_classes_in_another_order_do_not_pass(student, class_names, images, tmp_
     path = export.to_serving(student, tmp_path, class_names=reordered, images=images).path
     with pytest.raises(ValueError, match="signature 'classify', disagrees.*head 'colour'"):
         endpoints.check(path, prepare(student, class_names, images), 1e-4, "The twin")
+
+
+def test_warm_up_that_cannot_be_written_is_an_os_error(images, tmp_path):
+    (tmp_path / warmup.FOLDER / warmup.FILE_NAME).mkdir(parents=True)
+    with pytest.raises(OSError, match="warm-up requests cannot be written"):
+        warmup.write(tmp_path, "student", images)
