@@ -127,3 +127,36 @@ def exported(student, images, tmp_path_factory):
             images=images,
         )
     return Exported(folder, artifacts)
+
+
+def _with_a_corrupted_weight(student):
+    """One of some three thousand weights has a flipped bit in its exponent."""
+    twin = keras.models.clone_model(student)
+    weights = student.get_weights()
+    weights[1][0, 0, 1, 2] *= 16
+    twin.set_weights(weights)
+    return twin
+
+
+def _with_swapped_channels(student):
+    image = keras.Input(student.input_shape[1:])
+    return keras.Model(image, student(keras.ops.flip(image, axis=-1), training=False))
+
+
+def _with_swapped_heads(student):
+    heads = student.output
+    return keras.Model(student.inputs, {"quadrant": heads["colour"], "colour": heads["quadrant"]})
+
+
+@pytest.fixture(
+    scope="session",
+    params=["corrupted weight", "swapped channels", "wrong mean", "swapped heads"],
+)
+def twin(request, student, make_student):
+    """The student with a fault that no check may let pass; a test runs with each."""
+    return {
+        "corrupted weight": lambda: _with_a_corrupted_weight(student),
+        "swapped channels": lambda: _with_swapped_channels(student),
+        "wrong mean": lambda: make_student(mean=0.36),
+        "swapped heads": lambda: _with_swapped_heads(student),
+    }[request.param]()

@@ -18,29 +18,6 @@ from keras_amalgam.export.verification import runner
 from keras_amalgam.export.verification.encoded import collect
 
 
-def corrupted(student, make):
-    """One of some three thousand weights has a flipped bit in its exponent."""
-    twin = keras.models.clone_model(student)
-    weights = student.get_weights()
-    weights[1][0, 0, 1, 2] *= 16
-    twin.set_weights(weights)
-    return twin
-
-
-def swapped_channels(student, make):
-    image = keras.Input(student.input_shape[1:])
-    return keras.Model(image, student(keras.ops.flip(image, axis=-1), training=False))
-
-
-def wrong_mean(student, make):
-    return make(mean=0.36)
-
-
-def swapped_heads(student, make):
-    heads = student.output
-    return keras.Model(student.inputs, {"quadrant": heads["colour"], "colour": heads["quadrant"]})
-
-
 @pytest.fixture(scope="module")
 def photos(images):
     """JPEG files, of twice the artifact's size."""
@@ -71,11 +48,9 @@ def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos,
 
 
 @pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
-@pytest.mark.parametrize("sabotage", [corrupted, swapped_channels, wrong_mean, swapped_heads])
 def test_artifact_of_a_sabotaged_student_is_found_out(
-    sabotage, kind, exported, student, make_student, images, photos, class_names, tmp_path
+    twin, kind, exported, student, images, photos, class_names, tmp_path
 ):
-    twin = sabotage(student, make_student)
     if kind == "onnx":
         path = tmp_path / "a.onnx"
         artifact = export.to_onnx(twin, path, class_names=class_names, images=images)
