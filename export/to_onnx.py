@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ OPSETS = range(13, 19)
 AXIS_NAMES = ("batch", "height", "width", "channels")
 LAYOUTS = {"NHWC": (0, 1, 2, 3), "NCHW": (0, 3, 1, 2)}
 """How each layout orders the axes of `AXIS_NAMES`."""
+_LARGEST_MAP = 2048
 
 
 def to_onnx(
@@ -139,6 +141,7 @@ def convert(model: keras.Model, signature: Signature, opset: int, layout: str = 
             tensors_to_rename={frozen.inputs[0].name: INPUT_NAME} | names,
         )
     _replace_erfc(proto)
+    _round_scales_up(proto)
     _check_operators(proto, model)
     _name_axes(proto, order)
     return proto
@@ -179,6 +182,21 @@ def _replace_erfc(proto: Any) -> None:
             )
         else:
             proto.graph.node.append(node)
+
+
+def _round_scales_up(proto: Any) -> None:
+    """ONNX rounds a resized map's size down, so 7/6 rounded down to float32 makes 6 pixels of 6."""
+    import onnx
+
+    arrays = {array.name: array for array in proto.graph.initializer}
+    names = {node.input[2] for node in proto.graph.node if node.op_type == "Resize"}
+    for array in (arrays[name] for name in names & arrays.keys()):
+        scales = onnx.numpy_helper.to_array(array).copy()
+        for index, scale in enumerate(scales):
+            meant = Fraction(float(scale)).limit_denominator(_LARGEST_MAP)
+            if float(scale) < meant and np.float32(float(meant)) == scale:
+                scales[index] = np.nextafter(scale, np.float32(np.inf))
+        array.CopyFrom(onnx.numpy_helper.from_array(scales, array.name))
 
 
 def _check_operators(proto: Any, model: keras.Model) -> None:

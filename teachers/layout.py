@@ -12,6 +12,7 @@ Flattening a map runs through its elements in another sequence than the source d
 stays with the value as `columns` and is taken up by the rows of the next dense kernel.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from keras_amalgam.teachers.passes.folding import BATCH, OPEN
 from keras_amalgam.teachers.writer import Writer
 
 Order = tuple[int, ...]
+_MOST_TRANSPOSED = 6
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,34 @@ def to_order(write: Writer, value: Value, order: Order) -> Value:
         shape = tuple(sizes[axis] for axis in order[1:])
         tensor = write.layer(layers.Reshape, value.tensor, "reshape", target_shape=shape)
     elif moves[0] == 0:
-        tensor = write.layer(layers.Permute, value.tensor, "permute", dims=tuple(moves[1:]))
+        tensor = _permuted(write, value.tensor, moves)
     else:
         raise NotImplementedError(
             f"a tensor of sizes {readable(sizes)} is needed as it is, and Keras has the batch "
             "first. Export the network with the batch in front."
         )
     return replace(value, tensor=tensor, order=order)
+
+
+def _permuted(write: Writer, tensor: Any, moves: list[int]) -> Any:
+    """The tensor with its axes moved; of more than TFLite transposes, neighbours move as one."""
+    sizes = tensor.shape
+    blocks: list[list[int]] = [[]]
+    for axis in moves[1:]:
+        if blocks[-1] and axis == blocks[-1][-1] + 1:
+            blocks[-1].append(axis)
+        else:
+            blocks.append([axis])
+    blocks = blocks[1:]
+    if len(moves) <= _MOST_TRANSPOSED or len(blocks) == len(moves) - 1 or None in sizes[1:]:
+        return write.layer(layers.Permute, tensor, "permute", dims=tuple(moves[1:]))
+    in_place = sorted(blocks)
+    merged = tuple(math.prod(sizes[axis] for axis in block) for block in in_place)
+    dims = tuple(in_place.index(block) + 1 for block in blocks)
+    tensor = write.layer(layers.Reshape, tensor, "merge", target_shape=merged)
+    tensor = write.layer(layers.Permute, tensor, "permute", dims=dims)
+    shape = tuple(sizes[axis] for axis in moves[1:])
+    return write.layer(layers.Reshape, tensor, "split", target_shape=shape)
 
 
 def in_source_columns(write: Writer, value: Value) -> Value:

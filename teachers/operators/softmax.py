@@ -4,7 +4,7 @@ import math
 
 from keras import layers, ops
 
-from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size
+from keras_amalgam.teachers.layout import Value, in_source_columns, needs_size, to_order
 from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.reductions import is_extreme
 from keras_amalgam.teachers.operators.registry import register_operator
@@ -28,6 +28,11 @@ def _softmax(call: Call, axis: int | tuple[int, ...]) -> Value:
     if isinstance(axis, int) and value.tensor.shape[axis] == 1:
         # Of one number, of which Keras warns: an attention to a single token does this.
         return value.with_tensor(call.write.operation(ops.ones_like, value.tensor))
+    if isinstance(axis, int) and set(value.tensor.shape[axis + 1 :]) == {1}:
+        # Only the last axis needs no transposition, and axes of size 1 move freely.
+        order = value.order
+        value = to_order(call.write, value, (*order[:axis], *order[axis + 1 :], order[axis]))
+        axis = value.rank - 1
     return value.with_tensor(call.write.layer(layers.Softmax, value.tensor, axis=axis))
 
 

@@ -61,7 +61,9 @@ def is_foldable(node: Node, constants: Sequence[np.ndarray | None]) -> bool:
     if node.domain or node.operator not in FOLDABLE:
         return False
     if node.operator == "BatchNormalization":
-        return not node.attributes.get("training_mode") and bool(node.attributes.get("spatial", 1))
+        # Before opset 14 further outputs say that it is in training.
+        is_known = node.opset >= 14 or len(node.outputs) == 1
+        return is_known and bool(node.attributes.get("spatial", 1))
     if node.operator in ("ConstantOfShape", "Expand", "Tile"):
         return constants[-1] is not None and not _holds_open_size(constants[-1])
     return True

@@ -115,3 +115,16 @@ def test_channels_first_file_keeps_an_open_size(nested_student, tmp_path):
     assert session_of(artifact.path).get_inputs()[0].shape == ["batch", 1, "height", "width"]
     with pytest.raises(ValueError, match="layout='CHW'. Expected: one of"):
         export.to_onnx(nested_student, tmp_path / "b.onnx", layout="CHW")
+
+
+def test_resized_maps_meet_others_of_their_size(tmp_path):
+    # ONNX rounds sizes down, and the nearest float32 to 7/6 is below it, so its checker finds 6.
+    image = keras.Input((6, 9, 3), name="image")
+    scaled = keras.layers.Rescaling(1 / 255)(image)
+    resized = keras.layers.Resizing(7, 18)(scaled)
+    padded = keras.layers.ZeroPadding2D(((0, 1), (0, 9)))(scaled)
+    both = keras.layers.Flatten(name="both")(keras.layers.Concatenate()([resized, padded]))
+    names = {"both": [str(number) for number in range(7 * 18 * 6)]}
+    model = keras.Model(image, {"both": both})
+    artifact = export.to_onnx(model, tmp_path / "resized.onnx", class_names=names)
+    assert artifact.parity["max_abs_error"] <= 1e-5

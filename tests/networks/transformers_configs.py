@@ -91,9 +91,20 @@ CONFIGS = {
     "segformer_b0": Config("SegformerForSemanticSegmentation", {"num_labels": 150}, (256, 256)),
     "segformer_b0_classes": Config(f"Segformer{_HEAD}"),
     "pvt_v2_b0": Config(f"PvtV2{_HEAD}"),
-    "mobilevitv2": Config(f"MobileViTV2{_HEAD}", {"image_size": 256}, (256, 256), script=False),
+    "mobilevitv2": Config(
+        f"MobileViTV2{_HEAD}",
+        {"image_size": 256},
+        (256, 256),
+        note=_PATCHES,
+        script=False,
+        transposes=18,
+    ),
     "mobilevit_deeplab": Config(
-        "MobileViTForSemanticSegmentation", {"image_size": 256, "num_labels": 21}, (256, 256)
+        "MobileViTForSemanticSegmentation",
+        {"image_size": 256, "num_labels": 21},
+        (256, 256),
+        note=_PATCHES,
+        transposes=18,
     ),
     "mobilenet_v2_deeplab": Config(
         "MobileNetV2ForSemanticSegmentation", {"num_labels": 21}, (256, 256)

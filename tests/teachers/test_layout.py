@@ -1,6 +1,7 @@
 """Axis orders, transpositions and reshapes on real Keras tensors against NumPy."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -32,11 +33,6 @@ def _numbers(image, value):
     return held.transpose(np.argsort(value.order))
 
 
-def _permutations(value):
-    model = keras.Model(value.tensor._keras_history.operation.output, value.tensor)
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.Permute)]
-
-
 @pytest.mark.parametrize("permutation", list(itertools.permutations(range(4))))
 def test_transposition_is_free_and_right(permutation):
     image = _map()
@@ -52,6 +48,19 @@ def test_every_order_can_be_asked_for(order):
     assert value.order == order
     assert tuple(value.tensor.shape[1:]) == tuple(SOURCE.shape[axis] for axis in order[1:])
     np.testing.assert_array_equal(_numbers(image, value), SOURCE)
+
+
+def test_many_axes_move_in_blocks_of_neighbours():
+    """TFLite transposes at most six axes; windows of windows come as eight."""
+    sizes, moves = (2, 3, 2, 2, 3, 2, 4), (2, 5, 0, 1, 3, 4, 6)
+    source = np.arange(2 * math.prod(sizes), dtype=np.float32).reshape(2, *sizes)
+    order = (0, *(axis + 1 for axis in moves))
+    image = Value(keras.Input(sizes), tuple(range(8)))
+    value = to_order(Writer("node", Scope()), image, order)
+    model = keras.Model(image.tensor, value.tensor)
+    (moved,) = [layer for layer in model.layers if isinstance(layer, keras.layers.Permute)]
+    assert len(moved.dims) + 1 <= 6
+    np.testing.assert_array_equal(model(source), source.transpose(order))
 
 
 def test_swapped_order_is_noticed():

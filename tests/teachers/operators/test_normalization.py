@@ -59,6 +59,18 @@ def test_batch_normalization_of_a_constant_agrees(agrees, build, random, opset):
     agrees(build(nodes, (3, 5, 4), parameters | {"c": random(1, 3, 5, 4)}, opset=opset))
 
 
+def test_batch_normalization_of_kernels_in_training_mode_agrees(agrees, build, random):
+    # Weight standardization as torch's older exporter writes it.
+    parameters = _parameters(random, 4)
+    nodes = [
+        make_node("BatchNormalization", ["k", *parameters], ["n", "m", "v"], training_mode=1),
+        make_node("Reshape", ["n", "shape"], ["w"]),
+        make_node("Conv", ["x", "w"], ["y"]),
+    ]
+    constants = {"k": random(1, 4, 3 * 3 * 3), "shape": np.array([4, 3, 3, 3])}
+    agrees(build(nodes, (3, 7, 6), parameters | constants, opset=17))
+
+
 @pytest.mark.parametrize("fold_batch_norm", [False, True])
 def test_training_mode_behind_a_convolution_is_refused(agrees, build, random, fold_batch_norm):
     parameters = _parameters(random)

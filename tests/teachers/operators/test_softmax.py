@@ -16,6 +16,11 @@ def test_softmax_agrees_along_an_axis(agrees, build, operator, axis):
     agrees(source, transposes=0 if axis == 1 else 2)
 
 
+def test_softmax_beside_axes_of_size_one_costs_no_transposition(agrees, build):
+    # Separable attention: one score for each pixel of each patch.
+    agrees(build([make_node("Softmax", ["x"], ["y"], axis=3)], (1, 5, 4)), transposes=0)
+
+
 @pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
 @pytest.mark.parametrize("image", [(3, 5, 4), (6,)])
 def test_softmax_agrees_over_the_rest_before_opset_13(agrees, build, operator, image):
