@@ -15,6 +15,7 @@ if __name__ != "keras_amalgam.export":
 # Each function is bound here at once: a later import of the module of the same name then finds it
 # loaded and leaves the function in place. The modules load their heavy libraries when they run.
 from keras_amalgam.export.artifact import Artifact as Artifact
+from keras_amalgam.export.common_embedding import with_common_embedding as with_common_embedding
 from keras_amalgam.export.labels import read_labels as read_labels
 from keras_amalgam.export.latency import Latency as Latency
 from keras_amalgam.export.latency import measure_latency as measure_latency

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.labels import Labels, classified
 from keras_amalgam.label_space import LabelSpace
 
 JOINT = "joint"
@@ -35,13 +35,13 @@ def outputs_of(labels: Labels, joint: bool, top_k: int) -> Labels:
             "no label ids. Raise it."
         )
     taken = {JOINT} if joint else set()
-    taken |= {head + IDS for head in labels} if top_k else set()
+    taken |= {head + IDS for head in classified(labels)} if top_k else set()
     if collisions := sorted(taken & set(labels)):
         raise ValueError(
             f"Further outputs need names of their own. Received: heads called {collisions}. "
             f"Expected: heads with other names. Rename the tasks, or leave `joint` and `top_k` out."
         )
-    return labels | {JOINT: LabelSpace(labels).names} if joint else labels
+    return labels | {JOINT: LabelSpace(classified(labels)).names} if joint else labels
 
 
 def function(serve: Function, labels: Labels, joint: bool, top_k: int) -> Function:
@@ -54,15 +54,16 @@ def function(serve: Function, labels: Labels, joint: bool, top_k: int) -> Functi
         top_k: How many ids of the likeliest classes each output gets, under `<output>_ids`;
             fewer where it has fewer classes; 0 for none.
     """
-    space = LabelSpace(labels) if joint else None
+    heads = classified(labels)
+    space = LabelSpace(heads) if joint else None
 
     def decide(image: Any) -> dict[str, Any]:
         outputs = serve(image)
         if space is not None:
             outputs[JOINT] = _join(space, outputs)
         if top_k:
-            for name, logits in dict(outputs).items():
-                _, ids = ops.top_k(logits, min(top_k, logits.shape[-1]))
+            for name in (*heads, JOINT) if joint else heads:
+                _, ids = ops.top_k(outputs[name], min(top_k, outputs[name].shape[-1]))
                 outputs[name + IDS] = ops.cast(ids, "int32")
         return outputs
 
@@ -71,11 +72,11 @@ def function(serve: Function, labels: Labels, joint: bool, top_k: int) -> Functi
 
 def has_overlaps(labels: Labels) -> bool:
     """Whether two heads know the same class."""
-    return len(LabelSpace(labels)) < sum(map(len, labels.values()))
+    return len(LabelSpace(classified(labels))) < sum(map(len, labels.values()))
 
 
 def check_ids(outputs: Mapping[str, np.ndarray], subject: str) -> dict[str, np.ndarray]:
-    """Checks an artifact's label ids by its own logits; returns the logits.
+    """Checks an artifact's label ids by its own logits; returns the other outputs.
 
     Args:
         outputs: By name, ids and logits.
@@ -95,7 +96,7 @@ def check_ids(outputs: Mapping[str, np.ndarray], subject: str) -> dict[str, np.n
                 f"other ids at '{name}{IDS}'. Expected: the {ids.shape[-1]} largest, in order. "
                 "Leave `top_k` out, and report it."
             )
-    return {name: outputs[name] for name in ids_of} or dict(outputs)
+    return {name: outputs[name] for name in outputs.keys() - {name + IDS for name in ids_of}}
 
 
 def _join(space: LabelSpace, logits: Mapping[str, Any]) -> Any:
@@ -118,7 +119,7 @@ def joined(labels: Labels, logits: Mapping[str, np.ndarray]) -> np.ndarray:
     Returns:
         Shape `(batch, classes in the label space)`.
     """
-    columns = []
+    columns, labels = [], classified(labels)
     for name in LabelSpace(labels).names:
         known = [
             logits[head][:, labels[head].index(name)] for head in labels if name in labels[head]

@@ -1,7 +1,8 @@
 """Class names that travel with an artifact: one place for their form, writing and reading.
 
 `labels.json` maps each head to its class names in the order of its units; `labels_<head>.txt` has
-one name a line, the form mobile tools read.
+one name a line, the form mobile tools read. An output without classes, such as an embedding, has an
+empty list and no such file.
 """
 
 import json
@@ -31,7 +32,8 @@ def resolve(
     Args:
         model: The student; its attribute `class_names` is used where the argument is `None`.
         signature: The model's interface.
-        class_names: Head's name to its class names in the order of the head's units.
+        class_names: Head's name to its class names in the order of the head's units; none for an
+            output without classes.
 
     Returns:
         Head's name to its class names, in the heads' order.
@@ -60,7 +62,14 @@ def resolve(
             f"{sorted(given)}. Expected: names for exactly {heads}. Name the heads that are "
             "missing and drop the others."
         )
-    return {head: _checked(head, given[head], signature.heads[head]) for head in heads}
+    labels = {head: _checked(head, given[head], signature.heads[head]) for head in heads}
+    if not classified(labels):
+        raise ValueError(
+            f"No output of model '{model.name}' has classes. Received: `class_names` without a "
+            f"name for {heads}. Expected: names for one head at least. Pass "
+            f"`class_names={{{heads[0]!r}: [...], ...}}`."
+        )
+    return labels
 
 
 def read_labels(path: str | PathLike[str]) -> Labels:
@@ -92,6 +101,16 @@ def read_labels(path: str | PathLike[str]) -> Labels:
     return {head: tuple(names) for head, names in json.loads(text).items()}
 
 
+def classified(labels: Labels) -> Labels:
+    """The heads that have classes."""
+    return {head: names for head, names in labels.items() if names}
+
+
+def without_classes(labels: Labels) -> set[str]:
+    """The outputs that have none."""
+    return labels.keys() - classified(labels).keys()
+
+
 def to_json(labels: Labels) -> str:
     """The text of `labels.json`."""
     return json.dumps({head: list(names) for head, names in labels.items()}, ensure_ascii=False)
@@ -111,7 +130,9 @@ def write_folder(folder: Path, labels: Labels) -> None:
 
 def files(labels: Labels) -> dict[str, str]:
     """`labels.json` and `labels_<head>.txt` as file name to content."""
-    lines = {f"labels_{head}.txt": "\n".join([*names, ""]) for head, names in labels.items()}
+    lines = {
+        f"labels_{head}.txt": "\n".join([*names, ""]) for head, names in classified(labels).items()
+    }
     return {FILE_NAME: to_json(labels)} | lines
 
 
@@ -146,11 +167,11 @@ def _checked(head: str, names: Sequence[str], shape: tuple[int | None, ...]) -> 
             "sequence of strings. Convert them with `str`."
         )
     units = shape[-1] if shape else None
-    if len(names) != units:
+    if len(names) not in (units, 0):
         raise ValueError(
             f"The class names of head '{head}' do not fit its units. Received: {len(names)} names "
-            f"for {units} units. Expected: one name per unit, in the order of the units. Pass the "
-            "names that the head was trained with."
+            f"for {units} units. Expected: one name per unit, in the order of the units, or none "
+            "for an output without classes. Pass the names that the head was trained with."
         )
     broken = [name for name in names if not fits_a_line(name)]
     if broken:

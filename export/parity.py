@@ -1,7 +1,7 @@
 """Does an artifact compute what the Keras model computes? Measured per head, judged by bounds."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -19,13 +19,14 @@ class HeadParity:
     Attributes:
         max_abs_error: Largest absolute difference, in logits.
         mean_abs_error: Mean absolute difference, in logits.
-        argmax_agreement: Share of positions with the same largest class, 0..1.
+        argmax_agreement: Share of positions with the same largest class, 0..1; `None` of an output
+            without classes.
         largest: Largest absolute value the Keras model gives, the measure for relative bounds.
     """
 
     max_abs_error: float
     mean_abs_error: float
-    argmax_agreement: float
+    argmax_agreement: float | None
     largest: float
 
 
@@ -102,7 +103,10 @@ def reference(
 
 
 def compare(
-    expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarray], subject: str
+    expected: Mapping[str, np.ndarray],
+    actual: Mapping[str, np.ndarray],
+    subject: str,
+    without_classes: Collection[str] = (),
 ) -> dict[str, HeadParity]:
     """Measures the difference per head.
 
@@ -110,6 +114,7 @@ def compare(
         expected: The Keras model's outputs, head to an array with a batch axis.
         actual: The artifact's outputs on the same images.
         subject: What is compared, for messages.
+        without_classes: Outputs that decide nothing.
 
     Returns:
         Head to its measurements, in the order of `expected`.
@@ -129,7 +134,10 @@ def compare(
                 f"{actual[head].shape}. Expected: {values.shape}. Check that it was written from "
                 "this model and that its heads are not exchanged."
             )
-    return {head: _measure(values, actual[head]) for head, values in expected.items()}
+    return {
+        head: _measure(values, actual[head], decides=head not in without_classes)
+        for head, values in expected.items()
+    }
 
 
 def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Exceeded | None:
@@ -150,10 +158,11 @@ def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Exceeded | N
             # Written so that a NaN fails.
             if limit is not None and not value <= limit:
                 return Exceeded(head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance")
-        if not parity.argmax_agreement >= bounds.min_agreement:
+        agreement = parity.argmax_agreement
+        if agreement is not None and not agreement >= bounds.min_agreement:
             return Exceeded(
                 head,
-                f"the same decision on {parity.argmax_agreement:.1%}",
+                f"the same decision on {agreement:.1%}",
                 f"at least {bounds.min_agreement:.1%}",
                 "min_agreement",
             )
@@ -197,18 +206,22 @@ def summary(measured: Mapping[str, HeadParity], images: int) -> dict[str, Any]:
     return {
         "max_abs_error": max(head["max_abs_error"] for head in heads.values()),
         "mean_abs_error": max(head["mean_abs_error"] for head in heads.values()),
-        "argmax_agreement": min(head["argmax_agreement"] for head in heads.values()),
+        "argmax_agreement": min(
+            parity.argmax_agreement
+            for parity in measured.values()
+            if parity.argmax_agreement is not None
+        ),
         "images": images,
         "heads": heads,
     }
 
 
-def _measure(expected: np.ndarray, actual: np.ndarray) -> HeadParity:
+def _measure(expected: np.ndarray, actual: np.ndarray, decides: bool) -> HeadParity:
     error = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
     return HeadParity(
         max_abs_error=float(error.max()),
         mean_abs_error=float(error.mean()),
-        argmax_agreement=float(same.mean()),
+        argmax_agreement=float(same.mean()) if decides else None,
         largest=float(np.abs(expected).max()),
     )

@@ -212,6 +212,11 @@ class Amalgamator(keras.Model):
         """
         return self._graphs.student(images, training), self._graphs.teachers(images)
 
+    @property
+    def student_signals(self) -> keras.Model:
+        """From raw images to the student's signals, as `signals` gives them; shares its weights."""
+        return self._graphs.student_model
+
     def term_losses(self, student: dict, teachers: dict, source: Any = None) -> dict[str, Any]:
         """Every weighted loss on a batch's signals.
 

@@ -58,6 +58,11 @@ class Graphs:
             for teacher in teachers
         }
 
+    @property
+    def student_model(self) -> keras.Model:
+        """The model behind `student`."""
+        return self._student
+
     def student(self, images: Any, training: bool) -> dict[str, Any]:
         """The student's `{"logits": {task: …}}` and, with a tap, `"features"`; one pass."""
         return self._student(images, training=training)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.export import parity
-from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.labels import Labels, classified, without_classes
 from keras_amalgam.export.serving.images_in_graph import encoded_function
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 
@@ -156,10 +156,11 @@ def check(
     for name, given in run(directory, job.images).items():
         expected = logits
         if name == CLASSIFY:
-            expected = {head: _softmax(values) for head, values in logits.items()}
+            expected = {head: _softmax(logits[head]) for head in classified(job.labels)}
             given = as_probabilities(given, expected, job.labels)
-        measured[name] = parity.compare(expected, given, f"{subject}, signature '{name}',")
-        parity.check(measured[name], bounds, f"{subject}, signature '{name}',")
+        whose, without = f"{subject}, signature '{name}',", without_classes(job.labels)
+        measured[name] = parity.compare(expected, given, whose, without)
+        parity.check(measured[name], bounds, whose)
     return measured
 
 
@@ -174,10 +175,10 @@ def _classifier(
     import tensorflow as tf
 
     def classify(image: Any) -> dict[str, Any]:
-        outputs = {}
-        for head, logits in encoded(image).items():
-            names = tf.constant(list(labels[head]))
-            scores, indices = tf.math.top_k(tf.nn.softmax(logits), min(top_k, len(labels[head])))
+        outputs, logits = {}, encoded(image)
+        for head, given in classified(labels).items():
+            names = tf.constant(list(given))
+            scores, indices = tf.math.top_k(tf.nn.softmax(logits[head]), min(top_k, len(given)))
             outputs[head + CLASSES] = tf.gather(names, indices)
             outputs[head + SCORES] = scores
         return outputs

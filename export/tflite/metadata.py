@@ -28,7 +28,7 @@ def describe(name: str, loaded: LiteRtModel, plan: Plan, labels: Labels) -> dict
         name: The model's name.
         loaded: The file.
         plan: What kind of file it is.
-        labels: Output of logits to class names.
+        labels: Output to class names, none for an embedding.
     """
     given = loaded.runner.get_output_details()
     in_order = [*labels, *sorted(set(given) - set(labels))]
@@ -72,7 +72,8 @@ def _output(key: str, details: dict[str, Any], labels: Labels) -> dict[str, Any]
     dtype = details["dtype"].__name__
     if key not in labels:
         return {"kind": "label ids", "of": key.removesuffix(IDS), "dtype": dtype}
-    described = {"kind": "logits", "dtype": dtype, **_quantization(details["quantization"])}
+    kind = "logits" if labels[key] else "embedding"
+    described = {"kind": kind, "dtype": dtype, **_quantization(details["quantization"])}
     return described | {"labels": list(labels[key])}
 
 

@@ -83,6 +83,7 @@ def _row(name: str, one: Verification) -> Sequence[str]:
     measured = one.measured
     single, every = (measured["latency_ms"][key] for key in ("one_thread", "all_threads"))
     heads = measured["heads"].values()
+    agreements = [head["argmax_agreement"] for head in heads]
     return (
         name,
         one.artifact.precision,
@@ -92,7 +93,7 @@ def _row(name: str, one: Verification) -> Sequence[str]:
         f"{single['p95']:.3g}",
         f"{every['median']:.3g}",
         f"{max(head['max_abs_error'] for head in heads):.2g}",
-        f"{min(head['argmax_agreement'] for head in heads):.1%}",
+        f"{min(one for one in agreements if one is not None):.1%}",
     )
 
 

@@ -134,6 +134,23 @@ class CommonFeatures(AmalgamationTerm):
         common = self.extractor(ops.concatenate(adapted, axis=0))
         return ops.split(common, len(adapted), axis=0)
 
+    def student_embedding(self, features: Any) -> Any:
+        """The student's place in the common space, as the MMD sees it.
+
+        Made of stock layers alone, so that a model that holds it loads without this package.
+
+        Args:
+            features: The student's, at its tap.
+
+        Returns:
+            Rows of length one, `(batch, height * width * units)` or `(batch, units)`, float32.
+        """
+        common = self.student_adapter.call(self._pool(features))
+        for block in self.extractor.blocks:  # `call` leaves our own layers out of the trace.
+            common = block.call(common)
+        rows = keras.layers.Flatten(dtype="float32")(common)
+        return keras.layers.UnitNormalization(dtype="float32")(rows)
+
     def _adapter(self, common_shape: tuple[int | None, ...], spec: ModelSpec) -> Adapter:
         adapter = Adapter(2 * self.units, dtype=self.dtype_policy)
         adapter.build((*common_shape, _channels(spec)))
