@@ -1,5 +1,8 @@
 """Several artifacts of one student in a folder, each verified, with one report over all."""
 
+import dataclasses
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,9 +12,10 @@ import keras
 
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.verification import report
-from keras_amalgam.export.verification.encoded import collect
+from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_encoded
 from keras_amalgam.writing import whole_directory
@@ -28,6 +32,7 @@ def package(
     *,
     labelled: Mapping[str, Any] | None = None,
     thresholds: Thresholds | None = None,
+    fallbacks: Mapping[str, Mapping[str, Exporter]] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
 ) -> dict[str, Verification]:
@@ -43,6 +48,8 @@ def package(
         images: Images for the comparison, as in `verify`: a folder, files, or an array.
         labelled: Task to labelled images, as in `verify`, for the accuracies.
         thresholds: What every artifact must keep to.
+        fallbacks: Name of an artifact to what is written in its place if it misses a threshold or
+            its exporter's own bounds: in order, the first that keeps them. The report says so.
         class_names: Head to class names; by default the model's attribute.
         overwrite: Whether an earlier such folder is replaced. Any other never is.
 
@@ -57,6 +64,7 @@ def package(
     Example:
         ```python
         int8 = functools.partial(export.to_tflite, precision="int8", calibration=images)
+        float16 = functools.partial(export.to_tflite, precision="float16")
         export.package(
             student,
             "dist",
@@ -64,26 +72,96 @@ def package(
             images="photos/",
             labelled={"birds": "birds_test/"},
             thresholds=export.Thresholds(max_accuracy_loss=0.5),
+            fallbacks={"student_int8.tflite": {"student_float16.tflite": float16}},
         )
         ```
     """
     labels = labels_module.resolve(model, describe(model), class_names)
     encoded = collect(images, labelled, labels)
-    if not exporters or not all(name == Path(name).name for name in exporters):
-        raise ValueError(
-            f"`exporters` names what to write. Received: {list(exporters)}. Expected: one or more "
-            "plain names of files or folders, such as 'student.tflite'. Name them."
-        )
-    verified: dict[str, Verification] = {}
+    fallbacks = fallbacks or {}
+    _check_names(exporters, fallbacks)
     with whole_directory(Path(directory), overwrite, mark=report.JSON_NAME) as folder:
-        for name, exporter in exporters.items():
-            artifact = exporter(model, folder / name, class_names=labels)
-            limits = thresholds or Thresholds()
-            verified[name] = verify_encoded(artifact, model, encoded, labels, limits)
+        limits = thresholds or Thresholds()
+        verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
         if missed := [f"{name}: {m}" for name, one in verified.items() for m in one.missed]:
             raise ValueError(
                 f"The student is not packaged: {len(missed)} thresholds are missed, and nothing "
                 "was left in place. " + " ".join(missed)
             )
         report.write(folder, model.name, verified)
+    return {name: _placed(one, Path(directory) / name) for name, one in verified.items()}
+
+
+def write_verified(
+    model: keras.Model,
+    folder: Path,
+    exporters: Mapping[str, Exporter],
+    encoded: EncodedImages,
+    labels: Labels,
+    thresholds: Thresholds,
+    fallbacks: Mapping[str, Mapping[str, Exporter]],
+) -> dict[str, Verification]:
+    """Writes artifacts into a folder that is there, and verifies each.
+
+    Args:
+        model: The student.
+        folder: Where.
+        exporters: As in `package`.
+        encoded: Images, with labels or without.
+        labels: Head to class names.
+        thresholds: As in `package`.
+        fallbacks: As in `package`.
+
+    Returns:
+        Name to what was measured; a fallback stands under its own name. What misses a threshold is
+        among them if nothing is left to fall back to.
+    """
+    verified = {}
+    for name, exporter in exporters.items():
+        passed_over: dict[str, tuple[str, ...]] = {}
+        left = {name: exporter, **fallbacks.get(name, {})}
+        while left:
+            file = next(iter(left))
+            write = left.pop(file)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".") as trial:
+                try:
+                    artifact = write(model, Path(trial) / file, class_names=labels)
+                except ValueError as error:
+                    if not left:
+                        raise
+                    passed_over[file] = (str(error).replace(f"{trial}/", ""),)
+                    continue
+                one = verify_encoded(artifact, model, encoded, labels, thresholds)
+                if one.missed and left:
+                    passed_over[file] = one.missed
+                    continue
+                for entry in Path(trial).iterdir():
+                    entry.rename(folder / entry.name)
+            one = dataclasses.replace(one, instead_of=passed_over)
+            verified[file] = _placed(one, folder / file)
+            break
     return verified
+
+
+def _placed(one: Verification, path: Path) -> Verification:
+    """The same, of the artifact where it now lies."""
+    return dataclasses.replace(one, artifact=dataclasses.replace(one.artifact, path=path))
+
+
+def _check_names(
+    exporters: Mapping[str, Exporter], fallbacks: Mapping[str, Mapping[str, Exporter]]
+) -> None:
+    names = [*exporters, *(name for others in fallbacks.values() for name in others)]
+    if not exporters or not all(name == Path(name).name for name in names):
+        raise ValueError(
+            f"`exporters` names what to write. Received: {names}. Expected: one or more plain "
+            "names of files or folders, such as 'student.tflite'. Name them."
+        )
+    unknown = sorted(set(fallbacks) - set(exporters))
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if unknown or twice:
+        raise ValueError(
+            f"`fallbacks` names what may stand in place of an artifact. Received: {unknown} that "
+            f"nobody writes, {twice} more than once. Expected: keys of `exporters`, and new names. "
+            "Rename them."
+        )

@@ -33,17 +33,23 @@ class Verification:
             each `median` and `p95`), `heads` (the agreement of each with the student) and
             `accuracy` (of each labelled task the artifact's and the student's, 0..1).
         missed: What the thresholds miss, a sentence each.
+        instead_of: Artifacts that this one replaces, with what each missed.
     """
 
     artifact: Artifact
     measured: Mapping[str, Any]
     missed: tuple[str, ...]
+    instead_of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
         record = {key: self.artifact.to_dict()[key] for key in ("format", "precision", "operators")}
         name = {"name": self.artifact.path.name}
-        return name | record | dict(self.measured) | {"missed": list(self.missed)}
+        found = {
+            "missed": list(self.missed),
+            "instead_of": {name: list(missed) for name, missed in self.instead_of.items()},
+        }
+        return name | record | dict(self.measured) | found
 
 
 def verify(

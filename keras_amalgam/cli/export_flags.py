@@ -10,6 +10,7 @@ PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
 # Flags that mean something for some formats only; naming one elsewhere is an error.
 ONLY_FOR = {
     "precision": ("tflite",),
+    "fallback": ("tflite",),
     "calibration": ("tflite",),
     "size": ("tflite", "serving"),
     "batch": ("tflite",),
@@ -50,6 +51,12 @@ def define(values: flags.FlagValues) -> None:
     )
     define_string("name", None, "The student's name; by default its own.", flag_values=values)
     define_list("precision", ["float32"], f"Of {', '.join(PRECISIONS)}.", flag_values=values)
+    define_list(
+        "fallback",
+        [],
+        "Precisions to try in order where the one of --precision misses a threshold.",
+        flag_values=values,
+    )
     define_string(
         "calibration",
         None,
@@ -83,11 +90,19 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
     ]
     if foreign:
         raise ValueError(f"export {format} does not take --{', --'.join(foreign)}.")
-    unknown = sorted(set(values.precision) - set(PRECISIONS))
-    if unknown or not values.precision:
+    for flag in ("precision", "fallback") if values.fallback else ("precision",):
+        given = list(values[flag].value or ())
+        if set(given) - set(PRECISIONS) or not given:
+            raise ValueError(
+                f"--{flag} wants one or more of {', '.join(PRECISIONS)}, separated by commas. "
+                f"Received: {','.join(given) or 'nothing'}."
+            )
+    quantized = [precision for precision in values.precision if precision != "float32"]
+    if values.fallback and (len(quantized) != 1 or set(values.fallback) & set(values.precision)):
         raise ValueError(
-            f"--precision wants one or more of {', '.join(PRECISIONS)}, separated by commas. "
-            f"Received: {','.join(values.precision) or 'nothing'}."
+            "--fallback stands for one other --precision than float32, and names new ones. "
+            f"Received: --precision {','.join(values.precision)} "
+            f"--fallback {','.join(values.fallback)}."
         )
     if not values.images and not values.test:
         raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")

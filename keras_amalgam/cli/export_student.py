@@ -1,7 +1,8 @@
 """Package a trained student: write it for a device or a server, verify it, and measure it.
 
     keras-amalgam export tflite student.keras --images photos/ --out phone
-        --precision float32,int8 --test birds=birds_test/ --max_accuracy_loss 0.5
+        --precision float32,int8 --fallback int16,float16
+        --test birds=birds_test/ --max_accuracy_loss 0.5
     keras-amalgam export serving student.keras --images photos/ --out serving --name animals
 
 FORMAT is tflite, serving, onnx, saved_model or keras; STUDENT is a .keras file. Its classes are
@@ -9,14 +10,15 @@ read from the labels beside it, or from --classes TASK=FILE.
 
 Every artifact runs in a process of its own, on the images' files, and is compared with the student:
 its largest error, how often it decides alike, its accuracy where labelled images are given, its
-size, memory and latency. If a threshold is missed, the command fails and leaves nothing.
+size, memory and latency. If a threshold is missed, the command fails and leaves nothing, unless
+--fallback names other precisions: then the first that keeps all thresholds takes its place.
 
 The folder holds the artifact, export.json and export.html. A serving bundle gets a new version
 beside those that it holds; its report lies in the version's assets.extra.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,9 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     else:
         exporters = _exporters(values, student, format)
         print(f"Writing and verifying {', '.join(exporters)}", flush=True)
+        if values.fallback:
+            others = _tflite_exporters(values, student, values.fallback)
+            arguments["fallbacks"] = {list(exporters)[-1]: others}
         overwrite = values.overwrite
         verified = export.package(student, values.out, exporters, **arguments, overwrite=overwrite)
     print(report.table(verified))
@@ -109,15 +114,25 @@ def _exporters(
     """Name of each artifact to what writes it."""
     from keras_amalgam import export
 
+    if format == "tflite":
+        # What a fallback may stand for comes last.
+        wanted = sorted(dict.fromkeys(values.precision), key=lambda given: given != "float32")
+        return _tflite_exporters(values, student, wanted)
+    function: Callable[..., Any] = getattr(export, f"to_{format}")
+    if format == "onnx":
+        function = functools.partial(function, opset=values.opset, layout=values.layout)
+    return {f"{student.name}{SUFFIXES[format]}": function}
+
+
+def _tflite_exporters(
+    values: flags.FlagValues, student: Any, precisions: Iterable[str]
+) -> dict[str, Callable[..., Any]]:
+    from keras_amalgam import export
+
     stem = student.name
-    if format != "tflite":
-        function: Callable[..., Any] = getattr(export, f"to_{format}")
-        if format == "onnx":
-            function = functools.partial(function, opset=values.opset, layout=values.layout)
-        return {f"{stem}{SUFFIXES[format]}": function}
     size = export_flags.size_of(values)
     exporters = {}
-    for precision in dict.fromkeys(values.precision):
+    for precision in precisions:
         name = f"{stem}.tflite" if precision == "float32" else f"{stem}_{precision}.tflite"
         integer = precision == "int8"
         exporters[name] = functools.partial(

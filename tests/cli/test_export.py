@@ -118,6 +118,17 @@ def test_missed_threshold_fails_and_leaves_nothing(run, capsys):
         assert written(".") == []
 
 
+def test_fallback_takes_the_place_of_what_misses_a_threshold(run, capsys):
+    precisions = ("--precision", "int8,float32", "--fallback", "dynamic,float16")
+    assert run("tflite", *precisions, "--max_error", "0.02") == 0
+    printed = capsys.readouterr().out
+    assert "hues_dynamic.tflite stands for hues_int8.tflite: Task 'colour' disagrees" in printed
+    assert [name for name in written() if name.endswith("tflite")] == [
+        "hues.tflite",
+        "hues_dynamic.tflite",
+    ]
+
+
 def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
     assert run("onnx") == 0
     before = pathlib.Path("out/export.json").read_text()
@@ -144,6 +155,11 @@ def test_classes_can_be_given_in_files(run, made, capsys):
         ("onnx", ("--precision", "int8"), "export onnx does not take --precision."),
         ("tflite", ("--label", "a", "--opset", "15"), "does not take --opset, --label."),
         ("tflite", ("--precision", "int4"), "Received: int4"),
+        ("tflite", ("--fallback", "int3"), "--fallback wants one or more of"),
+        ("tflite", ("--fallback", "int16"), "stands for one other --precision"),
+        ("tflite", ("--precision", "int8,int16", "--fallback", "float16"), "one other --precision"),
+        ("tflite", ("--precision", "int8", "--fallback", "int8"), "names new ones"),
+        ("onnx", ("--fallback", "int16"), "export onnx does not take --fallback."),
         ("tflite", ("--size", "a"), "--size wants HEIGHT,WIDTH"),
         ("tflite", ("--test", "colour"), "--test wants TASK=PATH"),
         ("tflite", ("--test", "colour=missing"), "There is no folder missing"),

@@ -113,3 +113,85 @@ def test_names_must_be_plain(given, student, images, tmp_path):
     with pytest.raises(ValueError, match="`exporters` names what to write"):
         export.package(student, tmp_path / "dist", given, images)
     assert names(tmp_path) == []
+
+
+def test_first_fallback_that_keeps_the_thresholds_takes_the_place(
+    student, exporters, images, tmp_path
+):
+    other = {
+        "student_dynamic.tflite": functools.partial(export.to_tflite, precision="dynamic"),
+        "student_float16.tflite": functools.partial(export.to_tflite, precision="float16"),
+        "student_unneeded.tflite": export.to_tflite,
+    }
+    verified = export.package(
+        student,
+        tmp_path / "dist",
+        {key: exporters[key] for key in ("student.tflite", "student_int8.tflite")},
+        images,
+        thresholds=export.Thresholds(max_error=0.01),
+        fallbacks={"student_int8.tflite": other},
+    )
+    assert list(verified) == ["student.tflite", "student_float16.tflite"]
+    placed = verified["student_float16.tflite"]
+    assert placed.measured["heads"]["colour"]["max_abs_error"] <= 0.01
+    assert placed.artifact.path == tmp_path / "dist" / "student_float16.tflite"
+    assert list(placed.instead_of) == ["student_int8.tflite", "student_dynamic.tflite"]
+    assert all("disagrees with the student" in text for (text,) in placed.instead_of.values())
+    assert names(tmp_path / "dist") == [
+        "export.html",
+        "export.json",
+        "student.metadata.json",
+        "student.tflite",
+        "student_float16.metadata.json",
+        "student_float16.tflite",
+    ]
+    document = json.loads((tmp_path / "dist" / "export.json").read_text())
+    said = document["artifacts"]["student_float16.tflite"]["instead_of"]
+    assert list(said) == ["student_int8.tflite", "student_dynamic.tflite"]
+    page = (tmp_path / "dist" / "export.html").read_text()
+    assert "<b>student_float16.tflite</b> stands for student_int8.tflite" in page
+
+
+def test_no_fallback_is_tried_where_none_is_needed(student, exporters, images, tmp_path):
+    def never(*_, **__):
+        raise AssertionError("It was written.")
+
+    fallbacks = {"student.tflite": {"other.tflite": never}}
+    only = {"student.tflite": exporters["student.tflite"]}
+    verified = export.package(student, tmp_path / "dist", only, images, fallbacks=fallbacks)
+    assert list(verified) == ["student.tflite"]
+    assert verified["student.tflite"].instead_of == {}
+
+
+def test_fallback_that_misses_as_well_fails_and_one_that_cannot_be_written_is_passed_over(
+    student, exporters, images, tmp_path
+):
+    strict = functools.partial(export.to_tflite, precision="float16", tolerance=1e-12)
+    only = {"student_int8.tflite": exporters["student_int8.tflite"]}
+    arguments = {"thresholds": export.Thresholds(max_error=1e-4)}
+    with pytest.raises(ValueError, match="disagrees with the Keras model"):
+        fallbacks = {"student_int8.tflite": {"half.tflite": strict}}
+        export.package(student, tmp_path / "dist", only, images, fallbacks=fallbacks, **arguments)
+    assert names(tmp_path) == []
+    fallbacks = {"student_int8.tflite": {"half.tflite": strict, "whole.tflite": export.to_tflite}}
+    verified = export.package(
+        student, tmp_path / "dist", only, images, fallbacks=fallbacks, **arguments
+    )
+    (one,) = verified.values()
+    assert "1e-12" in one.instead_of["half.tflite"][0]
+    assert "/." not in one.instead_of["half.tflite"][0]
+
+
+@pytest.mark.parametrize(
+    "fallbacks",
+    [
+        {"unwritten.tflite": {"other.tflite": export.to_tflite}},
+        {"student.tflite": {"student.onnx": export.to_onnx}},
+    ],
+)
+def test_fallbacks_of_nothing_or_under_taken_names_are_refused(
+    student, exporters, images, fallbacks, tmp_path
+):
+    with pytest.raises(ValueError, match="Expected: keys of `exporters`, and new names"):
+        export.package(student, tmp_path / "dist", exporters, images, fallbacks=fallbacks)
+    assert names(tmp_path) == []
