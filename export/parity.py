@@ -69,15 +69,25 @@ DEFAULT_BOUNDS = {
 round weights or activations, so their error grows with the logits."""
 
 
+# A Keras file keeps the student's policy, and is held against the student in float32.
+_POLICY_BOUNDS = {
+    "float64": DEFAULT_BOUNDS["float32"],
+    "mixed_float16": Bounds(max_share=0.02),
+    "mixed_bfloat16": Bounds(max_share=0.10),
+    "bfloat16": Bounds(max_share=0.10),
+}
+
+
 def bounds_for(precision: str, tolerance: float | None, min_agreement: float | None) -> Bounds:
     """The documented bounds of a precision, with the caller's instead where given.
 
     Args:
-        precision: A key of `DEFAULT_BOUNDS`.
+        precision: A key of `DEFAULT_BOUNDS`, or a dtype policy of Keras; any other one, such as
+            that of a quantized layer, is judged as `"dynamic"`.
         tolerance: Largest allowed absolute difference, in logits.
         min_agreement: Smallest allowed share of equal decisions, 0..1.
     """
-    bounds = DEFAULT_BOUNDS[precision]
+    bounds = (DEFAULT_BOUNDS | _POLICY_BOUNDS).get(precision, DEFAULT_BOUNDS["dynamic"])
     if tolerance is not None:
         bounds = dataclasses.replace(
             bounds, max_abs_error=tolerance, max_share=None, mean_share=None

@@ -256,7 +256,13 @@ _REPORT = _record(
         "parity": _each(
             _record(
                 {"max_abs_error": _maybe(_positive)},
-                {"tolerance": _maybe(_positive), "num_images": _images},
+                {
+                    "tolerance": _maybe(_positive),
+                    "num_images": _images,
+                    "agreement": _fraction,
+                    "bytes": _count,
+                    "latency_ms": _positive,
+                },
             )
         ),
         "versions": _each(_text),

@@ -156,7 +156,7 @@ def cost_tables(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def parity_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """How far each artifact's outputs are from the student's."""
+    """How far each artifact's outputs are from the student's, and what it costs."""
     rows = []
     for artifact, entry in report["parity"].items():
         error, tolerance = entry["max_abs_error"], entry.get("tolerance")
@@ -168,13 +168,18 @@ def parity_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
                 "artifact": artifact,
                 "error": shown(error, formats.scalar),
                 "tolerance": "" if tolerance is None else formats.scalar(tolerance),
-                "images": shown(entry.get("num_images"), formats.count)
-                if "num_images" in entry
-                else "",
+                "images": _if_given(entry, "num_images", formats.count),
+                "agreement": _if_given(entry, "agreement", formats.percent),
+                "size": _if_given(entry, "bytes", formats.file_size),
+                "latency": _if_given(entry, "latency_ms", formats.milliseconds),
                 "state": state,
             }
         )
     return rows
+
+
+def _if_given(entry: Mapping[str, Any], key: str, form: Form) -> str:
+    return shown(entry[key], form) if key in entry else ""
 
 
 def setting_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -147,7 +147,7 @@ def _report(
         "versions": versions(),
         "history": amalgamation.history,
         "settings": dict(recipe.settings),
-        "notes": list(recipe.notes),
+        "notes": [*recipe.notes, *packaged["notes"]],
         "goals": [],
     }
 

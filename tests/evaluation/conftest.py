@@ -94,7 +94,14 @@ _SYNTHETIC = {
     "latency_ms": {"teachers": 3.91, "student_tflite_int8": 0.231},
     "seconds": {"amalgamate": 171.3, "total": 243.8},
     "parity": {
-        "saved_model": {"max_abs_error": 2.4e-6, "tolerance": 1e-4, "num_images": 64},
+        "saved_model": {
+            "max_abs_error": 2.4e-6,
+            "tolerance": 1e-4,
+            "num_images": 64,
+            "agreement": 0.984375,
+            "bytes": 345_678,
+            "latency_ms": 1.234,
+        },
         "student.tflite": {"max_abs_error": 3.1e-5, "tolerance": 1e-4, "num_images": 64},
         "student.onnx": {"max_abs_error": 3.3e-4, "tolerance": 1e-4, "num_images": 64},
         "student_int8.tflite": {"max_abs_error": 0.812},

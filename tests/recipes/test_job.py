@@ -70,6 +70,22 @@ def test_a_job_leaves_everything_a_person_can_use(recipe, tmp_path):
     assert any("student %" in text for text in said)
 
 
+def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
+    recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("keras_amalgam.recipes.package.LEAST_AGREEMENT", 1.01)  # Of nothing.
+    recipe = dataclasses.replace(recipe, methods=recipe.methods[:1])
+    report = job.run(recipe, tmp_path / "out", say=lambda text: None)
+    files = {path.name for path in (tmp_path / "out").glob("*.tflite")}
+    assert files == {"student.tflite", "student_float16.tflite"}
+    said = " ".join(report["notes"])
+    for passed_over in ("student_int8.tflite", "student_int16.tflite"):
+        assert f"student_float16.tflite stands for {passed_over}" in said
+    assert "student_float16.tflite: Task" in said  # Not even that one keeps it, and that is said.
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "stands for student_int8.tflite" in page
+
+
 def test_reported_accuracies_are_those_of_the_shipped_file(recipe, make, teachers, tmp_path):
     """In a process that has only Keras, from the file, by hand."""
     report = job.run(recipe, tmp_path / "out", say=lambda text: None)

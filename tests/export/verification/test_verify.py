@@ -47,6 +47,19 @@ def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos,
     json.dumps(verification.to_dict())
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_keras_file_of_reduced_precision_is_held_against_float32(
+    policy, make_student, photos, tmp_path
+):
+    mixed = make_student(policy=policy)
+    artifact = export.to_keras(mixed, tmp_path / "student.keras")
+    verification = export.verify(artifact, mixed, photos)
+    assert verification.missed == ()
+    assert verification.measured["heads"]["colour"]["max_abs_error"] > 1e-4
+    strict = export.Thresholds(max_error=1e-4)
+    assert export.verify(artifact, mixed, photos, thresholds=strict).missed
+
+
 @pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
 def test_artifact_of_a_sabotaged_student_is_found_out(
     twin, kind, exported, student, images, photos, class_names, tmp_path
