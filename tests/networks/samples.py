@@ -24,7 +24,7 @@ def top1(
     Each from image files on, the source through Pillow and NumPy, ours through `Preprocessing`.
     """
     settings = dict(network.preprocessing or {})
-    images, labels = _labelled(folder)
+    images, labels = labelled(folder)
     prepared = np.stack([_as_its_authors(image, settings) for image in images])
     theirs = source.run(prepared)[0].argmax(-1) - network.first_class
     raw = keras.Input((None, None, 3), name="raw")
@@ -35,7 +35,8 @@ def top1(
     return int(right), int((theirs == labels).sum()), len(labels)
 
 
-def _labelled(folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+def labelled(folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """The photographs, uint8, and their classes among ImageNet's thousand."""
     paths = sorted((package_folder(_PACKAGE, folder) / "foolbox/data").glob("imagenet_*.jpg"))
     images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     return images, np.array([int(path.stem.rsplit("_", 1)[1]) for path in paths])
