@@ -45,7 +45,8 @@ def package(
         model: The student.
         directory: The folder to write.
         exporters: Name of a file or folder inside to what writes it.
-        images: Images for the comparison, as in `verify`: a folder, files, or an array.
+        images: Images for the comparison, as in `verify`: a folder, files, or an array, or task
+            to such.
         labelled: Task to labelled images, as in `verify`, for the accuracies.
         thresholds: What every artifact must keep to.
         fallbacks: Name of an artifact to what is written in its place if it misses a threshold or

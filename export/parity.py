@@ -117,6 +117,7 @@ def compare(
     actual: Mapping[str, np.ndarray],
     subject: str,
     without_classes: Collection[str] = (),
+    decided_on: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, HeadParity]:
     """Measures the difference per head.
 
@@ -125,6 +126,7 @@ def compare(
         actual: The artifact's outputs on the same images.
         subject: What is compared, for messages.
         without_classes: Outputs that decide nothing.
+        decided_on: Head to which images its decisions count on; by default all.
 
     Returns:
         Head to its measurements, in the order of `expected`.
@@ -145,7 +147,12 @@ def compare(
                 "this model and that its heads are not exchanged."
             )
     return {
-        head: _measure(values, actual[head], decides=head not in without_classes)
+        head: _measure(
+            values,
+            actual[head],
+            head not in without_classes,
+            (decided_on or {}).get(head, slice(None)),
+        )
         for head, values in expected.items()
     }
 
@@ -226,12 +233,12 @@ def summary(measured: Mapping[str, HeadParity], images: int) -> dict[str, Any]:
     }
 
 
-def _measure(expected: np.ndarray, actual: np.ndarray, decides: bool) -> HeadParity:
+def _measure(expected: np.ndarray, actual: np.ndarray, decides: bool, where: Any) -> HeadParity:
     error = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     same = np.argmax(actual, axis=-1) == np.argmax(expected, axis=-1)
     return HeadParity(
         max_abs_error=float(error.max()),
         mean_abs_error=float(error.mean()),
-        argmax_agreement=float(same.mean()) if decides else None,
+        argmax_agreement=float(same[where].mean()) if decides else None,
         largest=float(np.abs(expected).max()),
     )

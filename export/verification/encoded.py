@@ -22,10 +22,21 @@ class EncodedImages:
     Attributes:
         contents: One file's bytes each.
         labels: Task to the classes of all images, -1 where an image is not of the task.
+        tasks: The task that each image is of, `None` where that is not known.
     """
 
     contents: tuple[bytes, ...]
     labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    tasks: tuple[str | None, ...] = ()
+
+    def of(self, task: str) -> np.ndarray:
+        """Which images a task's decisions count on: its own, and those of no known task.
+
+        What a head says of another task's images is no decision anybody asked for. If all images
+        are of other tasks, they are all that there is.
+        """
+        known = np.array([owner in (None, task) for owner in self.tasks], bool)
+        return known if known.any() else np.ones(len(self.contents), bool)
 
     def write(self, path: Path) -> None:
         """Writes them as a zip whose names are in order."""
@@ -56,7 +67,8 @@ def collect(
 
     Args:
         images: A folder, a sequence of files or of bytes, or raw images `(count, height, width,
-            channels)` in 0..255; `None` for none beside the labelled ones.
+            channels)` in 0..255; or task to such, where it is known what they show; `None` for
+            none beside the labelled ones.
         labelled: Task to a folder with one sub-folder for each class, or to a pair of images, as
             above, and their class numbers.
         class_names: Task to its classes in order.
@@ -64,17 +76,14 @@ def collect(
     Raises:
         ValueError: If there is no image, or a class or a task is not known.
     """
-    contents = [] if images is None else _contents(images, "images")
+    contents, tasks = _unlabelled(images, class_names)
     spans: dict[str, tuple[int, np.ndarray]] = {}
     for task, source in (labelled or {}).items():
-        if task not in class_names:
-            raise ValueError(
-                f"There is no such task to measure. Received: labelled images of {task!r}. "
-                f"Expected: one of {sorted(class_names)}. Name the head."
-            )
+        _check_task(task, class_names, "labelled images")
         added, classes = _labelled(source, task, tuple(class_names[task]))
         spans[task] = (len(contents), classes)
         contents += added
+        tasks += [task] * len(added)
     if not contents:
         raise ValueError(
             "There is no image to verify with. Received: none. Expected: some dozens like those "
@@ -84,7 +93,32 @@ def collect(
     for task, (start, classes) in spans.items():
         labels[task] = np.full(len(contents), -1)
         labels[task][start : start + len(classes)] = classes
-    return EncodedImages(tuple(contents), labels)
+    return EncodedImages(tuple(contents), labels, tuple(tasks))
+
+
+def _unlabelled(
+    images: Any, class_names: Mapping[str, Sequence[str]]
+) -> tuple[list[bytes], list[str | None]]:
+    if images is None:
+        return [], []
+    if not isinstance(images, Mapping):
+        contents = _contents(images, "images")
+        return contents, [None] * len(contents)
+    contents, tasks = [], []
+    for task, source in images.items():
+        _check_task(task, class_names, "images")
+        added = _contents(source, f"images[{task!r}]")
+        contents += added
+        tasks += [task] * len(added)
+    return contents, tasks
+
+
+def _check_task(task: str, class_names: Mapping[str, Sequence[str]], what: str) -> None:
+    if task not in class_names:
+        raise ValueError(
+            f"There is no such task to measure. Received: {what} of {task!r}. Expected: one of "
+            f"{sorted(class_names)}. Name the head."
+        )
 
 
 def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[bytes], np.ndarray]:

@@ -72,7 +72,8 @@ def verify(
         artifact: What an exporter returned.
         model: The student.
         images: Images for the comparison: a folder, files, bytes of files, or an array of raw
-            images `(count, height, width, channels)`.
+            images `(count, height, width, channels)`; or task to such, so that how often a head
+            decides alike is measured on images of its task.
         labelled: Task to a folder with one sub-folder for each class, or to images as above with
             their class numbers: for the accuracies.
         thresholds: What the artifact must keep to; by default the bounds of its precision.
@@ -120,7 +121,8 @@ def verify_encoded(
     if decisions.JOINT in outputs:
         expected[decisions.JOINT] = decisions.joined(labels, expected)
     without = labels_module.without_classes(labels)
-    heads = parity.compare(expected, outputs, subject, without)
+    own = {task: encoded.of(task) for task in labels}
+    heads = parity.compare(expected, outputs, subject, without, own)
     measured = {
         "images": len(encoded.contents),
         "bytes": size_on_disk(artifact.path),

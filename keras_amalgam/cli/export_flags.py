@@ -39,7 +39,12 @@ LIMITS = {
 def define(values: flags.FlagValues) -> None:
     """Define them all but `--out` and `--overwrite`."""
     define_string, define_list = flags.DEFINE_string, flags.DEFINE_list
-    define_string("images", None, "Folder of images to verify with.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "images",
+        [],
+        "Folder of images to verify with; or TASK=DIR, once for each task.",
+        flag_values=values,
+    )
     flags.DEFINE_multi_string(
         "test", [], "TASK=DIR: labelled images, one sub-folder a class.", flag_values=values
     )
@@ -107,7 +112,9 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
     if not values.images and not values.test:
         raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")
     tests, classes = (pairs(values, flag) for flag in ("test", "classes"))
-    folders = [path for path in (values.images, values.calibration) if path] + [*tests.values()]
+    images = images_of(values)
+    named = images.values() if isinstance(images, dict) else [images]
+    folders = [path for path in (*named, values.calibration, *tests.values()) if path]
     for folder in folders:
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}.")
@@ -127,6 +134,14 @@ def pairs(values: flags.FlagValues, flag: str) -> dict[str, str]:
             raise ValueError(f"--{flag} wants TASK=PATH, once for each task. Received: {entry}.")
         found[task] = path
     return found
+
+
+def images_of(values: flags.FlagValues) -> str | dict[str, str] | None:
+    """`--images` as one folder, or as task to folder."""
+    given = values.images or []
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).is_dir()):
+        return given[0]
+    return pairs(values, "images") or None
 
 
 def size_of(values: flags.FlagValues) -> tuple[int, int] | None:

@@ -72,7 +72,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         student.name = values.name
     student.class_names = _class_names(values, path)
     arguments: dict[str, Any] = {
-        "images": values.images,
+        "images": export_flags.images_of(values),
         "labelled": export_flags.pairs(values, "test"),
         "thresholds": export.Thresholds(**export_flags.limits_of(values)),
     }
@@ -159,13 +159,13 @@ def _calibration(
     from keras_amalgam.export.tflite.plan import CALIBRATED
     from keras_amalgam.export.verification.encoded import collect
 
-    folder = values.calibration or values.images
+    images = values.calibration or export_flags.images_of(values)
     if precision not in CALIBRATED:
         return None
-    if not folder:
+    if not images:
         raise flags.IllegalFlagValueError(f"{precision} needs --calibration=FOLDER or --images.")
     channels = student.input_shape[-1]
-    return collect(folder, None, {}).decoded(
+    return collect(images, None, student.class_names).decoded(
         spatial_size(student, size, "--size"), channels, MAX_CALIBRATION_IMAGES
     )
 

@@ -45,8 +45,8 @@ def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any
     Returns:
         `parity`, `bytes` and `latency_ms` as in the report, `int8_accuracy` by task, and `notes`.
     """
-    images = _images(recipe)
-    verified = _verified(student, images, folder)
+    images, sources = _images(recipe)
+    verified = _verified(student, images, sources, folder)
     (quantized,) = set(verified) - (set(FILES.values()) - {_INT8})
     names = FILES | {"tflite_int8": quantized}
     artifacts = {key: verified[name] for key, name in names.items()}
@@ -75,7 +75,9 @@ def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any
 _INT8 = FILES["tflite_int8"]
 
 
-def _verified(student: keras.Model, images: np.ndarray, folder: Path) -> dict[str, Verification]:
+def _verified(
+    student: keras.Model, images: np.ndarray, sources: np.ndarray, folder: Path
+) -> dict[str, Verification]:
     size = images.shape[1:3]
     tflite = functools.partial(export.to_tflite, image_shape=size)
     integer = functools.partial(tflite, calibration=images)
@@ -91,7 +93,11 @@ def _verified(student: keras.Model, images: np.ndarray, folder: Path) -> dict[st
         "student_float16.tflite": functools.partial(tflite, precision="float16"),
     }
     labels: Any = student.class_names
-    encoded = collect(images[:VERIFIED_IMAGES].astype("uint8"), None, labels)
+    own = {task: images[sources == number] for number, task in enumerate(labels)}
+    seen: Any = {task: some[:VERIFIED_IMAGES].astype("uint8") for task, some in own.items()}
+    if min(map(len, own.values())) == 0:  # Collections of no teacher, or of some only.
+        seen = images[:VERIFIED_IMAGES].astype("uint8")
+    encoded = collect(seen, None, labels)
     limits = export.Thresholds(min_agreement=LEAST_AGREEMENT)
     verified = write_verified(
         student, folder, exporters, encoded, labels, limits, {_INT8: fallbacks}
@@ -122,16 +128,20 @@ def _notes(name: str, one: Verification) -> list[str]:
     return notes + [f"{name}: {missed}" for missed in one.missed]
 
 
-def _images(recipe: Recipe) -> np.ndarray:
-    """Unlabelled images for calibration and comparison, whole grey levels."""
+def _images(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Unlabelled images of whole grey levels, and whose collection each is from (-1: unknown)."""
     stream = recipe.streams.get("calibration", recipe.streams["train"])
-    batches, count = [], 0
+    batches, sources, count = [], [], 0
     for batch in stream:
-        batches.append(np.rint(np.asarray(split(batch)[0])).astype("float32"))
+        images, source = split(batch)
+        batches.append(np.rint(np.asarray(images)).astype("float32"))
+        known = source is not None
+        sources.append(np.asarray(source) if known else np.full(len(batches[-1]), -1))
         count += len(batches[-1])
         if count >= CALIBRATION_IMAGES:
             break
-    return np.concatenate(batches)[:CALIBRATION_IMAGES]
+    kept = slice(CALIBRATION_IMAGES)
+    return np.concatenate(batches)[kept], np.concatenate(sources)[kept]
 
 
 def _accuracy_of(path: Path, test: Mapping[str, Any]) -> dict[str, float]:

@@ -118,6 +118,15 @@ def test_missed_threshold_fails_and_leaves_nothing(run, capsys):
         assert written(".") == []
 
 
+def test_images_can_be_named_by_task(run, made, capsys):
+    photos = ("--images", f"colour={made / 'photos'}")
+    assert run("tflite", *photos, "--precision", "int8", images=False) == 0
+    assert run("onnx", *photos, *photos, images=False, out="again") == 2
+    assert "--images wants TASK=PATH, once for each task" in capsys.readouterr().err
+    assert run("onnx", "--images", f"shade={made / 'photos'}", images=False, out="other") == 1
+    assert "images of 'shade'" in capsys.readouterr().err
+
+
 def test_fallback_takes_the_place_of_what_misses_a_threshold(run, capsys):
     precisions = ("--precision", "int8,float32", "--fallback", "dynamic,float16")
     assert run("tflite", *precisions, "--max_error", "0.02") == 0

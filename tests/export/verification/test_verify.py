@@ -60,6 +60,30 @@ def test_keras_file_of_reduced_precision_is_held_against_float32(
     assert export.verify(artifact, mixed, photos, thresholds=strict).missed
 
 
+def test_decisions_count_on_images_of_the_task(exported, student, make_student, images, tmp_path):
+    """A file of another model decides otherwise; on what it is told apart is that task's images."""
+    twin = make_student()
+    kernel = twin.get_layer("colour").kernel
+    kernel.assign(-kernel)  # All colours are mistaken, no quadrant is.
+    artifact = export.to_keras(twin, tmp_path / "twin.keras")
+    free = export.Thresholds(max_error=1e6, min_agreement=0.0)
+    both = {"quadrant": images[:4], "colour": images[4:12]}
+    said = export.verify(artifact, student, both, thresholds=free).measured["heads"]
+    told = student(images[:12], training=False)["colour"].numpy().argmax(-1)
+    mistaken = twin(images[:12], training=False)["colour"].numpy().argmax(-1)
+    assert said["colour"]["argmax_agreement"] == (told == mistaken)[4:].mean()
+    assert said["quadrant"]["argmax_agreement"] == 1.0
+    labelled = {"colour": (images[4:12], told[4:])}
+    again = export.verify(artifact, student, both, labelled=labelled, thresholds=free).measured
+    assert again["images"] == 20
+    assert again["heads"]["colour"]["argmax_agreement"] == (told == mistaken)[4:].mean()
+
+
+def test_images_of_no_task_are_refused(images, class_names):
+    with pytest.raises(ValueError, match="images of 'shade'"):
+        collect({"shade": images[:2]}, None, class_names)
+
+
 @pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
 def test_artifact_of_a_sabotaged_student_is_found_out(
     twin, kind, exported, student, images, photos, class_names, tmp_path
