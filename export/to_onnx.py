@@ -1,7 +1,8 @@
 """A student as an ONNX file, for onnxruntime and other runtimes."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -88,22 +89,43 @@ def to_onnx(
     job = prepare(model, class_names, images, in_float32=True)
     target = Path(path)
     with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
-        proto = convert(job.model, job.signature, opset, layout)
-        onnx.helper.set_model_props(proto, {labels.ONNX_KEY: labels.to_json(job.labels)})
-        onnx.checker.check_model(proto, full_check=True)
-        onnx.save(proto, str(partial))
         bounds = parity.Bounds(max_abs_error=tolerance)
         given = np.transpose(job.images, LAYOUTS[layout])
-        measured = job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
+
+        def write_and_check(careful: bool) -> tuple[Any, dict[str, Any]]:
+            proto = convert(job.model, job.signature, opset, layout, careful)
+            onnx.helper.set_model_props(proto, {labels.ONNX_KEY: labels.to_json(job.labels)})
+            onnx.checker.check_model(proto, full_check=True)
+            onnx.save(proto, str(partial))
+            return proto, job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
+
+        try:
+            proto, measured = write_and_check(careful=False)
+        except ValueError:
+            proto, measured = write_and_check(careful=True)
     operators = dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
     return job.artifact(target, measured, ("onnx", "float32"), operators)
 
 
-def convert(model: keras.Model, signature: Signature, opset: int, layout: str = "NHWC") -> Any:
+def convert(
+    model: keras.Model,
+    signature: Signature,
+    opset: int,
+    layout: str = "NHWC",
+    careful: bool = False,
+) -> Any:
     """Converts a float32 model to an ONNX `ModelProto`.
 
     The graph is frozen here: given the function itself, tf2onnx 1.17 turns constants that it
     captured, such as the mean of a `Normalization` layer, into required inputs.
+
+    Args:
+        model: The model.
+        signature: Its interface.
+        opset: ONNX operator set.
+        layout: Of the image.
+        careful: Whether transpositions stay where they are. Moving them, tf2onnx 1.17 gets the
+            rank of a repeated map wrong in one process and right in the next.
     """
     import tensorflow as tf
     import tf2onnx
@@ -128,7 +150,8 @@ def convert(model: keras.Model, signature: Signature, opset: int, layout: str = 
         function = function.get_concrete_function()
     finally:
         tf.config.run_functions_eagerly(eagerly)
-    with quiet(), quiet_loggers("tf2onnx", "tensorflow"):
+    optimized = _transpositions_stay() if careful else contextlib.nullcontext()
+    with quiet(), quiet_loggers("tf2onnx", "tensorflow"), optimized:
         frozen = convert_variables_to_constants_v2(function)
         # Freezing keeps the tensors' names, so heads are followed by name, not by position.
         names = {function.structured_outputs[head].name: head for head in signature.heads}
@@ -145,6 +168,20 @@ def convert(model: keras.Model, signature: Signature, opset: int, layout: str = 
     _check_operators(proto, model)
     _name_axes(proto, order)
     return proto
+
+
+@contextlib.contextmanager
+def _transpositions_stay() -> Iterator[None]:
+    from tf2onnx import optimizer
+
+    every = optimizer._get_optimizers
+    optimizer._get_optimizers = lambda: {
+        name: make for name, make in every().items() if name != "optimize_transpose"
+    }
+    try:
+        yield
+    finally:
+        optimizer._get_optimizers = every
 
 
 def run(path: Path, images: np.ndarray) -> dict[str, np.ndarray]:

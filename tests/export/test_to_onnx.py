@@ -1,4 +1,5 @@
 import json
+import sys
 
 import keras
 import numpy as np
@@ -128,3 +129,28 @@ def test_resized_maps_meet_others_of_their_size(tmp_path):
     model = keras.Model(image, {"both": both})
     artifact = export.to_onnx(model, tmp_path / "resized.onnx", class_names=names)
     assert artifact.parity["max_abs_error"] <= 1e-5
+
+
+def test_file_that_disagrees_is_written_again_with_transpositions_in_place(
+    student, images, tmp_path, monkeypatch
+):
+    """tf2onnx moves them wrongly in some processes; here the first attempt swaps two heads."""
+    module = sys.modules["keras_amalgam.export.to_onnx"]
+    convert, attempts = module.convert, []
+
+    def converted(model, signature, opset, layout, careful):
+        attempts.append(careful)
+        proto = convert(model, signature, opset, layout, careful)
+        if not careful:
+            names = [output.name for output in proto.graph.output]
+            for node in proto.graph.node:
+                node.output[:] = [
+                    names[1 - names.index(name)] if name in names else name for name in node.output
+                ]
+        return proto
+
+    monkeypatch.setattr(module, "convert", converted)
+    artifact = export.to_onnx(student, tmp_path / "student.onnx", images=images)
+    assert attempts == [False, True]
+    assert artifact.parity["max_abs_error"] <= 1e-4
+    assert artifact.operators["Transpose"] > 1  # They were not moved.
