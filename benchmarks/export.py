@@ -101,9 +101,10 @@ def main() -> None:
         parser.error(f"There is no student in {arguments.demo}. Run `make demo` first.")
     load = os.getloadavg()[0]
     rows: list[Row] = []
+    refused: list[str] = []
     for subject in subjects(arguments.demo, arguments.networks.resolve()):
-        rows += measure(subject, arguments.repeats)
-        text = export_report.markdown(rows, load)
+        rows += measure(subject, arguments.repeats, refused)
+        text = export_report.markdown(rows, refused, load)
         if arguments.table:
             arguments.table.write_text(text)
     print(text)
@@ -134,8 +135,8 @@ def subjects(demo: Path, folder: Path) -> Iterator[Subject]:
     yield Subject("EfficientNet-Lite0", student, known, photographs, crops)
 
 
-def measure(subject: Subject, repeats: int) -> list[Row]:
-    """Every precision of a student."""
+def measure(subject: Subject, repeats: int, refused: list[str]) -> list[Row]:
+    """Every precision of a student; what cannot be written is added to `refused`."""
     size = subject.images.shape[1:3]
     calls: dict[str, Callable[[], Any]] = {}
     sizes, artifacts = {}, {}
@@ -143,16 +144,20 @@ def measure(subject: Subject, repeats: int) -> list[Row]:
         for precision in PRECISIONS:
             ours, plain = (Path(directory, f"{precision}{end}.tflite") for end in ("", "_plain"))
             given = subject.calibration if precision in ("int8", "int16") else None
-            artifacts[precision] = export.to_tflite(
-                subject.student,
-                ours,
-                precision,
-                given,
-                size,
-                images=subject.images,
-                tolerance=float("inf"),
-                min_agreement=0.0,
-            )
+            try:
+                artifacts[precision] = export.to_tflite(
+                    subject.student,
+                    ours,
+                    precision,
+                    given,
+                    size,
+                    images=subject.images,
+                    tolerance=float("inf"),
+                    min_agreement=0.0,
+                )
+            except NotImplementedError as error:
+                refused.append(f"{subject.name} {precision}: {error}")
+                continue
             export_plainly(subject, plain, precision)
             sizes[precision] = (model_bytes(ours), model_bytes(plain))
             calls[precision] = call(ours.read_bytes(), subject.images[:1])
@@ -179,7 +184,7 @@ def measure(subject: Subject, repeats: int) -> list[Row]:
             _share(subject, artifacts[precision]),
             artifacts[precision].parity["argmax_agreement"],
         )
-        for precision in PRECISIONS
+        for precision in artifacts
     ]
 
 
@@ -268,7 +273,9 @@ def _share(subject: Subject, artifact: Any) -> float:
 def _trained(name: str, folder: Path) -> Teacher:
     network = networks()[f"{name}_trained"]
     path = measuring.written_file(network, "script 17", folder)
-    settings = {key: value for key, value in network.preprocessing.items() if key != "antialias"}
+    # TFLite resizes bilinearly without antialias; the images have the right size anyway.
+    bilinear = {"antialias": False, "interpolation": "bilinear", "crop_fraction": 1.0}
+    settings = {**network.preprocessing, **bilinear}
     return Teacher(
         teachers.from_onnx(path, verify=False),
         name=name,

@@ -25,19 +25,20 @@ so exactly.
 - **bytes** are the model's; class names and description come on top.
 - **teachers**: all teachers that the student stands for, one after the other, float32 TFLite.
 - **error**: the largest of a logit as a fraction of its head's largest; **same class**: as the
-  Keras student, at the worst head. The demo's student is compared on 256 of its unlabelled
-  images, the others on 20 photographs.
+  Keras student, at the worst head. The demo's student is compared on 256 unlabelled images of
+  both its tasks, each head on the other's images, too; the others on 20 photographs.
 
 The demo's student is trained. MobileNetV3-Small has two heads and random weights, so that it
 decides by a hair, and its agreement shows the worst. EfficientNet-Lite0 is trained.
 """
 
 
-def markdown(rows: Sequence[Any], load: float) -> str:
+def markdown(rows: Sequence[Any], refused: Sequence[str], load: float) -> str:
     """The whole document.
 
     Args:
         rows: As `benchmarks.export` measures them.
+        refused: What has no row, with the exporter's reason.
         load: Of the machine before.
     """
     head = _HEAD.format(
@@ -70,4 +71,5 @@ def markdown(rows: Sequence[Any], load: float) -> str:
             f"{row.teachers_milliseconds:.3g} | {row.to_teachers:.1f} | {row.max_error:.2g} | "
             f"{row.agreement:.1%} |"
         )
-    return "\n".join([head, verdict, "", *lines]) + "\n"
+    left_out = ["", "Not written:", "", *(f"- {one}" for one in refused)] if refused else []
+    return "\n".join([head, verdict, "", *lines, *left_out]) + "\n"
