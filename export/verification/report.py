@@ -43,6 +43,7 @@ def table(verified: Mapping[str, Verification]) -> str:
                 f"{name}: {task} {both['artifact']:.2%} right, the student {both['student']:.2%} "
                 f"({difference:+.2f} points)"
             )
+        lines += [f"{name} misses a threshold: {missed}" for missed in one.missed]
         for passed_over, missed in one.instead_of.items():
             lines.append(f"{name} stands for {passed_over}: {' '.join(missed)}")
     return "\n".join(lines)

@@ -84,6 +84,9 @@ def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
     assert "student_float16.tflite: Task" in said  # Not even that one keeps it, and that is said.
     page = (tmp_path / "out" / "report.html").read_text()
     assert "stands for student_int8.tflite" in page
+    page = (tmp_path / "out" / "export.html").read_text()
+    assert "Thresholds that are missed stand below." in page
+    assert "<b>student_float16.tflite</b> misses a threshold" in page
 
 
 def test_reported_accuracies_are_those_of_the_shipped_file(recipe, make, teachers, tmp_path):
