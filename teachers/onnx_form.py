@@ -11,12 +11,13 @@ from keras_amalgam.teachers.onnx_bounds import tensors
 
 MAX_RANK = 8
 MAX_SIZE = 2**31 - 1
-# Of one batch as far as the file fixes its sizes: 3,300 × 3,300 pixels in color.
-MAX_INPUT = 2**25
+# Elements of one batch as far as the file fixes its sizes: a 4K image in color, which is compared
+# in seconds, and what is made of it.
+MAX_INPUT, MAX_OUTPUT = 3840 * 2160 * 3, 2**25
 # Pixels; TensorFlow ends the process on strides that do not fit 32 bits.
 MAX_STEP = 2**15
 _STEPS = {"blocksize": 1, "dilations": 1, "group": 1, "kernel_shape": 1, "strides": 1}
-_STEPS |= {"output_padding": 0, "output_shape": 0, "pads": -MAX_STEP}
+_STEPS |= {"output_padding": 0, "output_shape": 0, "pads": -MAX_STEP, "size": 1}
 _READ_TYPES = {
     *(TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE),
     *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
@@ -98,11 +99,16 @@ def _refuse_other_versions(model: onnx.ModelProto, name: str) -> None:
 
 
 def _refuse_missing_parts(node: onnx.NodeProto, name: str) -> None:
-    """Refuse a Split that leaves out a part, on which onnxruntime ends the process."""
-    if node.op_type == "Split" and not all(node.output):
+    """Refuse a Split with fewer or more parts than it names: onnxruntime ends the process."""
+    if node.op_type != "Split":
+        return
+    given = {attribute.name: attribute for attribute in node.attribute}
+    said = given["num_outputs"].i if "num_outputs" in given else len(node.output)
+    said = len(given["split"].ints) if "split" in given else said
+    if not all(node.output) or said != len(node.output):
         raise ValueError(
-            f"Node {node.name!r} (Split) of {name!r} leaves out one of its outputs, "
-            f"{list(node.output)}, which are not optional. Export it again."
+            f"Node {node.name!r} (Split) of {name!r} leaves out one of its outputs, or has too "
+            f"many. Received: {list(node.output)} of {said} parts. Export it again."
         )
 
 
@@ -130,10 +136,11 @@ def _refuse_other_port(port: onnx.ValueInfoProto, name: str, is_input: bool) -> 
     is_usable = tensor.elem_type != TensorProto.BFLOAT16  # NumPy has none to give to onnxruntime.
     _refuse_type(tensor.elem_type, f"the input or output {port.name!r}", name, is_usable)
     sizes = [size.dim_value for size in tensor.shape.dim]
-    if len(sizes) > MAX_RANK or _elements(sizes, is_input) > MAX_INPUT:
+    most = MAX_INPUT if is_input else MAX_OUTPUT
+    if len(sizes) > MAX_RANK or _elements(sizes, is_input) > most:
         raise ValueError(
             f"The input or output {port.name!r} of {name!r} has the sizes {sizes[:20]}. Expected "
-            f"at most {MAX_RANK}, of at most {MAX_INPUT:,} elements. Export it for smaller images."
+            f"at most {MAX_RANK}, of at most {most:,} elements. Export it for smaller images."
         )
     for size in tensor.shape.dim:
         if size.HasField("dim_value") and size.dim_value <= 0:

@@ -12,6 +12,8 @@ from keras_amalgam.teachers.operators.call import Call
 from keras_amalgam.teachers.operators.registry import register_operator
 from keras_amalgam.teachers.passes.folding import OPEN
 
+_MOST_NEIGHBOURS = 256
+
 
 @register_operator("BatchNormalization", since=7)
 def batch_normalization(call: Call) -> Value:
@@ -199,8 +201,16 @@ def local_response_normalization(call: Call) -> Value:
 def _sum_of_neighbours(call: Call, tensor: Any, axis: int, size: int) -> Any:
     """Sums over a window of channels; zeros stand beside the first and the last."""
     channels = tensor.shape[axis]
+    # A wider window sees nothing but more zeros.
+    before, after = (min(n, channels - 1) for n in ((size - 1) // 2, math.ceil((size - 1) / 2)))
+    size = before + 1 + after
+    if size > _MOST_NEIGHBOURS:
+        raise call.refusal(
+            f"its window of {size:,} channels would take as many layers; at most "
+            f"{_MOST_NEIGHBOURS:,} are made"
+        )
     pads = [(0, 0)] * len(tensor.shape)
-    pads[axis] = ((size - 1) // 2, math.ceil((size - 1) / 2))
+    pads[axis] = (before, after)
     padded = call.write.operation(ops.pad, tensor, pads, part="pad")
     everything = (slice(None),) * axis
     shifted = [

@@ -18,6 +18,9 @@ from keras_amalgam.teachers.onnx_graph import Graph, Node
 BATCH = 10_007
 OPEN = 10_009
 MAX_ELEMENTS = 2**27  # The largest kernel of VGG16 has 103 million.
+# Of a constant that is made of its shape alone, such as a mask of 4,096 by 4,096 tokens.
+MAX_MADE = 2**24
+_MADE = ("ConstantOfShape", "Expand", "OneHot", "Range", "Tile")
 # Of all folded constants together, beside four times what the file itself holds.
 MAX_TOTAL = 2**27
 # What attributes and inputs that do not fit an operator make NumPy and the evaluator raise.
@@ -85,6 +88,7 @@ def fold(
     try:
         _refuse_overflow(node, constants)
         size = _result_size(node, constants)
+        most = min(most, MAX_MADE) if node.operator in _MADE else most
         if size > most:
             raise ValueError(f"it would make {size:,} elements. At most {most:,} are allowed")
         own = _COMPUTED_HERE.get(node.operator, lambda node, constants: None)(node, constants)

@@ -232,7 +232,8 @@ def test_what_is_no_tensor_is_refused(refused, relu, part):
 
 
 @pytest.mark.parametrize(
-    "shape", [[1] * 9, [1, 2**40], [2**26, 4], [1, 3, 2**20, 2**20], [0, 0, 2**22]]
+    "shape",
+    [[1] * 9, [1, 2**40], [2**26, 4], [1, 3, 2**20, 2**20], [0, 0, 2**22], [0, 2, 2**24]],
 )
 def test_input_of_absurd_sizes_is_refused(refused, relu, shape):
     relu.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))

@@ -163,6 +163,20 @@ def test_split_without_one_of_its_parts_is_refused(build, tmp_path):
         teachers.from_onnx(tmp_path / "network.onnx")
 
 
+@pytest.mark.parametrize(("opset", "named"), [(11, {"split": [3, 3]}), (18, {"num_outputs": 2})])
+def test_split_with_more_parts_than_it_names_is_refused(build, tmp_path, opset, named):
+    """Onnxruntime ends the process on it."""
+    nodes = [
+        make_node("Split", ["x"], ["a", "b"], axis=1, **named),
+        make_node("Add", ["a", "b"], ["y"]),
+    ]
+    source = build(nodes, (6, 5, 4), opset=opset)
+    source.graph.node[0].output.append("more")
+    onnx.save(source, tmp_path / "network.onnx")
+    with pytest.raises(ValueError, match=r"has too many. Received: .*'more'\] of 2 parts"):
+        teachers.from_onnx(tmp_path / "network.onnx")
+
+
 def test_initializers_listed_as_inputs_are_constants(network, agrees):
     """As files of IR version 3 do."""
     for tensor in network.graph.initializer:

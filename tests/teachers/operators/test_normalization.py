@@ -136,7 +136,7 @@ def test_gradient_at_a_vector_of_zeros_is_finite(agrees, build, node):
     assert np.isfinite(gradient(tf.zeros((1, 6)))).all()
 
 
-@pytest.mark.parametrize("size", [1, 3, 5, 9])
+@pytest.mark.parametrize("size", [1, 3, 5, 9, 1001])
 @pytest.mark.parametrize("opset", [9, 13])
 def test_local_response_normalization_agrees_also_when_read_again(
     agrees, build, random, tmp_path, size, opset
@@ -147,6 +147,12 @@ def test_local_response_normalization_agrees_also_when_read_again(
     again = keras.saving.load_model(tmp_path / "model.keras")
     images = random(2, 5, 4, 7)
     np.testing.assert_array_equal(again(images), model(images))
+
+
+def test_window_of_too_many_channels_is_refused(agrees, build):
+    node = make_node("LRN", ["x"], ["y"], size=1001)
+    with pytest.raises(NotImplementedError, match="window of 599 channels would take as many"):
+        agrees(build([node], (300, 2, 2)))
 
 
 def test_even_window_of_channels_reaches_further_behind(build, random, tmp_path):
