@@ -30,6 +30,7 @@ FILES = {
     "tflite_int8": "student_int8.tflite",
     "onnx": "student.onnx",
 }
+_INT8 = FILES["tflite_int8"]
 
 
 def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any]:
@@ -70,9 +71,6 @@ def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any
         "int8_accuracy": _accuracy_of(folder / quantized, recipe.evaluation),
         "notes": _notes(quantized, artifacts["tflite_int8"]),
     }
-
-
-_INT8 = FILES["tflite_int8"]
 
 
 def _verified(
