@@ -53,9 +53,10 @@ def main() -> int:
         from tests.networks import table
 
         arguments.table.write_text(table.markdown(rows))
+    failing = [row["network"] for row in rows if row["failures"]]
+    print(f"{len(rows) - len(failing)} of {len(rows)} keep their claims.")
     blind = {network.name for network in networks().values() if network.blind}
-    missed = [row for row in rows if row["failures"] and row["network"] not in blind]
-    print(f"{len(rows) - len(missed)} of {len(rows)} keep their claims.")
+    missed = set(failing) - blind  # What was opened last stands as it came out.
     return 1 if missed else 0
 
 
