@@ -78,11 +78,12 @@ def package(
         ```
     """
     labels = labels_module.resolve(model, describe(model), class_names)
+    limits = thresholds or Thresholds()
+    limits.check_measurable(labelled)
     encoded = collect(images, labelled, labels)
     fallbacks = fallbacks or {}
     _check_names(exporters, fallbacks)
     with whole_directory(Path(directory), overwrite, mark=report.JSON_NAME) as folder:
-        limits = thresholds or Thresholds()
         verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
         if missed := [f"{name}: {m}" for name, one in verified.items() for m in one.missed]:
             raise ValueError(

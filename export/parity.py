@@ -1,7 +1,7 @@
 """Does an artifact compute what the Keras model computes? Measured per head, judged by bounds."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -157,8 +157,8 @@ def compare(
     }
 
 
-def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Exceeded | None:
-    """The first bound that measurements exceed, or `None`.
+def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Iterator[Exceeded]:
+    """The bounds that measurements exceed, of every head.
 
     Args:
         measured: Head to its measurements.
@@ -174,16 +174,15 @@ def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Exceeded | N
         for name, value, limit in limits:
             # Written so that a NaN fails.
             if limit is not None and not value <= limit:
-                return Exceeded(head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance")
+                yield Exceeded(head, f"{name} {value:.3g}", f"at most {limit:.3g}", "tolerance")
         agreement = parity.argmax_agreement
         if agreement is not None and not agreement >= bounds.min_agreement:
-            return Exceeded(
+            yield Exceeded(
                 head,
                 f"the same decision on {agreement:.1%}",
                 f"at least {bounds.min_agreement:.1%}",
                 "min_agreement",
             )
-    return None
 
 
 def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> None:
@@ -197,7 +196,7 @@ def check(measured: Mapping[str, HeadParity], bounds: Bounds, subject: str) -> N
     Raises:
         ValueError: Naming the head, the measurement, the bound and the argument that moves it.
     """
-    if one := exceeded(measured, bounds):
+    if one := next(exceeded(measured, bounds), None):
         raise ValueError(
             f"{subject} disagrees with the Keras model at head '{one.head}'. Received: "
             f"{one.received}. Expected: {one.expected}. Compare on real images with `images=`, "

@@ -154,13 +154,13 @@ def _contents(images: Any, argument: str) -> list[bytes]:
         return [_as_png(image, argument) for image in images]
     given = list(images)
     if given and all(isinstance(item, (str, PathLike)) for item in given):
-        return [Path(item).read_bytes() for item in given]
+        return [_checked(Path(item).read_bytes(), str(item), argument) for item in given]
     if not all(isinstance(item, bytes) for item in given):
         raise ValueError(
             f"`{argument}` cannot be read. Received: a {type(images).__name__}. Expected: a "
             "folder, files, bytes of files, or an array of raw images. Write the images to files."
         )
-    return given
+    return [_checked(item, f"number {number}", argument) for number, item in enumerate(given)]
 
 
 def _in_folder(folder: Path, argument: str) -> list[bytes]:
@@ -174,7 +174,21 @@ def _in_folder(folder: Path, argument: str) -> list[bytes]:
             f"`{argument}` holds no image. Received: '{folder}'. Expected: a folder with files "
             f"ending in {', '.join(SUFFIXES)}. Check the path."
         )
-    return [file.read_bytes() for file in files]
+    return [_checked(file.read_bytes(), str(file), argument) for file in files]
+
+
+def _checked(content: bytes, name: str, argument: str) -> bytes:
+    """The same; what cannot be decoded would later look like the artifact's fault."""
+    from PIL import Image
+
+    try:
+        Image.open(io.BytesIO(content)).load()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"`{argument}` holds what is no image. Received: '{name}' ({error}). Expected: files "
+            "that can be decoded to their end. Remove it."
+        ) from error
+    return content
 
 
 def _as_png(image: np.ndarray, argument: str) -> bytes:

@@ -1,10 +1,13 @@
 """What an artifact must keep to before it may be used."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_amalgam.export import parity
+
+NEED_LABELS = ("max_accuracy_loss", "min_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +15,7 @@ class Thresholds:
     """Limits on what verification measures; `None` means no limit.
 
     Without `max_error` and `min_agreement` the bounds of the precision hold, as in `to_tflite`.
+    A limit that nothing could keep, or nothing miss, is a `ValueError`.
 
     Attributes:
         max_error: Largest allowed difference of a logit from the Keras student's.
@@ -31,6 +35,37 @@ class Thresholds:
     max_memory_bytes: int | None = None
     max_latency_ms: float | None = None
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, lowest, highest = getattr(self, field.name), 0.0, math.inf
+            if field.name.startswith("min_"):
+                highest = 1.0
+            elif field.name == "max_accuracy_loss":  # A loss below 0 asks for a gain.
+                lowest, highest = -100.0, 100.0
+            # Written so that a NaN is refused.
+            if value is not None and not lowest <= value <= highest:
+                raise ValueError(
+                    f"`{field.name}` is no such limit. Received: {value!r}. Expected: a number "
+                    f"from {lowest:g} to {highest:g}, or None for no limit. Correct it."
+                )
+
+    def check_measurable(self, labelled: Mapping[str, Any] | None) -> None:
+        """Refuses limits on accuracy where no accuracy will be measured.
+
+        Args:
+            labelled: As in `verify`.
+
+        Raises:
+            ValueError: If there are no labelled images, and a limit needs them.
+        """
+        wanted = [name for name in NEED_LABELS if getattr(self, name) is not None]
+        if wanted and not labelled:
+            raise ValueError(
+                f"The limit on accuracy has nothing to be held against. Received: "
+                f"`{wanted[0]}` without labelled images. Expected: images of known classes. Pass "
+                "`labelled={task: folder}`, on the command line --test TASK=DIR, or drop the limit."
+            )
+
     def missed(
         self, measured: Mapping[str, Any], heads: Mapping[str, parity.HeadParity], precision: str
     ) -> list[str]:
@@ -43,7 +78,7 @@ class Thresholds:
         """
         missed = []
         bounds = parity.bounds_for(precision, self.max_error, self.min_agreement)
-        if one := parity.exceeded(heads, bounds):
+        for one in parity.exceeded(heads, bounds):
             missed.append(
                 f"Task '{one.head}' disagrees with the student. Received: {one.received}. "
                 f"Expected: {one.expected}."

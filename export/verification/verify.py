@@ -84,7 +84,8 @@ def verify(
         The measurements, with what they miss.
 
     Raises:
-        ValueError: If there is no image, or model, labels and artifact do not fit.
+        ValueError: If there is no image, or one that cannot be decoded; if a limit needs labelled
+            images and there are none; if model, labels and artifact do not fit.
         RuntimeError: If the process fails, with what it said.
 
     Example:
@@ -95,8 +96,10 @@ def verify(
     """
     signature = describe(model)
     labels = labels_module.resolve(model, signature, class_names)
+    thresholds = thresholds or Thresholds()
+    thresholds.check_measurable(labelled)
     encoded = collect(images, labelled, labels)
-    return verify_encoded(artifact, model, encoded, labels, thresholds or Thresholds(), repeats)
+    return verify_encoded(artifact, model, encoded, labels, thresholds, repeats)
 
 
 def verify_encoded(

@@ -66,6 +66,8 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     from keras_amalgam import export
     from keras_amalgam.export.verification import report
 
+    thresholds = export.Thresholds(**export_flags.limits_of(values))
+    thresholds.check_measurable(values.test)
     print(f"Reading {Path(path).name}", flush=True)
     student: Any = keras.saving.load_model(path, compile=False)
     if values.name:
@@ -74,7 +76,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     arguments: dict[str, Any] = {
         "images": export_flags.images_of(values),
         "labelled": export_flags.pairs(values, "test"),
-        "thresholds": export.Thresholds(**export_flags.limits_of(values)),
+        "thresholds": thresholds,
     }
     if format == "serving":
         verified = _serve(values, student, arguments)

@@ -118,6 +118,22 @@ def test_missed_threshold_fails_and_leaves_nothing(run, capsys):
         assert written(".") == []
 
 
+def test_image_that_cannot_be_decoded_is_named_and_nothing_written(run, capsys):
+    pathlib.Path("broken").mkdir()
+    pathlib.Path("broken/cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run("onnx", "--images", "broken", images=False) == 1
+    assert "what is no image. Received: 'broken/cut.png'" in capsys.readouterr().err
+    assert written(".") == ["broken"]
+
+
+def test_limit_on_accuracy_without_labelled_images_is_refused(run, capsys):
+    assert run("onnx", "--max_accuracy_loss", "0.5") == 1
+    assert "--test TASK=DIR" in capsys.readouterr().err
+    assert run("onnx", "--min_agreement", "99") == 1
+    assert "`min_agreement` is no such limit. Received: 99.0" in capsys.readouterr().err
+    assert written(".") == []
+
+
 def test_images_can_be_named_by_task(run, made, capsys):
     photos = ("--images", f"colour={made / 'photos'}")
     assert run("tflite", *photos, "--precision", "int8", images=False) == 0
