@@ -12,8 +12,8 @@ class Artifact:
 
     Attributes:
         path: The file, or for a SavedModel the directory.
-        format: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
-        precision: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`; for `"keras"` the student's
+        format: `"keras"`, `"saved_model"`, `"serving"`, `"tflite"` or `"onnx"`.
+        precision: `"float32"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16"`; for `"keras"` the student's
             own dtype policy.
         bytes: Size on disk of `path`; for a directory the sum of its files.
         heads: The heads' names in the model's order.
@@ -22,6 +22,8 @@ class Artifact:
             `heads`, the same numbers per head.
         operators: How often each operator occurs (TFLite and ONNX; empty otherwise).
         seconds: Wall time of the export, the check included.
+        resized_to: `(height, width)` that a bundle brings encoded images to; `None` where the
+            student does that by itself, and for the other formats.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Artifact:
     parity: Mapping[str, Any]
     operators: Mapping[str, int]
     seconds: float
+    resized_to: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values."""

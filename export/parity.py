@@ -37,7 +37,8 @@ class Bounds:
     Attributes:
         max_abs_error: Largest allowed absolute difference, in logits, or `None`.
         max_share: Largest allowed absolute difference as a share of the head's largest logit, or
-            `None`.
+            `None`. Where `max_abs_error` is given too, it is enough to keep one of the two: the
+            rounding of float32 grows with the logits.
         mean_share: Largest allowed mean absolute difference as a share of the head's largest
             logit, or `None`. Rounding hardly moves the mean; a wrong normalisation does.
         min_agreement: Smallest allowed share of equal decisions, 0..1.
@@ -47,6 +48,10 @@ class Bounds:
     max_share: float | None = None
     mean_share: float | None = None
     min_agreement: float = 0.0
+
+    def with_agreement(self, least: float | None) -> "Bounds":
+        """The same with another smallest share of equal decisions, if one is given."""
+        return self if least is None else dataclasses.replace(self, min_agreement=least)
 
 
 class Exceeded(NamedTuple):
@@ -59,14 +64,15 @@ class Exceeded(NamedTuple):
 
 
 DEFAULT_BOUNDS = {
-    "float32": Bounds(max_abs_error=1e-4),
+    "float32": Bounds(max_abs_error=1e-4, max_share=1e-5),
     "float16": Bounds(max_share=0.01),
     "dynamic": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
     "int8": Bounds(max_share=0.25, mean_share=0.05, min_agreement=0.9),
     "int16": Bounds(max_share=0.10, mean_share=0.03, min_agreement=0.9),
 }
-"""Bounds per precision. A float32 artifact computes the same sums in another order; the others
-round weights or activations, so their error grows with the logits."""
+"""Bounds per precision. A float32 artifact computes the same sums in another order, up to 1e-4 away
+or, of logits beyond 10, up to 1e-5 of the largest; the others round weights or activations, so that
+their error grows with the logits from the start."""
 
 
 # A Keras file keeps the student's policy, and is held against the student in float32.
@@ -92,9 +98,7 @@ def bounds_for(precision: str, tolerance: float | None, min_agreement: float | N
         bounds = dataclasses.replace(
             bounds, max_abs_error=tolerance, max_share=None, mean_share=None
         )
-    if min_agreement is not None:
-        bounds = dataclasses.replace(bounds, min_agreement=min_agreement)
-    return bounds
+    return bounds.with_agreement(min_agreement)
 
 
 def reference(
@@ -166,9 +170,13 @@ def exceeded(measured: Mapping[str, HeadParity], bounds: Bounds) -> Iterator[Exc
     """
     for head, parity in measured.items():
         largest = parity.largest or 1.0
+        error, share = parity.max_abs_error, bounds.max_share
+        absolute = bounds.max_abs_error
+        if absolute is not None and share is not None:
+            absolute, share = max(absolute, share * largest), None
         limits = (
-            ("largest absolute error", parity.max_abs_error, bounds.max_abs_error),
-            ("largest error over largest logit", parity.max_abs_error / largest, bounds.max_share),
+            ("largest absolute error", error, absolute),
+            ("largest error over largest logit", error / largest, share),
             ("mean error over largest logit", parity.mean_abs_error / largest, bounds.mean_share),
         )
         for name, value, limit in limits:

@@ -20,7 +20,7 @@ def to_keras(
     *,
     class_names: Mapping[str, Sequence[str]] | None = None,
     images: Any = None,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     overwrite: bool = False,
 ) -> Artifact:
     """Writes a student as a `.keras` file with its labels beside, and checks it.
@@ -35,7 +35,8 @@ def to_keras(
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
             channels)`; by default seeded noise.
-        tolerance: Largest allowed absolute difference of a logit from the model in memory.
+        tolerance: Largest allowed absolute difference of a logit from the model in memory; by
+            default 1e-4, or 1e-5 of a head's largest logit where that is more.
         overwrite: Whether an existing file at `path` is replaced.
 
     Returns:
@@ -67,7 +68,7 @@ def to_keras(
         labels.beside(partial).write_text(labels.to_json(job.labels), encoding="utf-8")
         loaded: Any = keras.saving.load_model(partial, compile=False)
         actual = parity.reference(loaded, job.signature, job.images)
-        bounds = parity.Bounds(max_abs_error=tolerance)
+        bounds = parity.bounds_for("float32", tolerance, None)
         measured = job.verify(actual, bounds, f"Keras file '{target}'")
     return job.artifact(target, measured, ("keras", _policy(model)))
 

@@ -1,6 +1,7 @@
 """A student as a bundle that TF Serving serves."""
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
@@ -16,6 +17,7 @@ from keras_amalgam.export.parity import HeadParity, summary
 from keras_amalgam.export.preparation import Job, prepare
 from keras_amalgam.export.serving import endpoints, readme, warmup
 from keras_amalgam.export.serving.bundle import Bundle
+from keras_amalgam.export.serving.images_in_graph import resizes_itself
 from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
@@ -36,7 +38,7 @@ def to_serving(
     image_shape: Sequence[int] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     images: Any = None,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     check: Callable[[Artifact], None] | None = None,
 ) -> Artifact:
     """Writes a student as a new version of a TF Serving bundle and checks every signature.
@@ -66,13 +68,13 @@ def to_serving(
             removed.
         top_k: How many classes `classify` names for each head.
         image_shape: `(height, width)` that encoded images are brought to, for a student that
-            takes any size and does not resize.
+            takes any size and does not resize; by default the size of `images`.
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison and the warm-up, rounded to whole grey
             levels; by default seeded noise.
         tolerance: Largest allowed absolute difference of a logit, or of a score, from the Keras
-            model's.
+            model's; by default 1e-4, or 1e-5 of a head's largest logit where that is more.
         check: Called with the version's record while it is still aside; what it raises leaves
             the bundle as it was.
 
@@ -91,7 +93,7 @@ def to_serving(
         ```
     """
     serving_protos()
-    job, size = _prepare(model, class_names, images, image_shape, top_k)
+    job, resized_to = _prepare(model, class_names, images, image_shape, top_k)
     bundle = Bundle(Path(directory), model.name if name is None else name)
     version = _checked_version(bundle, version, label, keep)
     target = bundle.base / str(version)
@@ -101,17 +103,26 @@ def to_serving(
             _configuration(bundle, version, pointing, label, job),
             staged(target, suffix="", overwrite=False) as partial,
         ):
-            signatures = endpoints.endpoints(job.model, job.signature, job.labels, size, top_k)
+            signatures = endpoints.endpoints(
+                job.model, job.signature, job.labels, resized_to, top_k
+            )
             write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
             labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
             warmup.write(partial, bundle.name, job.images)
             measured = endpoints.check(partial, job, tolerance, f"Bundle '{target}'")
             worst = _worst(measured, len(job.images))
             if check is not None:
-                check(job.artifact(partial, worst, ("serving", "float32")))
+                check(_record(job, partial, worst, resized_to))
     if keep is not None:
         bundle.prune(keep, pointing)
-    return job.artifact(target, worst, ("serving", "float32"))
+    return _record(job, target, worst, resized_to)
+
+
+def _record(
+    job: Job, path: Path, measured: Mapping[str, Any], resized_to: tuple[int, int] | None
+) -> Artifact:
+    artifact = job.artifact(path, measured, ("serving", "float32"))
+    return dataclasses.replace(artifact, resized_to=resized_to)
 
 
 def _worst(measured: Mapping[str, Mapping[str, HeadParity]], images: int) -> dict[str, Any]:
@@ -126,9 +137,11 @@ def _prepare(
     images: Any,
     image_shape: Sequence[int] | None,
     top_k: int,
-) -> tuple[Job, tuple[int, int]]:
-    size = spatial_size(model, image_shape)
-    job = prepare(model, class_names, images, in_float32=True)
+) -> tuple[Job, tuple[int, int] | None]:
+    """The job, and the size that encoded images are brought to if the student does not do it."""
+    resized_to = _resized_to(model, image_shape, images)
+    own = None if resized_to is None else image_shape
+    job = prepare(model, class_names, images, image_shape=own, in_float32=True)
     vectors = [head for head, shape in job.signature.heads.items() if len(shape) == 1]
     if len(vectors) < len(job.signature.heads):
         others = sorted(set(job.signature.heads) - set(vectors))
@@ -141,7 +154,22 @@ def _prepare(
             f"`classify` must name at least one class. Received: top_k={top_k}. Expected: 1 or "
             "more. Raise it."
         )
-    return job.with_images(np.rint(job.images).astype(np.uint8)), size
+    return job.with_images(np.rint(job.images).astype(np.uint8)), resized_to
+
+
+def _resized_to(
+    model: keras.Model, image_shape: Sequence[int] | None, images: Any
+) -> tuple[int, int] | None:
+    if resizes_itself(model):
+        spatial_size(model, image_shape)  # What contradicts the model is refused all the same.
+        return None
+    try:
+        return spatial_size(model, image_shape)
+    except ValueError:
+        if image_shape is not None or np.ndim(images) != 4:
+            raise
+        height, width = np.shape(images)[1:3]
+        return height, width
 
 
 def _checked_version(bundle: Bundle, version: int | None, label: str, keep: int | None) -> int:

@@ -52,7 +52,7 @@ def to_tflite(
 
     | precision | weights, activations | default bounds against the float32 model |
     | --- | --- | --- |
-    | `"float32"` | float32, float32 | error ≤ 1e-4 |
+    | `"float32"` | float32, float32 | error ≤ 1e-4, or 1e-5 of the head's largest logit |
     | `"float16"` | float16, float32 | error ≤ 1 % of the head's largest logit |
     | `"dynamic"` | int8, float32 | ≤ 10 %, mean ≤ 3 %, same class on ≥ 90 % of the images |
     | `"int8"` | int8, int8 | ≤ 25 %, mean ≤ 5 %, same class on ≥ 90 % of the images |

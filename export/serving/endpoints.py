@@ -39,7 +39,11 @@ class Endpoint:
 
 
 def endpoints(
-    model: keras.Model, signature: Signature, labels: Labels, size: tuple[int, int], top_k: int
+    model: keras.Model,
+    signature: Signature,
+    labels: Labels,
+    resized_to: tuple[int, int] | None,
+    top_k: int,
 ) -> dict[str, Endpoint]:
     """The signatures by name: float images, uint8 images, encoded images, and their classes.
 
@@ -47,12 +51,12 @@ def endpoints(
         model: A model that computes in float32.
         signature: Its interface.
         labels: Head to class names.
-        size: As for `encoded_function`.
+        resized_to: As for `encoded_function`.
         top_k: How many classes `classify` names; fewer where a head has fewer.
     """
     images = (None, *signature.image_shape)
     serve = serving_function(model, signature)
-    encoded = encoded_function(model, signature, size)
+    encoded = encoded_function(model, signature, resized_to)
     return {
         FLOAT: Endpoint(serve, images, "float32"),
         UINT8: Endpoint(serve, images, "uint8"),
@@ -127,6 +131,8 @@ def _row(
     for name, score in zip(classes, scores, strict=True):
         # Two classes may bear one name, as cranes do in ImageNet; then the nearer is meant.
         meant = [index for index in left if names[index].encode() == name]
+        if not meant:  # No class of the head: agrees with nothing.
+            return np.full_like(probabilities, np.nan)
         index = min(meant, key=lambda index: abs(probabilities[index] - score))
         left.remove(index)
         row[index] = score
@@ -134,14 +140,15 @@ def _row(
 
 
 def check(
-    directory: Path, job: Any, tolerance: float, subject: str
+    directory: Path, job: Any, tolerance: float | None, subject: str
 ) -> dict[str, dict[str, parity.HeadParity]]:
     """Runs every signature of a SavedModel and compares it with the Keras model.
 
     Args:
         directory: The SavedModel.
         job: The export.
-        tolerance: Largest allowed absolute difference of a logit, and of a score.
+        tolerance: Largest allowed absolute difference of a logit, and of a score; `None` for the
+            default.
         subject: What is compared, for messages.
 
     Returns:
@@ -151,12 +158,12 @@ def check(
         ValueError: If one disagrees.
     """
     logits = parity.reference(job.model, job.signature, job.images)
-    bounds = parity.Bounds(max_abs_error=tolerance)
+    bounds = parity.bounds_for("float32", tolerance, None)
     measured = {}
     for name, given in run(directory, job.images).items():
         expected = logits
         if name == CLASSIFY:
-            expected = {head: _softmax(logits[head]) for head in classified(job.labels)}
+            expected = {head: softmax(logits[head]) for head in classified(job.labels)}
             given = as_probabilities(given, expected, job.labels)
         whose, without = f"{subject}, signature '{name}',", without_classes(job.labels)
         measured[name] = parity.compare(expected, given, whose, without)
@@ -164,7 +171,8 @@ def check(
     return measured
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Shares of one from logits, over the last axis."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 

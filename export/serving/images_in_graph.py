@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.export.signatures import Signature, serving_function
+from keras_amalgam.export.signatures import Signature, describe, serving_function
 
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few kilobytes can unfold to gigabytes."""
@@ -16,7 +16,7 @@ _PNG_HEADER_BYTES = 24  # The signature, and the first chunk as far as width and
 
 
 def encoded_function(
-    model: keras.Model, signature: Signature, size: tuple[int, int]
+    model: keras.Model, signature: Signature, resized_to: tuple[int, int] | None
 ) -> Callable[[Any], dict[str, Any]]:
     """The function from JPEG or PNG bytes, shape `(batch,)`, to `{head: float32 tensor}`.
 
@@ -28,11 +28,17 @@ def encoded_function(
     Args:
         model: A model that computes in float32.
         signature: Its interface.
-        size: `(height, width)` where the model does not tell to what size images are brought.
+        resized_to: `(height, width)` that images are brought to; `None` for a model that
+            `resizes_itself`.
     """
     import tensorflow as tf
 
-    front, rest, shape = _split(model, signature, size)
+    if resized_to is None:
+        front, rest, shape = _split(model)
+    else:
+        resize = keras.layers.Resizing(*resized_to, interpolation="bilinear", dtype="float32")
+        front = functools.partial(resize, training=False)
+        rest, shape = model, (*resized_to, signature.image_shape[2])
     serve = serving_function(rest, signature)
 
     def one(content: Any) -> Any:
@@ -46,23 +52,23 @@ def encoded_function(
     return encoded
 
 
-def _split(
-    model: keras.Model, signature: Signature, size: tuple[int, int]
-) -> tuple[Callable[[Any], Any], keras.Model, tuple[int, int, int]]:
+def resizes_itself(model: keras.Model) -> bool:
+    """Whether a model brings images of any size to one size, before all else it does with them."""
+    if None not in describe(model).image_shape[:2]:
+        return False
+    return _split(model) is not None
+
+
+def _split(model: keras.Model) -> Any:
     """What brings one image to a fixed size, the model behind that, and the shape between them."""
-    height, width, channels = signature.image_shape
-    if height is None or width is None:
-        for tensor in _tensors_of_fixed_size(model):
-            try:
-                rest = keras.Model(tensor, model.output)
-                front = keras.Model(model.inputs[0], tensor)
-            except ValueError:  # Not all of the image's information goes through it.
-                continue
-            return functools.partial(front, training=False), rest, tuple(tensor.shape[1:])
-    else:
-        size = (height, width)
-    resize = keras.layers.Resizing(*size, interpolation="bilinear", dtype="float32")
-    return functools.partial(resize, training=False), model, (*size, channels)
+    for tensor in _tensors_of_fixed_size(model):
+        try:
+            rest = keras.Model(tensor, model.output)
+            front = keras.Model(model.inputs[0], tensor)
+        except ValueError:  # Not all of the image's information goes through it.
+            continue
+        return functools.partial(front, training=False), rest, tuple(tensor.shape[1:])
+    return None
 
 
 def _tensors_of_fixed_size(model: keras.Model) -> list[Any]:

@@ -32,10 +32,23 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
         size: `(height, width)` to bring it to, bilinearly; `None` leaves its own.
         channels: 1 or 3.
     """
-    image = Image.open(io.BytesIO(content)).convert(MODES[channels])
+    opened = Image.open(io.BytesIO(content))
+    if opened.mode.startswith("I;16"):  # Pillow would cut off what is above 255.
+        opened = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+    image = opened.convert(MODES[channels])
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def as_jpeg_or_png(content: bytes) -> bytes:
+    """The file, or its pixels as PNG where it is of another kind, which a bundle does not take."""
+    image = Image.open(io.BytesIO(content))
+    if image.format in ("JPEG", "PNG"):
+        return content
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def open_tflite(path: str, threads: int) -> Run:
@@ -114,6 +127,25 @@ def open_keras(path: str, threads: int) -> Run:
     return run
 
 
+def open_signatures(path: str) -> Callable[[bytes, np.ndarray], dict[str, Any]]:
+    """A bundle's other signatures in TensorFlow: from a file, and from its image of their size."""
+    import tensorflow as tf
+
+    loaded: Any = tf.saved_model.load(path)
+
+    def run(content: bytes, image: np.ndarray) -> dict[str, Any]:
+        file = tf.constant([as_jpeg_or_png(content)])
+        given = {"uint8": tf.constant(image[np.newaxis]), "encoded": file, "classify": file}
+        return {
+            # Texts of fixed width can be saved without pickling.
+            f"{name}/{key}": values.numpy().astype("S" if values.dtype == tf.string else "f4")
+            for name, tensor in given.items()
+            for key, values in loaded.signatures[name](image=tensor).items()
+        }
+
+    return run
+
+
 OPENERS = {
     "tflite": open_tflite,
     "onnx": open_onnx,
@@ -183,8 +215,11 @@ def main(job: dict[str, Any]) -> None:
         "imported": sorted({name.split(".")[0] for name in sys.modules}),
     }
     if job["outputs"]:
-        images = (decode(content, job["size"], job["channels"]) for content in contents)
-        rows = [run(image[np.newaxis]) for image in images]
+        others = open_signatures(job["artifact"]) if job["format"] == "serving" else None
+        rows = []
+        for content in contents:
+            image = decode(content, job["size"], job["channels"])
+            rows.append(run(image[np.newaxis]) | (others(content, image) if others else {}))
         heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}
         np.savez(job["outputs"], **heads)
     with open(job["measured"], "w") as file:

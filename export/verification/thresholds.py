@@ -66,6 +66,10 @@ class Thresholds:
                 "`labelled={task: folder}`, on the command line --test TASK=DIR, or drop the limit."
             )
 
+    def bounds(self, precision: str) -> parity.Bounds:
+        """How far a precision's logits may be from the student's."""
+        return parity.bounds_for(precision, self.max_error, self.min_agreement)
+
     def missed(
         self, measured: Mapping[str, Any], heads: Mapping[str, parity.HeadParity], precision: str
     ) -> list[str]:
@@ -77,8 +81,7 @@ class Thresholds:
             precision: The artifact's.
         """
         missed = []
-        bounds = parity.bounds_for(precision, self.max_error, self.min_agreement)
-        for one in parity.exceeded(heads, bounds):
+        for one in parity.exceeded(heads, self.bounds(precision)):
             missed.append(
                 f"Task '{one.head}' disagrees with the student. Received: {one.received}. "
                 f"Expected: {one.expected}."

@@ -18,7 +18,7 @@ from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.signatures import Signature, describe, float32_copy
-from keras_amalgam.export.verification import runner
+from keras_amalgam.export.verification import runner, signatures_of_bundle
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 
@@ -31,7 +31,8 @@ class Verification:
         artifact: The artifact's record.
         measured: `images`, `bytes`, `memory_bytes`, `latency_ms` (`one_thread` and `all_threads`,
             each `median` and `p95`), `heads` (the agreement of each with the student) and
-            `accuracy` (of each labelled task the artifact's and the student's, 0..1).
+            `accuracy` (of each labelled task the artifact's and the student's, 0..1); of a bundle
+            also `signatures`, the agreement of each other one by head.
         missed: What the thresholds miss, a sentence each.
         instead_of: Artifacts that this one replaces, with what each missed.
     """
@@ -116,11 +117,14 @@ def verify_encoded(
     channels = signature.image_shape[2]
     outputs, one = _run(artifact, encoded, size, channels, 1, repeats)
     _, all_threads = _run(artifact, encoded, size, channels, os.cpu_count() or 1, repeats, False)
-    expected = _reference(model, signature, encoded, size, channels)
+    given = signatures_of_bundle.split(outputs)
+    outputs = given.pop("")
     if "" in outputs:  # A model of one unnamed output.
         outputs = dict.fromkeys(signature.heads, outputs[""])
     subject = f"Artifact '{artifact.path.name}'"
     outputs = decisions.check_ids(outputs, subject)
+    images = [runner.decode(content, size, channels) for content in encoded.contents]
+    expected = _reference(model, signature, images)
     if decisions.JOINT in outputs:
         expected[decisions.JOINT] = decisions.joined(labels, expected)
     without = labels_module.without_classes(labels)
@@ -135,15 +139,19 @@ def verify_encoded(
             for name, run in (("one_thread", one), ("all_threads", all_threads))
         },
         "heads": parity.summary(heads, len(encoded.contents))["heads"],
-        "accuracy": {
-            task: {
-                name: _accuracy(values[task], classes)
-                for name, values in (("artifact", outputs), ("student", expected))
-            }
-            for task, classes in encoded.labels.items()
-        },
+        "accuracy": _accuracies(encoded, outputs, expected),
     }
     missed = thresholds.missed(measured, heads, artifact.precision)
+    missed += _wrong_labels(artifact, labels)
+    if given:
+        decoded = (runner.decode(content, None, channels) for content in encoded.contents)
+        resized_to = artifact.resized_to or size
+        images = [signatures_of_bundle.brought_to(image, resized_to) for image in decoded]
+        from_files = _reference(model, signature, images)
+        measured["signatures"], more = signatures_of_bundle.compare(
+            given, expected, from_files, labels, own, thresholds
+        )
+        missed += more
     return Verification(artifact, measured, tuple(missed))
 
 
@@ -204,15 +212,10 @@ def _run(
 
 
 def _reference(
-    model: keras.Model,
-    signature: Signature,
-    encoded: EncodedImages,
-    size: tuple[int, int] | None,
-    channels: int,
+    model: keras.Model, signature: Signature, images: Sequence[np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The student's own answers, images of one size together."""
     model = float32_copy(model)
-    images = [runner.decode(content, size, channels) for content in encoded.contents]
     answers: dict[str, list[Any]] = {head: [None] * len(images) for head in signature.heads}
     for shape in sorted({image.shape for image in images}):
         numbers = [number for number, image in enumerate(images) if image.shape == shape]
@@ -223,6 +226,29 @@ def _reference(
     return {head: np.stack(rows) for head, rows in answers.items()}
 
 
-def _accuracy(logits: np.ndarray, classes: np.ndarray) -> float:
-    known = classes >= 0
-    return float((logits[known].argmax(axis=-1) == classes[known]).mean())
+def _wrong_labels(artifact: Artifact, labels: Labels) -> list[str]:
+    """What the labels that travel with an artifact have other than the student's."""
+    try:
+        carried = labels_module.read_labels(artifact.path)
+    except ValueError as error:
+        return [str(error)]
+    return [
+        f"The artifact names other classes for '{head}'. Received: {list(carried.get(head, ()))}. "
+        f"Expected: {list(names)}."
+        for head, names in labels.items()
+        if carried.get(head) != names
+    ]
+
+
+def _accuracies(
+    encoded: EncodedImages, artifact: Mapping[str, np.ndarray], student: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """The share of right classes of each labelled task, 0..1, of artifact and student."""
+    accuracies = {}
+    for task, classes in encoded.labels.items():
+        known = classes >= 0
+        accuracies[task] = {
+            name: float((outputs[task][known].argmax(axis=-1) == classes[known]).mean())
+            for name, outputs in (("artifact", artifact), ("student", student))
+        }
+    return accuracies

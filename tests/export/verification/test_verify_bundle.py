@@ -1,0 +1,147 @@
+"""Verification of a TF Serving bundle: each signature from the files' own bytes on, and its labels."""
+
+import dataclasses
+import io
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_amalgam import export
+from keras_amalgam.export import labels as labels_module
+from keras_amalgam.export.serving import endpoints
+from keras_amalgam.export.signatures import describe
+from keras_amalgam.export.to_saved_model import write
+
+
+@pytest.fixture(scope="module")
+def files(images):
+    """JPEG, PNG and BMP files of another size than the student's."""
+    contents = []
+    for number, image in enumerate(images[:15]):
+        buffer = io.BytesIO()
+        kind = ("JPEG", "PNG", "BMP")[number % 3]
+        Image.fromarray(image).resize((50, 40)).save(buffer, kind)
+        contents.append(buffer.getvalue())
+    return contents
+
+
+@pytest.fixture(scope="module")
+def artifact(student, images, tmp_path_factory):
+    return export.to_serving(student, tmp_path_factory.mktemp("bundle"), images=images, top_k=2)
+
+
+@pytest.fixture
+def sabotaged(artifact, student, class_names, tmp_path):
+    """The bundle with one signature, or its labels, exchanged."""
+
+    def make(name=None, change=None, labels=class_names):
+        signatures = endpoints.endpoints(student, describe(student), class_names, (28, 28), 2)
+        if name is not None:
+            kept = signatures[name]
+            function = kept.function
+            signatures[name] = dataclasses.replace(
+                kept, function=lambda image: change(function(image))
+            )
+        folder = tmp_path / "1"
+        write({key: (one.function, one.spec()) for key, one in signatures.items()}, folder)
+        labels_module.write_folder(folder / labels_module.SAVED_MODEL_FOLDER, labels)
+        return dataclasses.replace(artifact, path=folder)
+
+    return make
+
+
+def test_every_signature_agrees_from_the_files_on(artifact, sabotaged, student, files):
+    for good in (artifact, sabotaged()):
+        verification = export.verify(good, student, files, repeats=1)
+        assert verification.missed == ()
+    measured = verification.to_dict()["signatures"]
+    assert list(measured) == ["uint8", "encoded", "classify"]
+    assert measured["uint8"]["colour"]["max_abs_error"] <= 1e-4
+    assert measured["encoded"]["colour"]["argmax_agreement"] == 1.0
+    # PNG files are decoded alike by all.
+    pngs = export.verify(artifact, student, files[1::3], repeats=1).measured["signatures"]
+    assert pngs["encoded"]["quadrant"]["max_abs_error"] <= 1e-4
+
+
+def negated(outputs):
+    return {name: -values for name, values in outputs.items()}
+
+
+def reversed_names(outputs):
+    return outputs | {"colour_classes": outputs["colour_classes"][:, ::-1]}
+
+
+def foreign_names(outputs):
+    return outputs | {"colour_classes": keras.ops.convert_to_tensor([["a", "b"]])}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("uint8", lambda outputs: {head: 1.01 * values for head, values in outputs.items()}),
+        ("encoded", negated),
+        ("classify", reversed_names),
+        ("classify", foreign_names),
+    ],
+)
+def test_signature_with_a_fault_is_found_out(name, change, sabotaged, student, files):
+    missed = export.verify(sabotaged(name, change), student, files, repeats=1).missed
+    assert any(f"Signature '{name}', task 'colour', disagrees" in text for text in missed)
+
+
+def test_files_decoded_with_swapped_channels_are_found_out(
+    artifact, sabotaged, student, files, class_names
+):
+    image = keras.Input(student.input_shape[1:])
+    twin = keras.Model(image, student(keras.ops.flip(image, axis=-1), training=False))
+    faulty = endpoints.endpoints(twin, describe(twin), class_names, (28, 28), 2)["encoded"]
+    exchanged = sabotaged("classify", lambda outputs: outputs)
+    signatures = endpoints.endpoints(student, describe(student), class_names, (28, 28), 2)
+    signatures["encoded"] = faulty
+    shutil.rmtree(exchanged.path)
+    write({key: (one.function, one.spec()) for key, one in signatures.items()}, exchanged.path)
+    missed = export.verify(exchanged, student, files, repeats=1).missed
+    assert any("Signature 'encoded'" in text for text in missed)
+
+
+def test_student_of_open_size_is_compared_at_the_size_that_it_was_given(tmp_path, files):
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 5, strides=3)(keras.layers.Rescaling(1 / 255)(image))
+    heads = {"a": keras.layers.Dense(2)(keras.layers.GlobalMaxPooling2D()(x))}
+    student = keras.Model(image, heads, name="open")
+    student.class_names = {"a": ("x", "y")}
+    artifact = export.to_serving(student, tmp_path, image_shape=(20, 30))
+    assert artifact.resized_to == (20, 30)
+    assert export.verify(artifact, student, files, repeats=1).missed == ()
+    moved = dataclasses.replace(artifact, resized_to=(10, 10))
+    assert export.verify(moved, student, files, repeats=1).missed
+    images = np.zeros((1, 24, 26, 3), "uint8") + 100
+    assert export.to_serving(student, tmp_path, images=images).resized_to == (24, 26)
+
+
+@pytest.mark.parametrize("kind", ["float32", "onnx", "saved_model", "keras"])
+def test_labels_in_another_order_are_found_out(
+    kind, exported, student, class_names, files, tmp_path
+):
+    permuted = class_names | {"colour": class_names["colour"][::-1]}
+    exporter = {
+        "float32": export.to_tflite,
+        "onnx": export.to_onnx,
+        "saved_model": export.to_saved_model,
+        "keras": export.to_keras,
+    }[kind]
+    name = "a" + exported.artifacts[kind].path.suffix
+    artifact = exporter(student, tmp_path / name, class_names=permuted)
+    (missed,) = export.verify(artifact, student, files, repeats=1).missed
+    assert "names other classes for 'colour'" in missed
+
+
+def test_artifact_without_labels_is_found_out(exported, student, files, tmp_path):
+    path = tmp_path / "student.keras"
+    shutil.copy(exported.artifacts["keras"].path, path)
+    bare = dataclasses.replace(exported.artifacts["keras"], path=path)
+    (missed,) = export.verify(bare, student, files, repeats=1).missed
+    assert "carries no labels" in missed
