@@ -13,8 +13,8 @@ class Artifact:
     Attributes:
         path: The file, or for a SavedModel the directory.
         format: `"keras"`, `"saved_model"`, `"serving"`, `"tflite"` or `"onnx"`.
-        precision: `"float32"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16"`; for `"keras"` the student's
-            own dtype policy.
+        precision: `"float32"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16"`; for `"keras"` the
+            student's own dtype policy.
         bytes: Size on disk of `path`; for a directory the sum of its files.
         heads: The heads' names in the model's order.
         parity: Agreement with the Keras model: `max_abs_error`, `mean_abs_error`,

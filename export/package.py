@@ -52,7 +52,8 @@ def package(
         fallbacks: Name of an artifact to what is written in its place if it misses a threshold or
             its exporter's own bounds: in order, the first that keeps them. The report says so.
         class_names: Head to class names; by default the model's attribute.
-        overwrite: Whether an earlier such folder is replaced. Any other never is.
+        overwrite: Whether an earlier such folder is replaced. Any other never is, nor one that
+            holds files which its `export.json` does not list.
 
     Returns:
         Name to what was measured.
@@ -83,14 +84,16 @@ def package(
     encoded = collect(images, labelled, labels)
     fallbacks = fallbacks or {}
     _check_names(exporters, fallbacks)
-    with whole_directory(Path(directory), overwrite, mark=report.JSON_NAME) as folder:
+    with whole_directory(
+        Path(directory), overwrite, mark=report.JSON_NAME, is_own=report.is_own
+    ) as folder:
         verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
         if missed := [f"{name}: {m}" for name, one in verified.items() for m in one.missed]:
             raise ValueError(
                 f"The student is not packaged: {len(missed)} thresholds are missed, and nothing "
                 "was left in place. " + " ".join(missed)
             )
-        report.write(folder, model.name, verified)
+        report.write(folder, model.name, verified, limits)
     return {name: _placed(one, Path(directory) / name) for name, one in verified.items()}
 
 

@@ -15,6 +15,8 @@ from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.samples import checked_images, random_images
 from keras_amalgam.export.signatures import Signature, describe, float32_copy, spatial_size
+from keras_amalgam.outputs import final_activation
+from keras_amalgam.taps import as_functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,7 @@ def prepare(
     started = time.perf_counter()
     signature = describe(model)
     labels = labels_module.resolve(model, signature, class_names)
+    _check_logits(model, signature, labels)
     if images is None:
         size = spatial_size(model, image_shape, remedy="`images=`")
         images = random_images(signature, size if image_shape else _off_size(signature, size))
@@ -129,6 +132,28 @@ def prepare(
         images = checked_images(images, signature, "images")
     model = float32_copy(model) if in_float32 else model
     return Job(model, signature, labels, images, started)
+
+
+def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> None:
+    """Refuses probabilities: scores and the joint prediction would take a softmax of them again."""
+    outputs: Any = as_functional(model).output
+    if not isinstance(outputs, dict):
+        outputs = dict.fromkeys(signature.heads, outputs)
+    for head in labels_module.classified(labels):
+        if kind := final_activation(_innermost(outputs[head])):
+            raise ValueError(
+                f"Head '{head}' of model '{model.name}' does not give logits. Received: {kind}, by "
+                "the activation at its end. Expected: logits. Build the head without its "
+                "activation: the largest logit is the likeliest class."
+            )
+
+
+def _innermost(output: Any) -> Any:
+    """The same tensor in the nested model that makes it, if one does."""
+    operation, _, number = output._keras_history
+    if not isinstance(operation, keras.Model) or not getattr(operation, "outputs", None):
+        return output
+    return _innermost(operation.outputs[number])
 
 
 def _off_size(signature: Signature, size: tuple[int, int]) -> tuple[int, int]:

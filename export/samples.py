@@ -136,7 +136,7 @@ def _single_images(calibration: Any) -> Iterator[np.ndarray]:
 def _check_range(lowest: float, highest: float, argument: str) -> None:
     if not (lowest >= 0 and highest <= 255):
         advice = "Undo the normalisation: the student normalises for itself"
-    elif highest <= 1:
+    elif 0 < highest <= 1:
         advice = "They look like images scaled to 0..1: multiply them by 255"
     else:
         return

@@ -154,7 +154,7 @@ def spatial_size(
         fits = all(mine in (None, its) for mine, its in zip(own, asked, strict=True))
         if len(asked) not in (2, 3) or not fits:
             raise ValueError(
-                f"`image_shape` does not fit model '{model.name}'. Received: {asked}. Expected: "
+                f"The image size does not fit model '{model.name}'. Received: {asked}. Expected: "
                 f"(height, width) or (height, width, channels) agreeing with the model's "
                 f"{(height, width, channels)}. Leave it out to use the model's own size."
             )

@@ -37,6 +37,20 @@ def is_replaceable(
     return not held or (is_result and (is_own is None or is_own(target)))
 
 
+def is_empty_directory(path: str | Path) -> bool:
+    """Whether nothing is lost where a result is put there."""
+    target = Path(path)
+    return target.is_dir() and next(target.iterdir(), None) is None
+
+
+def in_words(mark: str | None, contents: Collection[str] | None, is_own: Own | None) -> str:
+    """What `is_replaceable` takes for an earlier result, for messages."""
+    if contents is None:
+        return f"{mark}" + ("" if is_own is None else " and only what was written with it")
+    beside = f"{mark} and nothing beside {', '.join(sorted(contents))}"
+    return beside + ("" if is_own is None else ", each as it was written")
+
+
 @contextmanager
 def whole_directory(
     directory: str | Path,
@@ -49,7 +63,8 @@ def whole_directory(
 
     Args:
         directory: The target.
-        overwrite: Whether an earlier result there is replaced. Anything else never is.
+        overwrite: Whether an earlier result there is replaced. Anything else never is; an empty
+            directory always.
         mark: The file by which an earlier result is known, such as `"report.json"`; without it
             only an empty directory is replaced.
         contents: As in `is_replaceable`.
@@ -59,8 +74,8 @@ def whole_directory(
         The directory to write into.
 
     Raises:
-        FileExistsError: If the target exists and `overwrite` is false, or it is neither empty nor
-            an earlier result.
+        FileExistsError: If the target is not empty, and `overwrite` is false or it is no earlier
+            result.
         OSError: If nothing can be written there.
     """
     # Resolved, as "." has no name and a link to an earlier result is to go on being one.
@@ -95,16 +110,15 @@ def _check_target(
     contents: Collection[str] | None,
     is_own: Own | None,
 ) -> None:
-    if not target.exists():
+    if not target.exists() or is_empty_directory(target):
         return
     if not overwrite:
         raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
     if not is_replaceable(target, mark, contents, is_own):
-        beside = "" if contents is None else f" and nothing beside {sorted(contents)}"
-        beside += "" if is_own is None else ", each as it was written"
         raise FileExistsError(
             f"Only an earlier result is ever replaced. Received: {target}, which is neither an "
-            f"empty directory nor one that holds {mark!r}{beside}. Choose another directory."
+            f"empty directory nor one that holds {in_words(mark, contents, is_own)}. Choose "
+            "another directory."
         )
 
 

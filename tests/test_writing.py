@@ -36,12 +36,21 @@ def test_failure_inside_leaves_no_directory(tmp_path):
 
 def test_existing_directory_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "one.txt").write_text("1")
     with (
         pytest.raises(FileExistsError, match="old exists already"),
         whole_directory(tmp_path / "old"),
     ):
         pytest.fail("The block must not run.")
     assert names(tmp_path) == ["old"]
+
+
+def test_empty_directory_is_no_loss(tmp_path):
+    (tmp_path / "new").mkdir()
+    with whole_directory(tmp_path / "new") as folder:
+        (folder / "one.txt").write_text("1")
+    assert names(tmp_path / "new") == ["one.txt"]
+    assert names(tmp_path) == ["new"]
 
 
 def test_overwriting_replaces_the_directory_as_a_whole(tmp_path):

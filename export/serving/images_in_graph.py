@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_amalgam.export.signatures import Signature, describe, serving_function
+from keras_amalgam.taps import as_functional
 
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few kilobytes can unfold to gigabytes."""
@@ -61,6 +62,7 @@ def resizes_itself(model: keras.Model) -> bool:
 
 def _split(model: keras.Model) -> Any:
     """What brings one image to a fixed size, the model behind that, and the shape between them."""
+    model = as_functional(model)
     for tensor in _tensors_of_fixed_size(model):
         try:
             rest = keras.Model(tensor, model.output)

@@ -44,11 +44,11 @@ class EncodedImages:
             for number, content in enumerate(self.contents):
                 archive.writestr(f"{number:08}", content)
 
-    def decoded(self, size: tuple[int, int], channels: int, most: int) -> np.ndarray:
+    def decoded(self, size: tuple[int, int] | None, channels: int, most: int) -> np.ndarray:
         """Some of them as raw images of one size, uint8.
 
         Args:
-            size: `(height, width)` in pixels.
+            size: `(height, width)` in pixels; `None` leaves images of one size as they are.
             channels: 1 or 3.
             most: How many at most, evenly taken from all.
 

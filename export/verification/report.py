@@ -1,5 +1,6 @@
 """What was measured of artifacts: a table for the screen, `export.json`, and a page."""
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification
 from keras_amalgam.versions import versions
 
@@ -49,23 +51,42 @@ def table(verified: Mapping[str, Verification]) -> str:
     return "\n".join(lines)
 
 
-def write(folder: Path, name: str, verified: Mapping[str, Verification]) -> None:
+def write(
+    folder: Path, name: str, verified: Mapping[str, Verification], thresholds: Thresholds
+) -> None:
     """Writes `export.json` and the self-contained `export.html`.
 
     Args:
-        folder: Where.
+        folder: Where, with the artifacts in it: `files` lists all that is there.
         name: The student's.
         verified: Artifact's name to what was measured.
+        thresholds: What the artifacts were held against.
     """
     document = {
         "student": name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "thresholds": dataclasses.asdict(thresholds),
+        "files": sorted({*_files(folder), JSON_NAME, PAGE_NAME}),
         "artifacts": {key: one.to_dict() for key, one in verified.items()},
         "versions": versions(),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / JSON_NAME).write_text(text, encoding="utf-8")
     (folder / PAGE_NAME).write_text(_page(document, verified), encoding="utf-8")
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder holds nothing but what its `export.json` lists."""
+    try:
+        listed = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))["files"]
+        return _files(folder) <= set(listed)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _files(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in files}
 
 
 def _page(document: Mapping[str, Any], verified: Mapping[str, Verification]) -> str:

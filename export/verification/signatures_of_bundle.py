@@ -14,8 +14,8 @@ from keras_amalgam.export.verification.thresholds import Thresholds
 UINT8, ENCODED, CLASSIFY = endpoints.UINT8, endpoints.ENCODED, endpoints.CLASSIFY
 
 DECODED_BOUNDS = parity.DEFAULT_BOUNDS["dynamic"]
-"""Of `encoded`: TensorFlow's decoder is up to two grey levels away from Pillow's. A decoding that is
-wrong, such as channels in another order, is far beyond."""
+"""Of `encoded`: TensorFlow's decoder is up to two grey levels away from Pillow's. A decoding that
+is wrong, such as channels in another order, is far beyond."""
 
 
 def split(outputs: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

@@ -36,6 +36,7 @@ class Thresholds:
     max_latency_ms: float | None = None
 
     def __post_init__(self) -> None:
+        """Refuses limits out of range."""
         for field in dataclasses.fields(self):
             value, lowest, highest = getattr(self, field.name), 0.0, math.inf
             if field.name.startswith("min_"):

@@ -85,6 +85,7 @@ def verify(
         The measurements, with what they miss.
 
     Raises:
+        TypeError: If `artifact` is no exporter's record.
         ValueError: If there is no image, or one that cannot be decoded; if a limit needs labelled
             images and there are none; if model, labels and artifact do not fit.
         RuntimeError: If the process fails, with what it said.
@@ -95,6 +96,12 @@ def verify(
         print(verification.missed or "good")
         ```
     """
+    if not isinstance(artifact, Artifact):
+        raise TypeError(
+            f"Only what an exporter wrote can be verified. Received: {artifact!r} of type "
+            f"{type(artifact).__name__}. Expected: the `Artifact` that an exporter returned. "
+            "Export the student, or let `export.package` do both."
+        )
     signature = describe(model)
     labels = labels_module.resolve(model, signature, class_names)
     thresholds = thresholds or Thresholds()

@@ -12,7 +12,6 @@ ONLY_FOR = {
     "precision": ("tflite",),
     "fallback": ("tflite",),
     "calibration": ("tflite",),
-    "size": ("tflite", "serving"),
     "batch": ("tflite",),
     "image_dtype": ("tflite",),
     "head_dtype": ("tflite",),
@@ -24,6 +23,13 @@ ONLY_FOR = {
     "version": ("serving",),
     "label": ("serving",),
     "keep": ("serving",),
+}
+# And of tflite's for some precisions only.
+ONLY_FOR_PRECISIONS = {
+    "image_dtype": ("int8",),
+    "head_dtype": ("int8",),
+    "calibration": ("int8", "int16"),
+    "quantizer": ("dynamic", "int8", "int16"),
 }
 LIMITS = {
     "max_error": "Largest allowed difference of a logit from the student's.",
@@ -86,6 +92,8 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("keep", None, "Newest versions that stay.", 1, flag_values=values)
     for limit, meaning in LIMITS.items():
         flags.DEFINE_float(limit, None, f"Threshold: {meaning}", flag_values=values)
+    for flag, formats in ONLY_FOR.items():
+        values[flag].help = f"{values[flag].help} (For {', '.join(formats)}.)"
 
 
 def check(values: flags.FlagValues, format: str) -> list[str]:
@@ -109,6 +117,12 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
             f"Received: --precision {','.join(values.precision)} "
             f"--fallback {','.join(values.fallback)}."
         )
+    for flag, able in ONLY_FOR_PRECISIONS.items():
+        if values[flag].present and not {*values.precision, *values.fallback} & set(able):
+            raise ValueError(
+                f"--{flag} is for --precision {' or '.join(able)}. Received: "
+                f"{','.join(values.precision)}."
+            )
     if not values.images and not values.test:
         raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")
     tests, classes = (pairs(values, flag) for flag in ("test", "classes"))

@@ -18,6 +18,8 @@ beside those that it holds; its report lies in the version's assets.extra.
 """
 
 import functools
+import math
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from absl import flags
 from keras_amalgam.cli import export_flags, output
 
 MARK = "export.json"
+COMPARED_IMAGES = 16
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 
 
@@ -45,8 +48,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         )
     format, student = positional
     output.check_one_file([student])
-    if Path(student).suffix != ".keras":
-        raise ValueError(f"STUDENT is a .keras file. Received: {student}.")
+    if Path(student).suffix != ".keras" or not zipfile.is_zipfile(student):
+        raise ValueError(f"STUDENT is a .keras file, as Keras writes it. Received: {student}.")
     folders = export_flags.check(values, format)
     if format == "serving":
         if not values.out:
@@ -54,8 +57,14 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         if values.overwrite:
             raise ValueError("A version of a bundle is never overwritten: leave --overwrite out.")
     else:
-        output.check(values, MARK)
+        output.check(values, MARK, is_own=_is_own)
     output.check_apart(values, [student, *folders])
+
+
+def _is_own(folder: Path) -> bool:
+    from keras_amalgam.export.verification import report
+
+    return report.is_own(folder)
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
@@ -123,7 +132,47 @@ def _exporters(
     function: Callable[..., Any] = getattr(export, f"to_{format}")
     if format == "onnx":
         function = functools.partial(function, opset=values.opset, layout=values.layout)
+    tolerance = _own_bounds(values).get("tolerance")
+    try:
+        images = _compared(values, student, _size(values, student))
+    except ValueError:
+        if values.size is not None:
+            raise
+        images = _compared(values, student, None)  # The artifact takes any size as well.
+    function = functools.partial(function, images=images, tolerance=tolerance)
     return {f"{student.name}{SUFFIXES[format]}": function}
+
+
+def _own_bounds(values: flags.FlagValues) -> dict[str, float]:
+    """The exporters' own bounds, out of the way where a threshold of the same is given."""
+    bounds = {} if values.max_error is None else {"tolerance": math.inf}
+    return bounds if values.min_agreement is None else bounds | {"min_agreement": 0.0}
+
+
+def _size(values: flags.FlagValues, student: Any) -> tuple[int, int]:
+    from keras_amalgam.export.signatures import spatial_size
+
+    return spatial_size(student, export_flags.size_of(values), "--size HEIGHT,WIDTH")
+
+
+def _compared(values: flags.FlagValues, student: Any, size: tuple[int, int] | None) -> Any:
+    """Real images that the exporter compares on before verification does; one if of any size."""
+    most = 1 if size is None else COMPARED_IMAGES
+    return _decoded(student, export_flags.images_of(values), values, size, most)
+
+
+def _decoded(
+    student: Any,
+    images: Any,
+    values: flags.FlagValues,
+    size: tuple[int, int] | None,
+    most: int,
+) -> Any:
+    from keras_amalgam.export.verification.encoded import collect
+
+    labelled = None if images else export_flags.pairs(values, "test")
+    encoded = collect(images, labelled, student.class_names)
+    return encoded.decoded(size, student.input_shape[-1], most)
 
 
 def _tflite_exporters(
@@ -132,7 +181,7 @@ def _tflite_exporters(
     from keras_amalgam import export
 
     stem = student.name
-    size = export_flags.size_of(values)
+    size = _size(values, student)
     exporters = {}
     for precision in precisions:
         name = f"{stem}.tflite" if precision == "float32" else f"{stem}_{precision}.tflite"
@@ -148,28 +197,24 @@ def _tflite_exporters(
             joint=values.joint,
             top_k=values.top_k or 0,
             quantizer="converter" if precision.startswith("float") else values.quantizer,
+            **_own_bounds(values),
         )
     return exporters
 
 
 def _calibration(
-    values: flags.FlagValues, student: Any, size: tuple[int, int] | None, precision: str
+    values: flags.FlagValues, student: Any, size: tuple[int, int], precision: str
 ) -> Any:
     """Raw images of the artifact's size, for precisions that need them."""
     from keras_amalgam.export.samples import MAX_CALIBRATION_IMAGES
-    from keras_amalgam.export.signatures import spatial_size
     from keras_amalgam.export.tflite.plan import CALIBRATED
-    from keras_amalgam.export.verification.encoded import collect
 
-    images = values.calibration or export_flags.images_of(values)
     if precision not in CALIBRATED:
         return None
+    images = values.calibration or export_flags.images_of(values)
     if not images:
         raise flags.IllegalFlagValueError(f"{precision} needs --calibration=FOLDER or --images.")
-    channels = student.input_shape[-1]
-    return collect(images, None, student.class_names).decoded(
-        spatial_size(student, size, "--size"), channels, MAX_CALIBRATION_IMAGES
-    )
+    return _decoded(student, images, values, size, MAX_CALIBRATION_IMAGES)
 
 
 def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +222,7 @@ def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) ->
     from keras_amalgam.export.verification import report
 
     verified: dict[str, Any] = {}
+    size = _size(values, student)
 
     def verify(artifact: Any) -> None:
         one = export.verify(artifact, student, **arguments)
@@ -186,7 +232,8 @@ def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) ->
                 "nothing was left in place. " + " ".join(one.missed)
             )
         verified[f"{student.name}/{artifact.path.name}"] = one
-        report.write(artifact.path / "assets.extra", student.name, verified)
+        folder = artifact.path / "assets.extra"
+        report.write(folder, student.name, verified, arguments["thresholds"])
 
     export.to_serving(
         student,
@@ -195,7 +242,9 @@ def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) ->
         label=values.label,
         keep=values.keep,
         top_k=values.top_k or 5,
-        image_shape=export_flags.size_of(values),
+        image_shape=size,
+        images=_compared(values, student, size),
+        tolerance=_own_bounds(values).get("tolerance"),
         check=verify,
     )
     return verified

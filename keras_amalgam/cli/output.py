@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_amalgam.writing import Own, is_replaceable
+from keras_amalgam.writing import Own, in_words, is_empty_directory, is_replaceable
 
 
 def define_flags(values: flags.FlagValues, default: str | None) -> None:
@@ -30,16 +30,17 @@ def check(
     """
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the results go.")
-    if Path(values.out).exists() and not values.overwrite:
+    if not Path(values.out).exists() or is_empty_directory(values.out):
+        return
+    if not values.overwrite:
         raise ValueError(
             f"{values.out} exists already. Choose another --out, or replace it with --overwrite."
         )
-    if Path(values.out).exists() and not is_replaceable(values.out, mark, contents, is_own):
-        beside = "" if contents is None else f" and nothing beside {', '.join(sorted(contents))}"
-        beside += "" if is_own is None else ", each as it was written"
+    if not is_replaceable(values.out, mark, contents, is_own):
         raise ValueError(
             f"--overwrite replaces earlier results only. Received: --out={values.out}, which is "
-            f"neither an empty folder nor one that holds {mark}{beside}. Choose another --out."
+            f"neither an empty folder nor one that holds {in_words(mark, contents, is_own)}. "
+            "Choose another --out."
         )
 
 

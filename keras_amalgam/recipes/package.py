@@ -20,7 +20,7 @@ from keras_amalgam.teacher import Teacher
 
 CALIBRATION_IMAGES = 512
 VERIFIED_IMAGES = 256
-FLOAT32_TOLERANCE = 1e-4  # The exporters' own: past it they refuse to write.
+FLOAT32_TOLERANCE = 1e-4  # The exporters' own of logits up to 10: past it they refuse to write.
 # Of unlabelled images, so that no test image decides which precision is shipped.
 LEAST_AGREEMENT = 0.98
 FILES = {
@@ -100,7 +100,7 @@ def _verified(
     verified = write_verified(
         student, folder, exporters, encoded, labels, limits, {_INT8: fallbacks}
     )
-    report.write(folder, student.name, verified)
+    report.write(folder, student.name, verified, limits)
     return verified
 
 

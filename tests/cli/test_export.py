@@ -154,6 +154,58 @@ def test_fallback_takes_the_place_of_what_misses_a_threshold(run, capsys):
     ]
 
 
+@pytest.fixture
+def open_student(here):
+    """A student of any size that resizes nothing."""
+    image = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 64, -2.0)(image))
+    head = keras.layers.Dense(3, name="colour")
+    student = keras.Model(image, {"colour": head(x)}, name="open")
+    # Logits in the hundreds, which float32 rounds by more than 1e-4.
+    head.set_weights([np.eye(3, dtype="float32") * 3000, np.zeros(3, "float32")])
+    (here / "students").mkdir()
+    path = here / "students" / "open.keras"
+    export.to_keras(
+        student, path, class_names={"colour": COLOURS}, images=np.ones((1, 9, 9, 3)) * 9
+    )
+    return path
+
+
+@pytest.mark.parametrize("format", ["onnx", "saved_model", "keras"])
+def test_student_of_open_size_needs_no_size_where_the_artifact_has_none(
+    format, open_student, run, capsys
+):
+    assert run(format, student=open_student) == 0, capsys.readouterr().err
+    assert run(format, "--size", "20,30", student=open_student, out="sized") == 0
+
+
+@pytest.mark.parametrize("format", ["tflite", "serving"])
+def test_student_of_open_size_asks_for_the_size_by_its_flag(format, open_student, run, capsys):
+    assert run(format, student=open_student) == 1
+    error = capsys.readouterr().err
+    assert "--size" in error and "image_shape" not in error
+    assert run(format, "--size", "20,30", student=open_student) == 0, capsys.readouterr().err
+
+
+def test_threshold_is_what_decides_where_an_exporter_has_bounds_of_its_own(run, capsys):
+    strict = ("--precision", "int8", "--max_error", "10", "--min_agreement", "0")
+    assert run("tflite", *strict) == 0, capsys.readouterr().err
+    assert json.loads(pathlib.Path("out/export.json").read_text())["thresholds"]["max_error"] == 10
+
+
+def test_files_of_others_survive_overwriting(run, capsys):
+    assert run("onnx") == 0
+    pathlib.Path("out/notes.txt").write_text("mine")
+    assert run("onnx", "--overwrite") == 2
+    assert "only what was written with it" in capsys.readouterr().err
+    assert pathlib.Path("out/notes.txt").read_text() == "mine"
+
+
+def test_help_says_which_format_a_flag_is_for(capsys):
+    assert main(["export", "--help"]) == 0
+    assert "ONNX operator set. (For onnx.)" in capsys.readouterr().out
+
+
 def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
     assert run("onnx") == 0
     before = pathlib.Path("out/export.json").read_text()
@@ -185,6 +237,12 @@ def test_classes_can_be_given_in_files(run, made, capsys):
         ("tflite", ("--precision", "int8,int16", "--fallback", "float16"), "one other --precision"),
         ("tflite", ("--precision", "int8", "--fallback", "int8"), "names new ones"),
         ("onnx", ("--fallback", "int16"), "export onnx does not take --fallback."),
+        (
+            "tflite",
+            ("--image_dtype", "int8"),
+            "--image_dtype is for --precision int8. Received: fl",
+        ),
+        ("tflite", ("--calibration", "."), "--calibration is for --precision int8 or int16"),
         ("tflite", ("--size", "a"), "--size wants HEIGHT,WIDTH"),
         ("tflite", ("--test", "colour"), "--test wants TASK=PATH"),
         ("tflite", ("--test", "colour=missing"), "There is no folder missing"),
@@ -201,5 +259,10 @@ def test_wrong_command_line_is_refused_before_any_work(format, flags, message, r
 def test_missing_images_and_student_are_refused(run, capsys):
     assert run("onnx", images=False) == 2
     assert "--images=FOLDER is needed" in capsys.readouterr().err
+    pathlib.Path("junk.keras").write_text("junk")
+    assert run("onnx", student="junk.keras") == 2
+    assert "STUDENT is a .keras file, as Keras writes it. Received: junk.keras" in (
+        capsys.readouterr().err
+    )
     assert run("onnx", student="missing.keras") == 2
     assert "There is no file or directory missing.keras" in capsys.readouterr().err

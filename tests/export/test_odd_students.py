@@ -75,6 +75,19 @@ def sequential():
     )
 
 
+def sequential_of_any_size():
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Resizing(16, 16),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
+            keras.layers.GlobalMaxPooling2D(),
+            keras.layers.Dense(3, name="a"),
+        ]
+    )
+
+
 def converted_backbone():
     """A network that came from PyTorch by ONNX, cut at a layer, with a head of its own."""
     digits = teachers.from_onnx(DIGITS, verify=False)
@@ -93,6 +106,7 @@ STUDENTS = [
     transformer,
     mixed_precision,
     sequential,
+    sequential_of_any_size,
     converted_backbone,
 ]
 
@@ -162,3 +176,29 @@ def test_subclassed_model_is_refused_with_what_to_do(exporter, tmp_path):
     image = keras.Input((8, 8, 3))
     wrapped = keras.Model(image, model(image))
     getattr(export, exporter)(wrapped, tmp_path / f"a{suffix}", class_names=names)
+
+
+def nested(model):
+    image = keras.Input(model.input_shape[1:])
+    return keras.Model(image, model(image))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nested])
+@pytest.mark.parametrize(
+    ("activation", "kind"),
+    [
+        (lambda x: keras.layers.Dense(3, activation="softmax")(x), "probabilities"),
+        (lambda x: keras.layers.Softmax()(keras.layers.Dense(3)(x)), "probabilities"),
+        (lambda x: keras.ops.sigmoid(keras.layers.Dense(3)(x)), "sigmoid"),
+    ],
+)
+def test_head_of_probabilities_is_refused(activation, kind, wrap, tmp_path):
+    """`classify` and the joint prediction would take their softmax once more."""
+    image = keras.Input((16, 16, 3))
+    x = backbone(image, 3)
+    student = wrap(keras.Model(image, {"b": keras.layers.Dense(2)(x), "a": activation(x)}))
+    classes = {"a": ("x", "y", "z"), "b": ("p", "q")}
+    with pytest.raises(ValueError, match=f"Head 'a' of model .* logits. Received: {kind}"):
+        export.to_tflite(student, tmp_path / "a.tflite", class_names=classes)
+    # Where nothing is decided, as in an embedding, any numbers are good.
+    export.to_onnx(student, tmp_path / "a.onnx", class_names=classes | {"a": ()})

@@ -108,6 +108,24 @@ def test_earlier_folder_is_kept_when_the_new_one_fails(packaged, student, export
     assert (folder / "export.json").read_text() == before
 
 
+def test_files_that_the_report_does_not_list_are_never_replaced(
+    student, exporters, images, tmp_path
+):
+    only, folder = {"student.tflite": exporters["student.tflite"]}, tmp_path / "dist"
+    limits = export.Thresholds(max_bytes=100_000)
+    folder.mkdir()  # Empty: nothing is lost.
+    export.package(student, folder, only, images, thresholds=limits)
+    document = json.loads((folder / "export.json").read_text())
+    assert document["files"] == names(folder)
+    assert document["thresholds"]["max_bytes"] == 100_000
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"export.json and only what was written with it"):
+        export.package(student, folder, only, images, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    export.package(student, folder, only, images, overwrite=True)
+
+
 @pytest.mark.parametrize("given", [{}, {"a/b.tflite": export.to_tflite}])
 def test_names_must_be_plain(given, student, images, tmp_path):
     with pytest.raises(ValueError, match="`exporters` names what to write"):

@@ -105,3 +105,17 @@ def test_bounds_given_by_the_caller_replace_the_documented_ones():
     assert parity.bounds_for("int8", None, None) is parity.DEFAULT_BOUNDS["int8"]
     assert parity.bounds_for("int8", 0.5, 1.0) == parity.Bounds(0.5, None, None, 1.0)
     assert parity.bounds_for("float32", 0.0, None).max_abs_error == 0.0
+
+
+def test_float32_may_round_large_logits_but_not_small_ones():
+    bounds = parity.bounds_for("float32", None, None)
+
+    def kept(error, largest):
+        heads = {"a": parity.HeadParity(error, error, 1.0, largest)}
+        return not list(parity.exceeded(heads, bounds))
+
+    assert kept(9e-5, 0.1) and not kept(2e-4, 0.1) and not kept(2e-4, 10.0)
+    assert kept(2e-3, 300.0) and not kept(4e-3, 300.0)
+    assert not kept(float("nan"), 300.0)
+    strict = parity.bounds_for("float32", 1e-4, None)
+    assert list(parity.exceeded({"a": parity.HeadParity(2e-3, 0.0, 1.0, 300.0)}, strict))

@@ -153,7 +153,7 @@ def test_bound_that_is_missed_leaves_nothing(student, images, tmp_path):
             "`calibration` holds no image",
         ),
         ({"images": np.ones((2, 28, 28, 3))}, "`images` are not raw.*multiply them by 255"),
-        ({"image_shape": (30, 30)}, "`image_shape` does not fit"),
+        ({"image_shape": (30, 30)}, "image size does not fit"),
         ({"class_names": {"colour": ("a",)}}, "`class_names` and the heads"),
     ],
 )

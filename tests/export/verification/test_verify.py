@@ -224,6 +224,13 @@ def test_broken_artifact_is_an_error_with_what_the_process_said(
         export.verify(artifact, student, photos)
 
 
+def test_path_is_no_record_of_an_exporter(exported, student, photos):
+    with pytest.raises(
+        TypeError, match="Received: 'a.tflite' of type str. Expected: the `Artifact`"
+    ):
+        export.verify("a.tflite", student, photos)
+
+
 def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
     collect(photos, None, {}).write(tmp_path / "images.zip")
     job = {

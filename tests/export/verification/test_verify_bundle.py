@@ -1,4 +1,4 @@
-"""Verification of a TF Serving bundle: each signature from the files' own bytes on, and its labels."""
+"""Verification of a TF Serving bundle: each signature from the files on, and its labels."""
 
 import dataclasses
 import io
