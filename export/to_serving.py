@@ -45,7 +45,8 @@ def to_serving(
 
     The bundle is `directory/<name>/<version>/` with `models.config`, `batching_params.pbtxt` and a
     README with the commands beside `<name>`. A version is written aside, checked, and moved into
-    place in one step, so that a server that watches the folder never sees a part of it.
+    place in one step, so that a server that watches the folder never sees a part of it. Of several
+    exports into one bundle at a time one writes, and the others wait.
 
     | signature | `image` | gives |
     | --- | --- | --- |
@@ -65,7 +66,8 @@ def to_serving(
         label: The version label that points to this version from now on. Versions under other
             labels go on being served, so that `label="canary"` puts one beside the stable one.
         keep: If given, the newest so many versions stay, and the labelled ones; older ones are
-            removed.
+            removed. Keep two for a running server: it asks for the former version until it has
+            read the configuration again.
         top_k: How many classes `classify` names for each head.
         image_shape: `(height, width)` that encoded images are brought to, for a student that
             takes any size and does not resize; by default the size of `images`.
@@ -95,9 +97,10 @@ def to_serving(
     serving_protos()
     job, resized_to = _prepare(model, class_names, images, image_shape, top_k)
     bundle = Bundle(Path(directory), model.name if name is None else name)
-    version = _checked_version(bundle, version, label, keep)
-    target = bundle.base / str(version)
-    with _folders(bundle):
+    _check_names(bundle, label, keep)
+    with _folders(bundle), bundle.locked():
+        version = _checked_version(bundle, version)
+        target = bundle.base / str(version)
         pointing = bundle.labels() | {label: version}
         with (
             _configuration(bundle, version, pointing, label, job),
@@ -113,8 +116,8 @@ def to_serving(
             worst = _worst(measured, len(job.images))
             if check is not None:
                 check(_record(job, partial, worst, resized_to))
-    if keep is not None:
-        bundle.prune(keep, pointing)
+        if keep is not None:
+            bundle.prune(keep, pointing)
     return _record(job, target, worst, resized_to)
 
 
@@ -172,8 +175,7 @@ def _resized_to(
         return height, width
 
 
-def _checked_version(bundle: Bundle, version: int | None, label: str, keep: int | None) -> int:
-    """Refuses what cannot be published; returns the version's number."""
+def _check_names(bundle: Bundle, label: str, keep: int | None) -> None:
     for what, text in (("name", bundle.name), ("label", label)):
         if not isinstance(text, str) or not _NAME.fullmatch(text) or text.isdecimal():
             raise ValueError(
@@ -185,6 +187,10 @@ def _checked_version(bundle: Bundle, version: int | None, label: str, keep: int 
             f"At least the new version stays. Received: keep={keep}. Expected: 1 or more, or None "
             "to keep all. Raise it."
         )
+
+
+def _checked_version(bundle: Bundle, version: int | None) -> int:
+    """Refuses what cannot be published; returns the version's number."""
     there = bundle.versions()
     if version is None:
         version = there[-1] + 1 if there else 1
@@ -218,7 +224,8 @@ def _folders(bundle: Bundle) -> Iterator[None]:
         yield
     except BaseException:
         for folder in missing:
-            folder.rmdir()
+            with contextlib.suppress(OSError):  # Another export writes into it.
+                folder.rmdir()
         raise
 
 

@@ -1,13 +1,21 @@
 """The folder that a TF Serving server watches: its versions and its configuration."""
 
+import contextlib
 import dataclasses
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_amalgam.export.labels import Labels, read_labels
 from keras_amalgam.export.serving.protos import serving_protos
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows, where two exports at once are not told apart.
+    fcntl = None
 
 CONFIG = "models.config"
 BATCHING = "batching_params.pbtxt"
@@ -105,9 +113,11 @@ class Bundle:
     def texts(self, version: int, labels: dict[str, int]) -> dict[str, str]:
         """The configuration with a new version, as file name to content.
 
-        In `models.config` the newest and every labelled version of this model are served. Other
-        models' entries stay as they are, and of this one what an operator set by hand.
-        `batching_params.pbtxt` is there only if the bundle has none.
+        In `models.config` the newest versions of this model are served, down to the oldest that is
+        labelled and one more. By that one a running server loads the next version as soon as its
+        folder is there, before it reads the configuration again: it refuses to move a label to a
+        version that it has not loaded. Other models' entries stay as they are, and of this one
+        what an operator set by hand. `batching_params.pbtxt` is there only if the bundle has none.
 
         Args:
             version: The new version's number.
@@ -122,14 +132,38 @@ class Bundle:
             entry = entries.add(
                 name=self.name, base_path=f"{SERVED_AT}/{self.name}", model_platform="tensorflow"
             )
-        if entry.model_version_policy.WhichOneof("policy_choice") in (None, "specific"):
-            served = sorted({max([version, *self.versions()]), *labels.values()})
-            del entry.model_version_policy.specific.versions[:]
-            entry.model_version_policy.specific.versions.extend(served)
+        self._serve(entry.model_version_policy, version, labels)
         entry.version_labels.clear()
         entry.version_labels.update(labels)
         texts = {CONFIG: text_format.MessageToString(config)}
         return texts if (self.directory / BATCHING).exists() else texts | {BATCHING: _BATCHING}
+
+    def _serve(self, policy: Any, version: int, labels: dict[str, int]) -> None:
+        """Lets the server load what it needs; an operator's policy only gains versions."""
+        there = {version, *self.versions()}
+        kind = policy.WhichOneof("policy_choice") or "latest"
+        if kind == "latest":
+            down_to_oldest = sum(one >= min(labels.values()) for one in there)
+            policy.latest.num_versions = max(policy.latest.num_versions, down_to_oldest + 1)
+        elif kind == "specific":
+            served = sorted(there & {*policy.specific.versions, *labels.values()})
+            policy.specific.versions[:] = served
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Waits until no other export writes into the bundle; its folder has to be there.
+
+        The lock is the operating system's and ends with the process, however that ends.
+        """
+        if fcntl is None:
+            yield
+            return
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def prune(self, keep: int, labels: dict[str, int]) -> list[int]:
         """Removes all but the newest `keep` versions; labelled ones stay.

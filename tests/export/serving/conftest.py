@@ -16,7 +16,7 @@ def bundle(student, make_student, nested_student, images, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def serving(bundle):
+def server():
     # Imported late: the module needs TF Serving's definitions.
     import importlib.util
     import pathlib
@@ -25,7 +25,12 @@ def serving(bundle):
     spec = importlib.util.spec_from_file_location("serving_server", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    served = module.Serving(bundle)
+    return module
+
+
+@pytest.fixture(scope="session")
+def serving(server, bundle):
+    served = server.Serving(bundle)
     yield served
     served.close()
 

@@ -32,21 +32,53 @@ class Refused(Exception):
         self.code = code
 
 
+FLAG = "--allow_version_labels_for_unavailable_models"
+
+
 class Bundle:
-    """The loaded versions of a bundle."""
+    """The loaded versions of a bundle, started by the command of its README."""
 
     def __init__(self, directory):
-        text = (directory / "models.config").read_text()
+        self.directory = directory
+        self.flags = (directory / "README.md").read_text().split("```")[1].split()
+        self.entries, self.labels, self.loaded, self.warmed = {}, {}, {}, {}
+        self.read_configuration()
+
+    def read_configuration(self):
+        """As TF Serving does: first the labels, refused as a whole, and then the versions."""
+        text = (self.directory / "models.config").read_text()
         config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-        self.entries = {entry.name: entry for entry in config.model_config_list.config}
-        self.loaded, self.warmed = {}, {}
-        for entry in self.entries.values():
+        entries = {entry.name: entry for entry in config.model_config_list.config}
+        labels = {
+            (name, label): version
+            for name, entry in entries.items()
+            for label, version in entry.version_labels.items()
+        }
+        for (name, label), version in labels.items():
+            moves = self.labels.get((name, label), version) != version
+            if (name, version) not in self.loaded and (moves or FLAG not in self.flags):
+                raise Refused("FAILED_PRECONDITION", f"version {version} of {name} is not loaded")
+        self.entries, self.labels = entries, labels
+        self.look_for_versions()
+
+    def look_for_versions(self):
+        """As TF Serving does every second, whether or not the configuration is read again."""
+        for name, entry in self.entries.items():
             assert entry.model_platform == "tensorflow"
-            for version in entry.model_version_policy.specific.versions:
-                # The bundle is mounted at /models, which is where the configuration says it is.
-                folder = directory / Path(entry.base_path).relative_to("/models") / str(version)
-                self.loaded[entry.name, version] = tf.saved_model.load(str(folder), tags="serve")
-                self.warmed[entry.name, version] = self._warm_up(folder, entry.name, version)
+            # The bundle is mounted at /models, which is where the configuration says it is.
+            base = self.directory / Path(entry.base_path).relative_to("/models")
+            there = sorted(int(path.name) for path in base.iterdir() if path.name.isdecimal())
+            policy = entry.model_version_policy
+            if policy.WhichOneof("policy_choice") == "specific":
+                wanted = set(there) & set(policy.specific.versions)
+            else:
+                wanted = set(there[-(policy.latest.num_versions or 1) :])
+            for version in [v for n, v in self.loaded if n == name and v not in wanted]:
+                del self.loaded[name, version]
+            for version in wanted - {v for n, v in self.loaded if n == name}:
+                folder = base / str(version)
+                self.loaded[name, version] = tf.saved_model.load(str(folder), tags="serve")
+                self.warmed[name, version] = self._warm_up(folder, name, version)
 
     def _warm_up(self, folder, name, version):
         """The signatures and batch sizes of the warm-up file, each of which gave an answer."""
@@ -97,7 +129,7 @@ class Bundle:
         there = [version for name, version in self.loaded if name == spec.name]
         version = spec.version.value or max(there)
         if spec.version_label:
-            version = self.entries[spec.name].version_labels.get(spec.version_label, -1)
+            version = self.labels.get((spec.name, spec.version_label), -1)
         if version not in there:
             raise Refused("NOT_FOUND", f"no version {version}")
         return spec.name, version

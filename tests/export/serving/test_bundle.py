@@ -34,10 +34,11 @@ def copy(bundle, tmp_path):
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
-def test_configuration_serves_the_newest_and_the_labelled_versions(bundle):
+def test_configuration_serves_down_to_the_oldest_labelled_version_and_one_more(bundle):
     entry = entry_of(bundle, "student")
     assert (entry.base_path, entry.model_platform) == ("/models/student", "tensorflow")
-    assert list(entry.model_version_policy.specific.versions) == [1, 2]
+    assert entry.model_version_policy.latest.num_versions == 3
+    assert entry_of(bundle, "open-size").model_version_policy.latest.num_versions == 2
     assert dict(entry.version_labels) == {"stable": 1, "canary": 2}
     assert dict(entry_of(bundle, "open-size").version_labels) == {"stable": 7}
 
@@ -83,8 +84,8 @@ def test_old_versions_are_pruned_but_labelled_ones_stay(student, copy):
     export.to_serving(student, copy)
     export.to_serving(student, copy, keep=1)
     assert sorted(path.name for path in (copy / "student").iterdir()) == ["2", "5"]
-    served = entry_of(copy, "student").model_version_policy.specific.versions
-    assert list(served) == [2, 5]
+    # Both that are there, with those between them that the last export found, and one more.
+    assert entry_of(copy, "student").model_version_policy.latest.num_versions == 5
     assert (copy / "open-size" / "7").is_dir()
 
 
@@ -92,14 +93,43 @@ def test_what_an_operator_set_by_hand_stays(student, copy):
     config = configuration(copy)
     entry = next(e for e in config.model_config_list.config if e.name == "student")
     entry.base_path = "/elsewhere"
-    entry.model_version_policy.latest.num_versions = 3
+    entry.model_version_policy.latest.num_versions = 9
     (copy / "models.config").write_text(text_format.MessageToString(config))
     (copy / "batching_params.pbtxt").write_text("max_batch_size { value: 8 }\n")
     export.to_serving(student, copy)
     entry = entry_of(copy, "student")
     assert entry.base_path == "/elsewhere"
-    assert entry.model_version_policy.latest.num_versions == 3
+    assert entry.model_version_policy.latest.num_versions == 9
     assert (copy / "batching_params.pbtxt").read_text() == "max_batch_size { value: 8 }\n"
+
+
+def test_versions_that_an_operator_named_stay_named_with_the_labelled_ones(student, copy):
+    config = configuration(copy)
+    entry = next(e for e in config.model_config_list.config if e.name == "student")
+    entry.model_version_policy.specific.versions.extend([1, 90])
+    (copy / "models.config").write_text(text_format.MessageToString(config))
+    export.to_serving(student, copy)
+    assert list(entry_of(copy, "student").model_version_policy.specific.versions) == [1, 2, 3]
+
+
+def test_exports_at_once_get_a_version_each(student, tmp_path):
+    begun, results = threading.Event(), []
+
+    def first():
+        def look_at_it(_):
+            begun.set()
+            time.sleep(2)  # Time for the other one to find the same number free.
+
+        results.append(export.to_serving(student, tmp_path, label="one", check=look_at_it))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(60)
+    results.append(export.to_serving(student, tmp_path, label="two"))
+    thread.join()
+    assert sorted(one.path.name for one in results) == ["1", "2"]
+    assert all((one.path / "saved_model.pb").is_file() for one in results)
+    assert dict(entry_of(tmp_path, "student").version_labels) == {"one": 1, "two": 2}
 
 
 @pytest.mark.parametrize(

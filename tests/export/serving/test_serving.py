@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 import scipy.special
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from keras_amalgam import export
 
 SIGNATURES = ("serving_default", "uint8", "encoded", "classify")
 
@@ -112,6 +115,38 @@ def test_labels_lead_to_their_versions(ask, images, expected, make_student):
     for label, logits in (("stable", stable), ("canary", canary)):
         outputs = ask(images, "uint8", label=label)
         np.testing.assert_allclose(outputs["colour"], logits["colour"], atol=1e-4)
+
+
+def test_running_server_moves_a_label_to_a_version_it_has_loaded(
+    server, student, make_student, images, tmp_path
+):
+    export.to_serving(student, tmp_path)
+    running = server.Bundle(tmp_path)
+    for mean in (0.4, 0.6):
+        export.to_serving(make_student(mean=mean), tmp_path, keep=2)
+        with pytest.raises(server.Refused, match="is not loaded"):
+            running.read_configuration()
+        before = running.labels["student", "stable"]
+        running.look_for_versions()
+        assert ("student", before) in running.loaded
+        running.read_configuration()
+        assert running.labels["student", "stable"] == before + 1
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.version_label = "student", "stable"
+    request.model_spec.signature_name = "uint8"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(images))
+    said = tf.make_ndarray(running.predict(request).outputs["colour"])
+    expected = make_student(mean=0.6)(images, training=False)["colour"]
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+def test_server_without_the_flag_of_the_command_does_not_start(server, bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    readme = (copy / "README.md").read_text()
+    assert server.FLAG in readme
+    (copy / "README.md").write_text(readme.replace(server.FLAG, ""))
+    with pytest.raises(server.Refused, match="is not loaded"):
+        server.Bundle(copy)
 
 
 def test_warm_up_file_asks_every_signature(serving):
