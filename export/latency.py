@@ -84,7 +84,9 @@ def measure_latency(
                 f"The image does not fit the model. Received: shape {image.shape}. Expected: "
                 f"{_one_image(loaded)}. Resize it."
             )
-        return _time(loaded, image, repeats, warmup, threads)
+        # An application has the image in the file's own form.
+        given = {loaded.input_name: loaded.as_input(image)}
+        return _time(lambda _: loaded.runner(**given), image, repeats, warmup, threads)
     if image is None:
         raise ValueError(
             "A callable does not tell what image it takes. Received: image=None. Expected: one raw "

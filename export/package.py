@@ -50,7 +50,8 @@ def package(
         labelled: Task to labelled images, as in `verify`, for the accuracies.
         thresholds: What every artifact must keep to.
         fallbacks: Name of an artifact to what is written in its place if it misses a threshold or
-            its exporter's own bounds: in order, the first that keeps them. The report says so.
+            its exporter's own bounds, or has no form in that precision: in order, the first that
+            keeps them. The report says so.
         class_names: Head to class names; by default the model's attribute.
         overwrite: Whether an earlier such folder is replaced. Any other never is, nor one that
             holds files which its `export.json` does not list.
@@ -131,7 +132,7 @@ def write_verified(
             with tempfile.TemporaryDirectory(dir=folder, prefix=".") as trial:
                 try:
                     artifact = write(model, Path(trial) / file, class_names=labels)
-                except ValueError as error:
+                except (ValueError, NotImplementedError) as error:
                     if not left:
                         raise
                     passed_over[file] = (str(error).replace(f"{trial}/", ""),)

@@ -47,7 +47,11 @@ def describe(name: str, loaded: LiteRtModel, plan: Plan, labels: Labels) -> dict
         "quantizer": plan.quantizer,
         "keras_amalgam": __version__,
         "inputs": {loaded.input_name: image},
-        "outputs": {key: _output(key, given[key], labels) for key in in_order},
+        "outputs": {
+            key: {"shape": [loaded.image_shape[0], *map(int, given[key]["shape"][1:])]}
+            | _output(key, given[key], labels)
+            for key in in_order
+        },
     }
 
 

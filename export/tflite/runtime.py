@@ -39,14 +39,15 @@ class LiteRtModel:
         Returns:
             The outputs by name; quantized ones as the float32 values they stand for.
         """
-        outputs = self.runner(**{self.input_name: self._as_input(image)})
+        outputs = self.runner(**{self.input_name: self.as_input(image)})
         details = self.runner.get_output_details()
         return {
             name: _dequantized(values, details[name]["quantization"])
             for name, values in outputs.items()
         }
 
-    def _as_input(self, image: np.ndarray) -> np.ndarray:
+    def as_input(self, image: np.ndarray) -> np.ndarray:
+        """Raw images in the form that the image tensor has."""
         scale, zero_point = self.quantization
         if not scale or self.dtype == np.float32:
             return image.astype(self.dtype)

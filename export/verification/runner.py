@@ -12,7 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,8 +20,23 @@ from PIL import Image
 MODES = {1: "L", 3: "RGB"}
 WARM_UP = 10
 
-Run = Callable[[np.ndarray], dict[str, Any]]
-"""From a batch of raw uint8 images to named arrays."""
+
+class Opened(NamedTuple):
+    """A loaded artifact.
+
+    Attributes:
+        given: From a batch of raw uint8 images to what the runtime takes. An application has its
+            image in that form, so this is not timed.
+        run: From that to named arrays.
+    """
+
+    given: Callable[[np.ndarray], Any]
+    run: Callable[[Any], dict[str, Any]]
+
+    def __call__(self, images: np.ndarray) -> dict[str, Any]:
+        """What the artifact gives for images."""
+        answers = self.run(self.given(images))
+        return {key: values[: len(images)] for key, values in answers.items()}
 
 
 def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.ndarray:
@@ -51,7 +66,7 @@ def as_jpeg_or_png(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def open_tflite(path: str, threads: int) -> Run:
+def open_tflite(path: str, threads: int) -> Opened:
     """A TFLite file in LiteRT, through its signature."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -61,25 +76,27 @@ def open_tflite(path: str, threads: int) -> Run:
     batch, dtype = int(details["shape"][0]), details["dtype"]
     described = runner.get_output_details()
 
-    def run(images: np.ndarray) -> dict[str, Any]:
-        given = images.astype(np.float64)
+    def given(images: np.ndarray) -> np.ndarray:
+        values = images.astype(np.float64)
         if dtype != np.float32:
             limits = np.iinfo(dtype)
-            given = np.clip(np.rint(given / scale) + zero_point, limits.min, limits.max)
+            values = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
         # A file of fixed batch wants that many: copies fill it up.
-        filled = np.repeat(given[:1], max(batch, len(given)), axis=0)
-        filled[: len(given)] = given
+        filled = np.repeat(values[:1], max(batch, len(values)), axis=0)
+        filled[: len(values)] = values
+        return filled.astype(dtype)
+
+    def run(images: np.ndarray) -> dict[str, Any]:
         answers = {}
-        for key, values in runner(**{name: filled.astype(dtype)}).items():
+        for key, values in runner(**{name: images}).items():
             step, zero = described[key]["quantization"]
-            real = (values.astype(np.float64) - zero) * step if step else values
-            answers[key] = real[: len(images)]
+            answers[key] = (values.astype(np.float64) - zero) * step if step else values
         return answers
 
-    return run
+    return Opened(given, run)
 
 
-def open_onnx(path: str, threads: int) -> Run:
+def open_onnx(path: str, threads: int) -> Opened:
     """An ONNX file in onnxruntime."""
     import onnxruntime
 
@@ -90,28 +107,30 @@ def open_onnx(path: str, threads: int) -> Run:
     axes = session.get_inputs()[0].shape
     channels_first = axes[1] in MODES and axes[3] not in MODES
 
+    def given(images: np.ndarray) -> np.ndarray:
+        ordered = images.transpose(0, 3, 1, 2) if channels_first else images
+        return np.ascontiguousarray(ordered, np.float32)
+
     def run(images: np.ndarray) -> dict[str, Any]:
-        given = images.transpose(0, 3, 1, 2) if channels_first else images
-        values = session.run(heads, {"image": given.astype(np.float32)})
-        return dict(zip(heads, values, strict=True))
+        return dict(zip(heads, session.run(heads, {"image": images}), strict=True))
 
-    return run
+    return Opened(given, run)
 
 
-def open_saved_model(path: str, threads: int) -> Run:
+def open_saved_model(path: str, threads: int) -> Opened:
     """A SavedModel or a version of a bundle in TensorFlow."""
     import tensorflow as tf
 
     loaded: Any = tf.saved_model.load(path)
 
-    def run(images: np.ndarray) -> dict[str, Any]:
-        outputs = loaded.signatures["serving_default"](image=tf.constant(images, tf.float32))
+    def run(images: Any) -> dict[str, Any]:
+        outputs = loaded.signatures["serving_default"](image=images)
         return {head: values.numpy() for head, values in outputs.items()}
 
-    return run
+    return Opened(lambda images: tf.constant(images, tf.float32), run)
 
 
-def open_keras(path: str, threads: int) -> Run:
+def open_keras(path: str, threads: int) -> Opened:
     """A Keras file in Keras."""
     import keras
     import tensorflow as tf
@@ -119,12 +138,12 @@ def open_keras(path: str, threads: int) -> Run:
     model: Any = keras.saving.load_model(path, compile=False)
     serve = tf.function(lambda image: model(image, training=False))
 
-    def run(images: np.ndarray) -> dict[str, Any]:
-        outputs = serve(tf.constant(images, tf.float32))
+    def run(images: Any) -> dict[str, Any]:
+        outputs = serve(images)
         named = outputs if isinstance(outputs, dict) else {"": outputs}
         return {head: np.asarray(values, np.float32) for head, values in named.items()}
 
-    return run
+    return Opened(lambda images: tf.constant(images, tf.float32), run)
 
 
 def open_signatures(path: str) -> Callable[[bytes, np.ndarray], dict[str, Any]]:
@@ -180,14 +199,15 @@ def peak_bytes() -> int:
         return 0
 
 
-def milliseconds(run: Run, image: np.ndarray, repeats: int) -> list[float]:
+def milliseconds(opened: Opened, image: np.ndarray, repeats: int) -> list[float]:
     """Wall time of each of some calls with one image, after some that do not count."""
+    given = opened.given(image)
     for _ in range(min(WARM_UP, repeats)):
-        run(image)
+        opened.run(given)
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        run(image)
+        opened.run(given)
         times.append((time.perf_counter() - start) * 1e3)
     return times
 
@@ -204,10 +224,10 @@ def main(job: dict[str, Any]) -> None:
     import_runtime(job["format"], job["threads"])
     first = decode(contents[0], job["size"], job["channels"])[np.newaxis]
     before = peak_bytes()
-    run = OPENERS[job["format"]](job["artifact"], job["threads"])
-    run(first)
+    opened = OPENERS[job["format"]](job["artifact"], job["threads"])
+    opened(first)
     memory = peak_bytes() - before
-    times = milliseconds(run, first, job["repeats"])
+    times = milliseconds(opened, first, job["repeats"])
     measured = {
         "memory_bytes": memory,
         "median_ms": float(np.median(times)),
@@ -219,7 +239,7 @@ def main(job: dict[str, Any]) -> None:
         rows = []
         for content in contents:
             image = decode(content, job["size"], job["channels"])
-            rows.append(run(image[np.newaxis]) | (others(content, image) if others else {}))
+            rows.append(opened(image[np.newaxis]) | (others(content, image) if others else {}))
         heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}
         np.savez(job["outputs"], **heads)
     with open(job["measured"], "w") as file:

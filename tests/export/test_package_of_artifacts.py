@@ -204,6 +204,25 @@ def test_fallback_that_misses_as_well_fails_and_one_that_cannot_be_written_is_pa
     assert "/." not in one.instead_of["half.tflite"][0]
 
 
+def test_fallback_without_a_form_in_its_precision_is_passed_over(
+    student, exporters, images, tmp_path
+):
+    """Label ids have no int16 form."""
+    ids = functools.partial(export.to_tflite, calibration=images, top_k=2)
+    others = {
+        "int16.tflite": functools.partial(ids, precision="int16"),
+        "float16.tflite": functools.partial(ids, precision="float16"),
+    }
+    verified = export.package(
+        student,
+        tmp_path / "dist",
+        {"int8.tflite": functools.partial(ids, precision="int8", tolerance=1e-12)},
+        images,
+        fallbacks={"int8.tflite": others},
+    )
+    assert "no integer form" in verified["float16.tflite"].instead_of["int16.tflite"][0]
+
+
 @pytest.mark.parametrize(
     "fallbacks",
     [

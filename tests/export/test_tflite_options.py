@@ -50,6 +50,9 @@ def test_open_batch_takes_any_number_of_images(student, float_images, logits, tm
         outputs = runner(image=float_images[:size])
         for head, values in logits.items():
             np.testing.assert_allclose(outputs[head], values[:size], atol=1e-4)
+    described = json.loads((tmp_path / "a.metadata.json").read_text())
+    assert described["inputs"]["image"]["shape"] == [None, 28, 28, 3]
+    assert described["outputs"]["colour"]["shape"] == [None, 4]
 
 
 def test_batch_of_eight_is_a_batch_of_eight(student, float_images, logits, tmp_path):
@@ -152,6 +155,8 @@ def test_label_ids_are_those_of_the_largest_logits(
 
 def test_head_with_fewer_classes_has_fewer_ids(nested_student, tmp_path):
     artifact = export.to_tflite(nested_student, tmp_path / "a.tflite", top_k=4)
+    described = json.loads((tmp_path / "a.metadata.json").read_text())["outputs"]
+    assert (described["wide_ids"]["shape"], described["narrow"]["shape"]) == ([1, 4], [1, 3])
     outputs = run(artifact.path, np.zeros((1, 28, 28, 1), np.float32))
     assert (outputs["wide_ids"].shape, outputs["narrow_ids"].shape) == ((1, 4), (1, 3))
 
@@ -214,6 +219,7 @@ def test_description_inside_and_beside_is_that_of_the_tensors(student, images, t
     assert described["inputs"]["image"]["channels"] == "rgb"
     assert described["outputs"]["colour"]["labels"] == list(student.class_names["colour"])
     assert described["outputs"]["joint_ids"] == {
+        "shape": [1, 2],
         "kind": "label ids",
         "of": "joint",
         "dtype": "int32",
