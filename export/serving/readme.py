@@ -25,7 +25,7 @@ def text(models: Mapping[str, Labels], label: str) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    return template.render(
+    rendered = template.render(
         models=sorted(models.items()),
         label=label,
         config=bundle.CONFIG,
@@ -38,3 +38,4 @@ def text(models: Mapping[str, Labels], label: str) -> str:
         CLASSES=endpoints.CLASSES,
         SCORES=endpoints.SCORES,
     )
+    return rendered.rstrip() + "\n"

@@ -117,7 +117,7 @@ def _row(name: str, one: Verification) -> Sequence[str]:
         f"{single['p95']:.3g}",
         f"{every['median']:.3g}",
         f"{max(head['max_abs_error'] for head in heads):.2g}",
-        f"{min(one for one in agreements if one is not None):.1%}",
+        f"{100 * min(one for one in agreements if one is not None):.1f} %",
     )
 
 
