@@ -52,25 +52,23 @@ class Bundle:
 
     def versions(self) -> list[int]:
         """The versions that are there, in ascending order."""
+        return sorted(self._folders())
+
+    def _folders(self) -> dict[int, Path]:
+        """Version to its folder, whose name may begin with zeros."""
         if not self.base.is_dir():
-            return []
-        return sorted(
-            int(entry.name)
-            for entry in self.base.iterdir()
-            if entry.name.isdecimal() and entry.is_dir()
-        )
+            return {}
+        entries = (entry for entry in self.base.iterdir() if entry.is_dir())
+        return {int(entry.name): entry for entry in entries if entry.name.isdecimal()}
 
     def models(self) -> dict[str, Labels]:
-        """Every model of the bundle with the labels of its newest version."""
-        newest = {
-            folder.name: versions[-1]
-            for folder in self.directory.iterdir()
-            if (versions := Bundle(self.directory, folder.name).versions())
-        }
-        return {
-            name: read_labels(self.directory / name / str(version))
-            for name, version in newest.items()
-        }
+        """Every model that this package put there, with the labels of its newest version."""
+        models = {}
+        for folder in sorted(self.directory.iterdir()):
+            if versions := Bundle(self.directory, folder.name)._folders():
+                with contextlib.suppress(ValueError):  # Somebody else's has no such labels.
+                    models[folder.name] = read_labels(versions[max(versions)])
+        return models
 
     def configuration(self) -> Any:
         """`models.config` as TF Serving's message; empty if there is none.
@@ -176,6 +174,6 @@ class Bundle:
         removed = [v for v in self.versions()[:-keep] if v not in labels.values()]
         for version in removed:
             aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.base))
-            (self.base / str(version)).rename(aside / str(version))
+            self._folders()[version].rename(aside / str(version))
             shutil.rmtree(aside)
         return removed

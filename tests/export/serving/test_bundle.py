@@ -112,6 +112,16 @@ def test_versions_that_an_operator_named_stay_named_with_the_labelled_ones(stude
     assert list(entry_of(copy, "student").model_version_policy.specific.versions) == [1, 2, 3]
 
 
+def test_models_and_versions_of_others_stay_and_are_counted(student, tmp_path):
+    (tmp_path / "foreign" / "3").mkdir(parents=True)
+    (tmp_path / "student" / "00000009").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"exists already.*version=9 .*holds \[9\]"):
+        export.to_serving(student, tmp_path, 9)
+    assert export.to_serving(student, tmp_path).path.name == "10"
+    assert "## foreign" not in (tmp_path / "README.md").read_text()
+    assert {"foreign/3", "student/00000009"} <= set(tree(tmp_path))
+
+
 def test_exports_at_once_get_a_version_each(student, tmp_path):
     begun, results = threading.Event(), []
 
