@@ -14,9 +14,14 @@ from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.samples import checked_images, random_images
-from keras_amalgam.export.signatures import Signature, describe, float32_copy, spatial_size
+from keras_amalgam.export.signatures import (
+    Signature,
+    describe,
+    float32_copy,
+    outputs_of,
+    spatial_size,
+)
 from keras_amalgam.outputs import final_activation
-from keras_amalgam.taps import as_functional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +141,7 @@ def prepare(
 
 def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> None:
     """Refuses probabilities: scores and the joint prediction would take a softmax of them again."""
-    outputs: Any = as_functional(model).output
+    outputs: Any = outputs_of(model)
     if not isinstance(outputs, dict):
         outputs = dict.fromkeys(signature.heads, outputs)
     for head in labels_module.classified(labels):

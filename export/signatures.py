@@ -82,6 +82,11 @@ def describe(model: keras.Model) -> Signature:
     return Signature((shape[1], shape[2], shape[3]), heads)
 
 
+def outputs_of(model: keras.Model) -> Any:
+    """The model's symbolic outputs; a sequential one has `output` only once it was called."""
+    return model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+
+
 def serving_function(model: keras.Model, signature: Signature) -> Callable[[Any], dict[str, Any]]:
     """The function an artifact holds: images to `{head: float32 tensor}`, in inference mode.
 

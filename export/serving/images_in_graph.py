@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.export.signatures import Signature, describe, serving_function
-from keras_amalgam.taps import as_functional
+from keras_amalgam.export.signatures import Signature, describe, outputs_of, serving_function
 
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few kilobytes can unfold to gigabytes."""
@@ -62,10 +61,9 @@ def resizes_itself(model: keras.Model) -> bool:
 
 def _split(model: keras.Model) -> Any:
     """What brings one image to a fixed size, the model behind that, and the shape between them."""
-    model = as_functional(model)
     for tensor in _tensors_of_fixed_size(model):
         try:
-            rest = keras.Model(tensor, model.output)
+            rest = keras.Model(tensor, outputs_of(model))
             front = keras.Model(model.inputs[0], tensor)
         except ValueError:  # Not all of the image's information goes through it.
             continue
