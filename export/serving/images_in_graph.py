@@ -61,6 +61,8 @@ def resizes_itself(model: keras.Model) -> bool:
 
 def _split(model: keras.Model) -> Any:
     """What brings one image to a fixed size, the model behind that, and the shape between them."""
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs[0], outputs_of(model), name=model.name)
     for tensor in _tensors_of_fixed_size(model):
         try:
             rest = keras.Model(tensor, outputs_of(model))
