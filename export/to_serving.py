@@ -68,7 +68,7 @@ def to_serving(
         keep: If given, the newest so many versions stay, and the labelled ones; older ones are
             removed. Keep two for a running server: it asks for the former version until it has
             read the configuration again.
-        top_k: How many classes `classify` names for each head.
+        top_k: How many classes `classify` names for each head; fewer where it has fewer.
         image_shape: `(height, width)` that encoded images are brought to, for a student that
             takes any size and does not resize; by default the size of `images`.
         class_names: Head to class names in the order of the head's units; by default the model's

@@ -65,7 +65,7 @@ def _split(model: keras.Model) -> Any:
         model = keras.Model(model.inputs[0], outputs_of(model), name=model.name)
     for tensor in _tensors_of_fixed_size(model):
         try:
-            rest = keras.Model(tensor, outputs_of(model))
+            rest = keras.Model(tensor, model.output)
             front = keras.Model(model.inputs[0], tensor)
         except ValueError:  # Not all of the image's information goes through it.
             continue

@@ -15,7 +15,7 @@ class Thresholds:
     """Limits on what verification measures; `None` means no limit.
 
     Without `max_error` and `min_agreement` the bounds of the precision hold, as in `to_tflite`.
-    A limit that nothing could keep, or nothing miss, is a `ValueError`.
+    A limit out of its range is a `ValueError`.
 
     Attributes:
         max_error: Largest allowed difference of a logit from the Keras student's.
