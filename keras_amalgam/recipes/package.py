@@ -22,7 +22,7 @@ CALIBRATION_IMAGES = 512
 VERIFIED_IMAGES = 256
 FLOAT32_TOLERANCE = 1e-4  # The exporters' own of logits up to 10: past it they refuse to write.
 # Of unlabelled images, so that no test image decides which precision is shipped.
-LEAST_AGREEMENT = 0.98
+LIMITS = export.Thresholds(min_agreement=0.98)
 FILES = {
     "keras": "student.keras",
     "saved_model": "saved_model",
@@ -96,11 +96,10 @@ def _verified(
     if min(map(len, own.values())) == 0:  # Collections of no teacher, or of some only.
         seen = images[:VERIFIED_IMAGES].astype("uint8")
     encoded = collect(seen, None, labels)
-    limits = export.Thresholds(min_agreement=LEAST_AGREEMENT)
     verified = write_verified(
-        student, folder, exporters, encoded, labels, limits, {_INT8: fallbacks}
+        student, folder, exporters, encoded, labels, LIMITS, {_INT8: fallbacks}
     )
-    report.write(folder, student.name, verified, limits)
+    report.write(folder, student.name, verified, LIMITS)
     return verified
 
 

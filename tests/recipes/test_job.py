@@ -73,7 +73,8 @@ def test_a_job_leaves_everything_a_person_can_use(recipe, tmp_path):
 def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
     recipe, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("keras_amalgam.recipes.package.LEAST_AGREEMENT", 1.01)  # Of nothing.
+    nothing_keeps = export.Thresholds(max_error=0.0)
+    monkeypatch.setattr("keras_amalgam.recipes.package.LIMITS", nothing_keeps)
     recipe = dataclasses.replace(recipe, methods=recipe.methods[:1])
     report = job.run(recipe, tmp_path / "out", say=lambda text: None)
     files = {path.name for path in (tmp_path / "out").glob("*.tflite")}
