@@ -1,5 +1,6 @@
 """Writing that leaves the whole result or nothing, and replaces nothing but earlier results."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -81,26 +82,13 @@ def whole_directory(
     # Resolved, as "." has no name and a link to an earlier result is to go on being one.
     target = Path(directory).resolve()
     _check_target(target, overwrite, mark, contents, is_own)
-    temporary = _temporary_beside(target)
-    try:
+    with contextlib.ExitStack() as made:
+        temporary = _temporary_beside(target, made)
         temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
         yield temporary
         # Somebody may have put files there meanwhile.
         _check_target(target, overwrite, mark, contents, is_own)
-        if target.exists():
-            replaced = temporary.with_name(f"{temporary.name}-replaced")
-            try:
-                target.rename(replaced)
-                temporary.rename(target)
-            except BaseException:  # Also an interruption between the two.
-                if replaced.exists() and not target.exists():
-                    replaced.rename(target)  # The earlier result goes back to its place.
-                raise
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _put_in_place(temporary, target)
 
 
 def _check_target(
@@ -122,15 +110,54 @@ def _check_target(
         )
 
 
-def _temporary_beside(target: Path) -> Path:
+def _temporary_beside(target: Path, made: contextlib.ExitStack) -> Path:
+    """A directory that vanishes with `made` unless it is renamed, as do folders made for it."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        made.enter_context(folders(target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise type(error)(
             f"Nothing can be written into the folder {target.parent}. Received: "
             f"{error.strerror}. Choose another place for {target.name}."
         ) from error
+    made.callback(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    if not target.exists():
+        temporary.rename(target)
+        return
+    replaced = temporary.with_name(f"{temporary.name}-replaced")
+    try:
+        target.rename(replaced)
+        temporary.rename(target)
+    except BaseException:  # Also an interruption between the two.
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)  # The earlier result goes back to its place.
+        raise
+    shutil.rmtree(replaced)
+
+
+@contextmanager
+def folders(directory: Path) -> Iterator[None]:
+    """Makes a folder and those above it; removes again what it made if the block fails.
+
+    Args:
+        directory: The folder.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # It was not made, or somebody else writes into it.
+                folder.rmdir()
+        raise
 
 
 @contextmanager
@@ -141,10 +168,10 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         The file to write, with the target's suffix.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with folders(target.parent):
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -34,6 +34,21 @@ def test_failure_inside_leaves_no_directory(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("writing", [whole_directory, whole_file])
+def test_failure_inside_leaves_no_new_folder_above(writing, tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(Interrupted), writing(tmp_path / "there" / "a" / "b" / "new"):
+        raise Interrupted
+    assert names(tmp_path / "there") == []
+
+
+def test_folder_that_somebody_else_writes_into_stays(tmp_path):
+    with pytest.raises(Interrupted), whole_directory(tmp_path / "a" / "new"):
+        (tmp_path / "a" / "mine.txt").write_text("1")
+        raise Interrupted
+    assert names(tmp_path / "a") == ["mine.txt"]
+
+
 def test_existing_directory_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "one.txt").write_text("1")
