@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.labels import Labels, classified
 from keras_amalgam.label_space import LabelSpace
 
@@ -29,10 +30,10 @@ def outputs_of(labels: Labels, joint: bool, top_k: int) -> Labels:
         ValueError: If a head bears the name of a further output, `top_k` is negative, or the joint
             prediction meets a head that names a class twice.
     """
-    if top_k < 0:
+    if not is_whole(top_k, 0):
         raise ValueError(
-            f"`top_k` is no number of classes. Received: {top_k}. Expected: 1 or more, or 0 for "
-            "no label ids. Raise it."
+            f"`top_k` is no number of classes. Received: {top_k!r}. Expected: 1 or more, or 0 for "
+            "no label ids. Correct it."
         )
     taken = {JOINT} if joint else set()
     taken |= {head + IDS for head in classified(labels)} if top_k else set()
@@ -75,17 +76,24 @@ def has_overlaps(labels: Labels) -> bool:
     return len(LabelSpace(classified(labels))) < sum(map(len, labels.values()))
 
 
-def check_ids(outputs: Mapping[str, np.ndarray], subject: str) -> dict[str, np.ndarray]:
+def check_ids(
+    outputs: Mapping[str, np.ndarray], labels: Labels, subject: str
+) -> dict[str, np.ndarray]:
     """Checks an artifact's label ids by its own logits; returns the other outputs.
 
     Args:
         outputs: By name, ids and logits.
+        labels: Head to class names; a head is no output of ids, whatever it is called.
         subject: What is checked, for messages.
 
     Raises:
         ValueError: If ids are not those of the largest logits, in order.
     """
-    ids_of = {name: outputs[name + IDS] for name in outputs if name + IDS in outputs}
+    ids_of = {
+        name: outputs[name + IDS]
+        for name in outputs
+        if name + IDS in outputs and name + IDS not in labels
+    }
     for name, ids in ids_of.items():
         values = outputs[name]
         largest = -np.sort(-values, axis=-1)[..., : ids.shape[-1]]

@@ -83,7 +83,7 @@ def read_labels(path: str | PathLike[str]) -> Labels:
         Head's name to its class names in the order of the head's units.
 
     Raises:
-        ValueError: If there is no artifact, or it carries no labels.
+        ValueError: If there is no artifact, or it carries no labels, or none that can be read.
     """
     path = Path(path)
     if not path.exists():
@@ -91,14 +91,41 @@ def read_labels(path: str | PathLike[str]) -> Labels:
             f"There is no artifact to read labels from. Received: '{path}'. Expected: an existing "
             "SavedModel directory, or a .tflite, .onnx or .keras file. Check the path."
         )
-    text = _read_text(path)
+    text = carried(path).get(FILE_NAME)
     if text is None:
         raise ValueError(
             f"The artifact carries no labels. Received: '{path}'. Expected: an artifact written "
             "by `keras_amalgam.export`. Export the student again, or take the names from where "
             "the artifact came from."
         )
-    return {head: tuple(names) for head, names in json.loads(text).items()}
+    try:
+        return {head: tuple(names) for head, names in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"The labels of '{path}' cannot be read. Received: {text[:60]!r} ({error}). Expected: "
+            "a JSON object of head to class names. Export the student again."
+        ) from error
+
+
+def carried(path: Path) -> dict[str, str]:
+    """The files of labels that travel with an artifact, name to text; none of a foreign one."""
+    if path.is_dir():
+        found = (path / SAVED_MODEL_FOLDER).glob("labels*")
+        return {file.name: file.read_text(encoding="utf-8") for file in found if file.is_file()}
+    if path.suffix == ".keras":
+        file = beside(path)
+        return {FILE_NAME: file.read_text(encoding="utf-8")} if file.is_file() else {}
+    if path.suffix == ".onnx":
+        import onnx
+
+        properties = onnx.load(str(path), load_external_data=False).metadata_props
+        text = next((entry.value for entry in properties if entry.key == ONNX_KEY), None)
+        return {} if text is None else {FILE_NAME: text}
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.startswith("labels")]
+        return {name: archive.read(name).decode() for name in names}
 
 
 def classified(labels: Labels) -> Labels:
@@ -134,24 +161,6 @@ def files(labels: Labels) -> dict[str, str]:
         f"labels_{head}.txt": "\n".join([*names, ""]) for head, names in classified(labels).items()
     }
     return {FILE_NAME: to_json(labels)} | lines
-
-
-def _read_text(path: Path) -> str | None:
-    if path.is_dir():
-        file = path / SAVED_MODEL_FOLDER / FILE_NAME
-        return file.read_text(encoding="utf-8") if file.is_file() else None
-    if path.suffix == ".keras":
-        file = beside(path)
-        return file.read_text(encoding="utf-8") if file.is_file() else None
-    if path.suffix == ".onnx":
-        import onnx
-
-        properties = onnx.load(str(path), load_external_data=False).metadata_props
-        return next((entry.value for entry in properties if entry.key == ONNX_KEY), None)
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(FILE_NAME).decode() if FILE_NAME in archive.namelist() else None
 
 
 def _checked(head: str, names: Sequence[str], shape: tuple[int | None, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.signatures import describe
+from keras_amalgam.export.tflite import metadata
 from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
@@ -89,13 +90,9 @@ def package(
         Path(directory), overwrite, mark=report.JSON_NAME, is_own=report.is_own
     ) as folder:
         verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
-        if missed := [f"{name}: {m}" for name, one in verified.items() for m in one.missed]:
-            raise ValueError(
-                f"The student is not packaged: {len(missed)} thresholds are missed, and nothing "
-                "was left in place. " + " ".join(missed)
-            )
+        _check_kept(verified)
         report.write(folder, model.name, verified, limits)
-    return {name: _placed(one, Path(directory) / name) for name, one in verified.items()}
+    return {name: _moved(one, folder, Path(directory)) for name, one in verified.items()}
 
 
 def write_verified(
@@ -133,10 +130,14 @@ def write_verified(
                 try:
                     artifact = write(model, Path(trial) / file, class_names=labels)
                 except (ValueError, NotImplementedError) as error:
-                    if not left:
-                        raise
-                    passed_over[file] = (str(error).replace(f"{trial}/", ""),)
-                    continue
+                    said = str(error).replace(f"{trial}/", "")
+                    if left:
+                        passed_over[file] = (said,)
+                        continue
+                    if passed_over:
+                        said = _each(passed_over | {file: (said,)})
+                        raise ValueError(f"Nothing can stand for '{name}'. {said}") from error
+                    raise
                 one = verify_encoded(artifact, model, encoded, labels, thresholds)
                 if one.missed and left:
                     passed_over[file] = one.missed
@@ -144,14 +145,31 @@ def write_verified(
                 for entry in Path(trial).iterdir():
                     entry.rename(folder / entry.name)
             one = dataclasses.replace(one, instead_of=passed_over)
-            verified[file] = _placed(one, folder / file)
+            verified[file] = _moved(one, Path(trial), folder)
             break
     return verified
 
 
-def _placed(one: Verification, path: Path) -> Verification:
-    """The same, of the artifact where it now lies."""
+def _moved(one: Verification, source: Path, target: Path) -> Verification:
+    """The same, of the artifact that went from one folder to another."""
+    path = target / one.artifact.path.relative_to(source)
     return dataclasses.replace(one, artifact=dataclasses.replace(one.artifact, path=path))
+
+
+def _check_kept(verified: Mapping[str, Verification]) -> None:
+    """Refuses artifacts that miss a threshold, saying all that they and those before them miss."""
+    missed = {name: one for name, one in verified.items() if one.missed}
+    if missed:
+        count = sum(len(one.missed) for one in missed.values())
+        said = [_each({name: one.missed, **one.instead_of}) for name, one in missed.items()]
+        raise ValueError(
+            f"The student is not packaged: {count} thresholds are missed, and nothing was left in "
+            f"place. {' '.join(said)}"
+        )
+
+
+def _each(missed: Mapping[str, Sequence[str]]) -> str:
+    return " ".join(f"{name}: {one}" for name, those in missed.items() for one in those)
 
 
 def _check_names(
@@ -171,3 +189,15 @@ def _check_names(
             f"nobody writes, {twice} more than once. Expected: keys of `exporters`, and new names. "
             "Rename them."
         )
+    beside = [_companion(Path(name)) for name in names]
+    if taken := sorted({*names} & {report.JSON_NAME, report.PAGE_NAME, *beside}):
+        raise ValueError(
+            f"`exporters` names what is written anyway. Received: {taken}. Expected: other names "
+            "than the report's and than those of the files beside artifacts. Rename them."
+        )
+
+
+def _companion(path: Path) -> str | None:
+    """The file that an exporter writes beside its artifact."""
+    beside = {".tflite": metadata.beside, ".keras": labels_module.beside}.get(path.suffix)
+    return None if beside is None else beside(path).name

@@ -1,12 +1,14 @@
 """Does an artifact compute what the Keras model computes? Measured per head, judged by bounds."""
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_amalgam.export.arguments import is_limit
 from keras_amalgam.export.signatures import Signature, serving_function
 
 REFERENCE_BATCH = 32
@@ -92,7 +94,19 @@ def bounds_for(precision: str, tolerance: float | None, min_agreement: float | N
             that of a quantized layer, is judged as `"dynamic"`.
         tolerance: Largest allowed absolute difference, in logits.
         min_agreement: Smallest allowed share of equal decisions, 0..1.
+
+    Raises:
+        ValueError: If one of the two is no such number.
     """
+    for name, given, highest in (
+        ("tolerance", tolerance, math.inf),
+        ("min_agreement", min_agreement, 1.0),
+    ):
+        if given is not None and not is_limit(given, highest=highest):
+            raise ValueError(
+                f"`{name}` is no such limit. Received: {given!r}. Expected: a number from 0 to "
+                f"{highest:g}, or None for the precision's own. Correct it."
+            )
     bounds = (DEFAULT_BOUNDS | _POLICY_BOUNDS).get(precision, DEFAULT_BOUNDS["dynamic"])
     if tolerance is not None:
         bounds = dataclasses.replace(

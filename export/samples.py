@@ -48,7 +48,7 @@ def checked_images(images: Any, signature: Signature, argument: str) -> np.ndarr
             f"`{argument}` holds no image. Received: shape {array.shape}. Expected: at least one "
             "raw image. Check the folder or the data set it comes from."
         )
-    _check_range(float(array.min()), float(array.max()), argument)
+    check_range(float(array.min()), float(array.max()), argument)
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
@@ -133,7 +133,17 @@ def _single_images(calibration: Any) -> Iterator[np.ndarray]:
         yield from array if array.ndim == 4 else array[np.newaxis]
 
 
-def _check_range(lowest: float, highest: float, argument: str) -> None:
+def check_range(lowest: float, highest: float, argument: str) -> None:
+    """Refuses images whose values, NaN among them, are not those of raw pixels.
+
+    Args:
+        lowest: The smallest of their values.
+        highest: The largest.
+        argument: The argument's name, for messages.
+
+    Raises:
+        ValueError: Saying what they look like.
+    """
     if not (lowest >= 0 and highest <= 255):
         advice = "Undo the normalisation: the student normalises for itself"
     elif 0 < highest <= 1:

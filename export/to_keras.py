@@ -54,6 +54,7 @@ def to_keras(
         student = keras.saving.load_model("student.keras")
         ```
     """
+    bounds = parity.bounds_for("float32", tolerance, None)
     job = prepare(model, class_names, images)
     foreign = sorted(set(_foreign_classes(keras.saving.serialize_keras_object(model))))
     if foreign:
@@ -68,7 +69,6 @@ def to_keras(
         labels.beside(partial).write_text(labels.to_json(job.labels), encoding="utf-8")
         loaded: Any = keras.saving.load_model(partial, compile=False)
         actual = parity.reference(loaded, job.signature, job.images)
-        bounds = parity.bounds_for("float32", tolerance, None)
         measured = job.verify(actual, bounds, f"Keras file '{target}'")
     return job.artifact(target, measured, ("keras", _policy(model)))
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.export import labels, parity
+from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet, quiet_loggers
@@ -76,7 +77,7 @@ def to_onnx(
     """
     import onnx
 
-    if opset not in OPSETS:
+    if not is_whole(opset, 1) or opset not in OPSETS:
         raise ValueError(
             f"The operator set cannot be written. Received: opset={opset!r}. Expected: "
             f"{OPSETS.start} to {OPSETS.stop - 1}. Use 18, or convert the file afterwards with "
@@ -87,10 +88,15 @@ def to_onnx(
             f"There is no such layout. Received: layout={layout!r}. Expected: one of "
             f"{tuple(LAYOUTS)}. Use 'NHWC' if unsure."
         )
+    bounds = parity.bounds_for("float32", tolerance, None)
     job = prepare(model, class_names, images, in_float32=True)
+    if INPUT_NAME in job.signature.heads:
+        raise ValueError(
+            f"ONNX has one name for one tensor. Received: a head called '{INPUT_NAME}', as the "
+            "file's input is. Expected: another name. Rename the task."
+        )
     target = Path(path)
     with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
-        bounds = parity.bounds_for("float32", tolerance, None)
         given = np.transpose(job.images, LAYOUTS[layout])
 
         def write_and_check(careful: bool) -> tuple[Any, dict[str, Any]]:

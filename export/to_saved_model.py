@@ -62,13 +62,13 @@ def to_saved_model(
     """
     import tensorflow as tf
 
+    bounds = parity.bounds_for("float32", tolerance, None)
     job = prepare(model, class_names, images, in_float32=True)
     with staged(path, suffix="", overwrite=overwrite) as partial:
         image = (None, *job.signature.image_shape)
         spec = tf.TensorSpec(image, tf.float32, name=INPUT_NAME)
         write({SIGNATURE_KEY: (serving_function(job.model, job.signature), spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
-        bounds = parity.bounds_for("float32", tolerance, None)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
     return job.artifact(Path(path), measured, ("saved_model", "float32"))
 

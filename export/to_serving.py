@@ -11,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.export import labels
+from keras_amalgam.export import labels, parity
+from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.parity import HeadParity, summary
 from keras_amalgam.export.preparation import Job, prepare
@@ -22,6 +23,7 @@ from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
 from keras_amalgam.export.to_saved_model import write
+from keras_amalgam.writing import folders
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -95,6 +97,7 @@ def to_serving(
         ```
     """
     serving_protos()
+    bounds = parity.bounds_for("float32", tolerance, None)
     job, resized_to = _prepare(model, class_names, images, image_shape, top_k)
     bundle = Bundle(Path(directory), model.name if name is None else name)
     _check_names(bundle, label, keep)
@@ -112,7 +115,7 @@ def to_serving(
             write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
             labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
             warmup.write(partial, bundle.name, job.images)
-            measured = endpoints.check(partial, job, tolerance, f"Bundle '{target}'")
+            measured = endpoints.check(partial, job, bounds, f"Bundle '{target}'")
             worst = _worst(measured, len(job.images))
             if check is not None:
                 check(_record(job, partial, worst, resized_to))
@@ -152,9 +155,9 @@ def _prepare(
             f"TF Serving's `classify` needs one vector of logits per head. Received: maps at "
             f"{others}. Expected: heads of shape (batch, classes). Use `to_saved_model`."
         )
-    if top_k < 1:
+    if not is_whole(top_k, 1):
         raise ValueError(
-            f"`classify` must name at least one class. Received: top_k={top_k}. Expected: 1 or "
+            f"`classify` must name at least one class. Received: top_k={top_k!r}. Expected: 1 or "
             "more. Raise it."
         )
     return job.with_images(np.rint(job.images).astype(np.uint8)), resized_to
@@ -182,10 +185,10 @@ def _check_names(bundle: Bundle, label: str, keep: int | None) -> None:
                 f"`{what}` cannot stand in a server's address. Received: {text!r}. Expected: "
                 "ASCII letters, digits, '_', '.' and '-', not digits alone. Choose another."
             )
-    if keep is not None and keep < 1:
+    if keep is not None and not is_whole(keep, 1):
         raise ValueError(
-            f"At least the new version stays. Received: keep={keep}. Expected: 1 or more, or None "
-            "to keep all. Raise it."
+            f"At least the new version stays. Received: keep={keep!r}. Expected: 1 or more, or "
+            "None to keep all. Raise it."
         )
 
 
@@ -194,7 +197,7 @@ def _checked_version(bundle: Bundle, version: int | None) -> int:
     there = bundle.versions()
     if version is None:
         version = there[-1] + 1 if there else 1
-    if not isinstance(version, int) or not 0 < version < 2**63:
+    if not is_whole(version, 1) or version >= 2**63:
         raise ValueError(
             f"A version is a positive whole number. Received: {version!r}. Expected: 1 or more. "
             "Leave it out to take the next one."
@@ -211,22 +214,15 @@ def _checked_version(bundle: Bundle, version: int | None) -> int:
 
 @contextlib.contextmanager
 def _folders(bundle: Bundle) -> Iterator[None]:
-    """Makes the folders that are missing; removes them again if the block fails."""
-    missing = [path for path in (bundle.base, *bundle.base.parents) if not path.exists()]
-    try:
-        bundle.base.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"The bundle cannot be made. Received: '{bundle.directory}' ({error}). Expected: a "
-            "directory that can be written to. Choose another, or change its permissions."
-        ) from error
-    try:
+    with contextlib.ExitStack() as made:
+        try:
+            made.enter_context(folders(bundle.base))
+        except OSError as error:
+            raise ValueError(
+                f"The bundle cannot be made. Received: '{bundle.directory}' ({error}). Expected: a "
+                "directory that can be written to. Choose another, or change its permissions."
+            ) from error
         yield
-    except BaseException:
-        for folder in missing:
-            with contextlib.suppress(OSError):  # Another export writes into it.
-                folder.rmdir()
-        raise
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def to_tflite(
             point in the description.
         joint: Whether `joint`, the logits over all tasks' classes together, is an output too.
         top_k: If positive, `<head>_ids` is an output for each head: the ids of so many likeliest
-            classes in order, int32.
+            classes in order, int32; fewer where the head has fewer classes.
         quantizer: `"converter"`, TensorFlow's own, or `"litert"`, its announced successor
             (`pip install 'keras-amalgam[quantizer]'`; its int8 files take int8 images).
         class_names: Head to class names in the order of the head's units; by default the model's
@@ -105,6 +105,7 @@ def to_tflite(
         ```
     """
     plan = Plan(precision, image_dtype, head_dtype, batch, quantizer)
+    bounds = parity.bounds_for(precision, tolerance, min_agreement)
     size = spatial_size(model, image_shape)
     ranges = None
     if precision in CALIBRATED:
@@ -126,13 +127,14 @@ def to_tflite(
         partial.write_bytes(flatbuffer)
         loaded = runtime.load(partial)
         _check_input(loaded, plan, job.images)
-        described = metadata.describe(job.model.name, loaded, plan, outputs)
+        described = metadata.describe(
+            job.model.name, loaded, plan.precision, plan.quantizer, outputs
+        )
         metadata.append(partial, outputs, described)
         metadata.beside(partial).write_text(metadata.to_json(described), encoding="utf-8")
         loaded = runtime.load(partial)
         subject = f"TFLite file '{target}' ({precision})"
-        actual = decisions.check_ids(runtime.run(loaded, job.images), subject)
-        bounds = parity.bounds_for(precision, tolerance, min_agreement)
+        actual = decisions.check_ids(runtime.run(loaded, job.images), job.labels, subject)
         measured = job.verify(actual, bounds, subject, joint)
     operators = conversion.operator_counts(flatbuffer)
     return job.artifact(target, measured, ("tflite", precision), operators)

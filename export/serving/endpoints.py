@@ -140,15 +140,14 @@ def _row(
 
 
 def check(
-    directory: Path, job: Any, tolerance: float | None, subject: str
+    directory: Path, job: Any, bounds: parity.Bounds, subject: str
 ) -> dict[str, dict[str, parity.HeadParity]]:
     """Runs every signature of a SavedModel and compares it with the Keras model.
 
     Args:
         directory: The SavedModel.
         job: The export.
-        tolerance: Largest allowed absolute difference of a logit, and of a score; `None` for the
-            default.
+        bounds: What logits, and scores, must keep to.
         subject: What is compared, for messages.
 
     Returns:
@@ -158,7 +157,6 @@ def check(
         ValueError: If one disagrees.
     """
     logits = parity.reference(job.model, job.signature, job.images)
-    bounds = parity.bounds_for("float32", tolerance, None)
     measured = {}
     for name, given in run(directory, job.images).items():
         expected = logits

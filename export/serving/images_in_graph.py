@@ -11,6 +11,8 @@ from keras_amalgam.export.signatures import Signature, describe, outputs_of, ser
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few kilobytes can unfold to gigabytes."""
 
+GREY, RGB, CMYK = 1, 3, 4  # Components of a pixel.
+
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 24  # The signature, and the first chunk as far as width and height.
 
@@ -104,13 +106,26 @@ def _decode(content: Any, channels: int) -> Any:
     message = ["The image has too many pixels, or none. Received:", height, width]
     with tf.control_dependencies([tf.debugging.Assert(fits, message)]):
         content = tf.identity(content)
-    # The accurate method is within 1 of other decoders, the default up to 16 away.
     image = tf.cond(
         is_jpeg,
-        lambda: tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE"),
+        lambda: _decode_jpeg(content, channels),
         lambda: tf.io.decode_png(content, channels),
     )
     return tf.ensure_shape(image, (None, None, channels))
+
+
+def _decode_jpeg(content: Any, channels: int) -> Any:
+    import tensorflow as tf
+
+    def decoded(channels: int) -> Any:
+        # The accurate method is within 1 of other decoders, the default up to 16 away.
+        return tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
+
+    if channels != GREY:
+        return decoded(channels)
+    # The decoder makes grey of colours, but not of the four components of a printer's.
+    is_cmyk = tf.equal(tf.io.extract_jpeg_shape(content)[2], CMYK)
+    return tf.cond(is_cmyk, lambda: tf.image.rgb_to_grayscale(decoded(RGB)), lambda: decoded(GREY))
 
 
 def _jpeg_size(content: Any) -> tuple[Any, Any]:

@@ -38,6 +38,37 @@ def write(directory: Path, name: str, images: np.ndarray) -> None:
         raise OSError(f"The warm-up requests cannot be written: {error.message}") from error
 
 
+def read(directory: Path) -> list[tuple[str, int]]:
+    """The signature and the batch size of every request.
+
+    Args:
+        directory: The SavedModel.
+
+    Raises:
+        ValueError: If there are none, or they cannot be read.
+    """
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    apis, found = serving_protos(), []
+    path = directory / FOLDER / FILE_NAME
+    try:
+        if not path.is_file():
+            raise FileNotFoundError("there is none")
+        # The size is the default; unsaid, TensorFlow remarks on it.
+        records = tf.data.TFRecordDataset(str(path), buffer_size=2**18)
+        for record in records.as_numpy_iterator():
+            request = apis.prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+            tensor = request.inputs[INPUT_NAME]
+            found.append((request.model_spec.signature_name, tensor.tensor_shape.dim[0].size))
+    except (OSError, tf.errors.OpError, DecodeError, IndexError) as error:
+        raise ValueError(
+            f"The warm-up requests cannot be read. Received: '{FOLDER}/{FILE_NAME}' "
+            f"({str(error).splitlines()[0]}). Expected: TF Serving's records of requests."
+        ) from error
+    return found
+
+
 def _log(name: str, signature: str, tensor: Any) -> Any:
     import tensorflow as tf
 

@@ -5,10 +5,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.decisions import IDS
 from keras_amalgam.export.labels import Labels
-from keras_amalgam.export.tflite.plan import Plan
 from keras_amalgam.export.tflite.runtime import LiteRtModel
 from keras_amalgam.version import __version__
 
@@ -21,13 +22,16 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{FILE_NAME}")
 
 
-def describe(name: str, loaded: LiteRtModel, plan: Plan, labels: Labels) -> dict[str, Any]:
+def describe(
+    name: str, loaded: LiteRtModel, precision: str, quantizer: str, labels: Labels
+) -> dict[str, Any]:
     """The metadata of a file, JSON-ready.
 
     Args:
         name: The model's name.
         loaded: The file.
-        plan: What kind of file it is.
+        precision: As in `Plan`.
+        quantizer: As in `Plan`.
         labels: Output to class names, none for an embedding.
     """
     given = loaded.runner.get_output_details()
@@ -35,7 +39,7 @@ def describe(name: str, loaded: LiteRtModel, plan: Plan, labels: Labels) -> dict
     channels = loaded.image_shape[3]
     image = {
         "shape": list(loaded.image_shape),
-        "dtype": plan.image_dtype,
+        "dtype": np.dtype(loaded.dtype).name,
         "range": [0, 255],
         "channels": CHANNELS.get(channels or 0, str(channels)),
         **_quantization(loaded.quantization),
@@ -43,8 +47,8 @@ def describe(name: str, loaded: LiteRtModel, plan: Plan, labels: Labels) -> dict
     return {
         "name": name,
         "format": "tflite",
-        "precision": plan.precision,
-        "quantizer": plan.quantizer,
+        "precision": precision,
+        "quantizer": quantizer,
         "keras_amalgam": __version__,
         "inputs": {loaded.input_name: image},
         "outputs": {
@@ -65,6 +69,16 @@ def append(path: Path, labels: Labels, metadata: dict[str, Any]) -> None:
         for name, text in (labels_module.files(labels) | {FILE_NAME: to_json(metadata)}).items():
             # A fixed date keeps equal exports byte-identical.
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The metadata inside a file; `None` if there is none that can be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            given = json.loads(archive.read(FILE_NAME))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        return None
+    return given if isinstance(given, dict) else None
 
 
 def to_json(metadata: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_amalgam.export.arguments import is_whole
+
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
 CALIBRATED = ("int8", "int16")
 """Precisions whose activations are integers, with ranges chosen from images."""
@@ -38,7 +40,7 @@ class Plan:
             object.__setattr__(self, "image_dtype", dtype)
         self._check_dtypes()
         self._check_quantizer()
-        if self.batch is not None and (not isinstance(self.batch, int) or self.batch < 1):
+        if self.batch is not None and not is_whole(self.batch, 1):
             raise ValueError(
                 f"`batch` is no number of images. Received: {self.batch!r}. Expected: 1 or more, "
                 "or None for any number. Phones want 1."

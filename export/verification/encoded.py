@@ -3,16 +3,18 @@
 import dataclasses
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_amalgam.export.samples import check_range
 from keras_amalgam.export.verification import runner
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SHOWN = 8  # Of a list in a message.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +132,8 @@ def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[byte
         if not found or not set(found) <= set(names):
             raise ValueError(
                 f"The labelled images of task {task!r} are not sorted by its classes. Received: "
-                f"'{folder}' with the sub-folders {found[:8]}. Expected: sub-folders named as its "
-                f"classes {list(names[:8])}. Rename them."
+                f"'{folder}' with the sub-folders {_some(found)}. Expected: sub-folders named as "
+                f"its classes {_some(names)}. Rename them."
             )
         contents = {name: _contents(folder / name, argument) for name in found}
         numbers = [names.index(name) for name, files in contents.items() for _ in files]
@@ -141,7 +143,7 @@ def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[byte
     if classes.shape != (len(contents),) or not set(classes.tolist()) <= set(range(len(names))):
         raise ValueError(
             f"The labels of task {task!r} do not fit. Received: shape {classes.shape} with values "
-            f"{sorted(set(classes.ravel().tolist()))[:8]} for {len(contents)} images. Expected: "
+            f"{_some(sorted(set(classes.ravel().tolist())))} for {len(contents)} images. Expected: "
             f"one class number from 0 to {len(names) - 1} for each image. Check their order."
         )
     return contents, classes
@@ -151,8 +153,8 @@ def _contents(images: Any, argument: str) -> list[bytes]:
     if isinstance(images, (str, PathLike)):
         return _in_folder(Path(images), argument)
     if isinstance(images, np.ndarray):
-        return [_as_png(image, argument) for image in images]
-    given = list(images)
+        return _as_files(images, argument)
+    given = list(images) if isinstance(images, Iterable) else [images]
     if given and all(isinstance(item, (str, PathLike)) for item in given):
         return [_checked(Path(item).read_bytes(), str(item), argument) for item in given]
     if not all(isinstance(item, bytes) for item in given):
@@ -191,16 +193,26 @@ def _checked(content: bytes, name: str, argument: str) -> bytes:
     return content
 
 
-def _as_png(image: np.ndarray, argument: str) -> bytes:
+def _as_files(images: np.ndarray, argument: str) -> list[bytes]:
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"`{argument}` are not raw images. Received: shape {images.shape}. Expected: (count, "
+            "height, width, 1 or 3). Stack them, or write them to files."
+        )
+    if len(images):
+        check_range(float(images.min()), float(images.max()), argument)
+    return [_as_png(image) for image in np.rint(images).astype(np.uint8)]
+
+
+def _as_png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
-    low, high = float(image.min()), float(image.max())
-    if image.ndim != 3 or image.shape[-1] not in (1, 3) or low < 0 or high > 255:
-        raise ValueError(
-            f"`{argument}` are not raw images. Received: shape {image.shape}, values from {low:g} "
-            f"to {high:g}. Expected: (height, width, 1 or 3) in 0..255. Undo the normalisation."
-        )
-    pixels = np.rint(image).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _some(values: Sequence[Any]) -> str:
+    """The first few, saying so where there are more."""
+    shown = str(list(values[:SHOWN]))
+    return shown if len(values) <= SHOWN else f"{shown} and {len(values) - SHOWN} more"

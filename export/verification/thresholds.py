@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_amalgam.export import parity
+from keras_amalgam.export.arguments import is_limit
 
 NEED_LABELS = ("max_accuracy_loss", "min_accuracy")
 
@@ -15,7 +16,7 @@ class Thresholds:
     """Limits on what verification measures; `None` means no limit.
 
     Without `max_error` and `min_agreement` the bounds of the precision hold, as in `to_tflite`.
-    A limit out of its range is a `ValueError`.
+    What is no number, or is out of its range, is a `ValueError`.
 
     Attributes:
         max_error: Largest allowed difference of a logit from the Keras student's.
@@ -43,8 +44,7 @@ class Thresholds:
                 highest = 1.0
             elif field.name == "max_accuracy_loss":  # A loss below 0 asks for a gain.
                 lowest, highest = -100.0, 100.0
-            # Written so that a NaN is refused.
-            if value is not None and not lowest <= value <= highest:
+            if value is not None and not is_limit(value, lowest, highest):
                 raise ValueError(
                     f"`{field.name}` is no such limit. Received: {value!r}. Expected: a number "
                     f"from {lowest:g} to {highest:g}, or None for no limit. Correct it."

@@ -15,10 +15,11 @@ import numpy as np
 
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
+from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.signatures import Signature, describe, float32_copy
-from keras_amalgam.export.verification import runner, signatures_of_bundle
+from keras_amalgam.export.verification import companions, runner, signatures_of_bundle
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 
@@ -86,8 +87,8 @@ def verify(
 
     Raises:
         TypeError: If `artifact` is no exporter's record.
-        ValueError: If there is no image, or one that cannot be decoded; if a limit needs labelled
-            images and there are none; if model, labels and artifact do not fit.
+        ValueError: If there is no artifact, no image, or one that cannot be decoded; if a limit
+            needs labelled images and there are none; if model, labels and artifact do not fit.
         RuntimeError: If the process fails, with what it said.
 
     Example:
@@ -101,6 +102,16 @@ def verify(
             f"Only what an exporter wrote can be verified. Received: {artifact!r} of type "
             f"{type(artifact).__name__}. Expected: the `Artifact` that an exporter returned. "
             "Export the student, or let `export.package` do both."
+        )
+    if not artifact.path.exists():
+        raise ValueError(
+            f"The artifact is not there any more. Received: '{artifact.path}'. Expected: the file "
+            "or folder that the exporter wrote. Export the student again."
+        )
+    if not is_whole(repeats, 1):
+        raise ValueError(
+            f"`repeats` is no number of timed calls. Received: {repeats!r}. Expected: 1 or more. "
+            "Leave it out if unsure."
         )
     signature = describe(model)
     labels = labels_module.resolve(model, signature, class_names)
@@ -129,10 +140,11 @@ def verify_encoded(
     if "" in outputs:  # A model of one unnamed output.
         outputs = dict.fromkeys(signature.heads, outputs[""])
     subject = f"Artifact '{artifact.path.name}'"
-    outputs = decisions.check_ids(outputs, subject)
+    outputs = decisions.check_ids(outputs, labels, subject)
     images = [runner.decode(content, size, channels) for content in encoded.contents]
     expected = _reference(model, signature, images)
-    if decisions.JOINT in outputs:
+    joint = decisions.JOINT in outputs and decisions.JOINT not in labels
+    if joint:
         expected[decisions.JOINT] = decisions.joined(labels, expected)
     without = labels_module.without_classes(labels)
     own = {task: encoded.of(task) for task in labels}
@@ -149,7 +161,7 @@ def verify_encoded(
         "accuracy": _accuracies(encoded, outputs, expected),
     }
     missed = thresholds.missed(measured, heads, artifact.precision)
-    missed += _wrong_labels(artifact, labels)
+    missed += companions.wrong(artifact, decisions.outputs_of(labels, joint, 0))
     if given:
         decoded = (runner.decode(content, None, channels) for content in encoded.contents)
         resized_to = artifact.resized_to or size
@@ -231,20 +243,6 @@ def _reference(
             for number, row in zip(numbers, values, strict=True):
                 answers[head][number] = row
     return {head: np.stack(rows) for head, rows in answers.items()}
-
-
-def _wrong_labels(artifact: Artifact, labels: Labels) -> list[str]:
-    """What the labels that travel with an artifact have other than the student's."""
-    try:
-        carried = labels_module.read_labels(artifact.path)
-    except ValueError as error:
-        return [str(error)]
-    return [
-        f"The artifact names other classes for '{head}'. Received: {list(carried.get(head, ()))}. "
-        f"Expected: {list(names)}."
-        for head, names in labels.items()
-        if carried.get(head) != names
-    ]
 
 
 def _accuracies(

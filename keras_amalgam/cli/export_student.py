@@ -48,7 +48,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         )
     format, student = positional
     output.check_one_file([student])
-    if Path(student).suffix != ".keras" or not zipfile.is_zipfile(student):
+    if Path(student).suffix != ".keras" or not _is_keras_file(student):
         raise ValueError(f"STUDENT is a .keras file, as Keras writes it. Received: {student}.")
     folders = export_flags.check(values, format)
     if format == "serving":
@@ -59,6 +59,14 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     else:
         output.check(values, MARK, is_own=_is_own)
     output.check_apart(values, [student, *folders])
+
+
+def _is_keras_file(path: str) -> bool:
+    """Whether a file is such an archive as Keras writes."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "config.json" in archive.namelist()
 
 
 def _is_own(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zipfile
 
 import keras
 import numpy as np
@@ -264,5 +265,9 @@ def test_missing_images_and_student_are_refused(run, capsys):
     assert "STUDENT is a .keras file, as Keras writes it. Received: junk.keras" in (
         capsys.readouterr().err
     )
+    with zipfile.ZipFile("other.keras", "w") as archive:
+        archive.writestr("a.txt", "a")
+    assert run("onnx", student="other.keras") == 2
+    assert "as Keras writes it. Received: other.keras" in capsys.readouterr().err
     assert run("onnx", student="missing.keras") == 2
     assert "There is no file or directory missing.keras" in capsys.readouterr().err

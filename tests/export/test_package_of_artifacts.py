@@ -195,6 +195,11 @@ def test_fallback_that_misses_as_well_fails_and_one_that_cannot_be_written_is_pa
         fallbacks = {"student_int8.tflite": {"half.tflite": strict}}
         export.package(student, tmp_path / "dist", only, images, fallbacks=fallbacks, **arguments)
     assert names(tmp_path) == []
+    with pytest.raises(ValueError) as raised:
+        export.package(student, tmp_path / "dist", only, images, fallbacks=fallbacks, **arguments)
+    said = str(raised.value)
+    assert "Nothing can stand for 'student_int8.tflite'" in said
+    assert "student_int8.tflite: Task 'colour' disagrees" in said and "half.tflite: " in said
     fallbacks = {"student_int8.tflite": {"half.tflite": strict, "whole.tflite": export.to_tflite}}
     verified = export.package(
         student, tmp_path / "dist", only, images, fallbacks=fallbacks, **arguments
@@ -235,4 +240,57 @@ def test_fallbacks_of_nothing_or_under_taken_names_are_refused(
 ):
     with pytest.raises(ValueError, match="Expected: keys of `exporters`, and new names"):
         export.package(student, tmp_path / "dist", exporters, images, fallbacks=fallbacks)
+    assert names(tmp_path) == []
+
+
+def test_what_earlier_fallbacks_missed_is_said_as_well(student, exporters, images, tmp_path):
+    fallbacks = {
+        "student_int8.tflite": {
+            "half.tflite": functools.partial(export.to_tflite, precision="float16")
+        }
+    }
+    only = {"student_int8.tflite": exporters["student_int8.tflite"]}
+    strict = export.Thresholds(max_error=1e-9)
+    with pytest.raises(ValueError, match="thresholds are missed") as raised:
+        export.package(
+            student, tmp_path / "dist", only, images, thresholds=strict, fallbacks=fallbacks
+        )
+    assert "half.tflite: Task 'colour'" in str(raised.value)
+    assert "student_int8.tflite: Task 'colour'" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("taken", "other"),
+    [
+        ("export.json", None),
+        ("export.html", None),
+        ("student.metadata.json", "student.tflite"),
+        ("student.labels.json", "student.keras"),
+    ],
+)
+def test_names_of_what_is_written_anyway_are_refused(taken, other, student, images, tmp_path):
+    given = {taken: export.to_saved_model} | ({other: export.to_tflite} if other else {})
+    with pytest.raises(ValueError, match=f"is written anyway. Received: \\['{taken}'\\]"):
+        export.package(student, tmp_path / "dist", given, images)
+    assert names(tmp_path) == []
+
+
+def test_bundle_in_the_folder_can_be_verified_where_it_is(student, images, tmp_path):
+    given = {"serving": export.to_serving}
+    verified = export.package(student, tmp_path / "new" / "dist", given, images[:4])
+    artifact = verified["serving"].artifact
+    assert artifact.path == tmp_path / "new" / "dist" / "serving" / student.name / "1"
+    assert export.verify(artifact, student, images[:4], repeats=1).missed == ()
+
+
+def test_failed_packaging_leaves_no_folder_above_the_one_asked_for(student, images, tmp_path):
+    strict = export.Thresholds(max_bytes=1)
+    with pytest.raises(ValueError, match="is too large"):
+        export.package(
+            student,
+            tmp_path / "new" / "dist",
+            {"a.keras": export.to_keras},
+            images[:4],
+            thresholds=strict,
+        )
     assert names(tmp_path) == []

@@ -119,3 +119,30 @@ def test_float32_may_round_large_logits_but_not_small_ones():
     assert not kept(float("nan"), 300.0)
     strict = parity.bounds_for("float32", 1e-4, None)
     assert list(parity.exceeded({"a": parity.HeadParity(2e-3, 0.0, 1.0, 300.0)}, strict))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("tolerance", -1e-4),
+        ("tolerance", float("nan")),
+        ("tolerance", "0.1"),
+        ("min_agreement", 1.5),
+        ("min_agreement", True),
+    ],
+)
+def test_bound_that_makes_no_sense_is_refused_before_anything_is_written(
+    argument, value, student, tmp_path
+):
+    with pytest.raises(ValueError, match=f"`{argument}` is no such limit. Received: {value!r}"):
+        export.to_tflite(student, tmp_path / "a.tflite", **{argument: value})
+    if argument == "tolerance":
+        for exporter, name in (
+            (export.to_keras, "a.keras"),
+            (export.to_saved_model, "a"),
+            (export.to_onnx, "a.onnx"),
+            (export.to_serving, "bundle"),
+        ):
+            with pytest.raises(ValueError, match="`tolerance` is no such limit"):
+                exporter(student, tmp_path / name, tolerance=value)
+    assert list(tmp_path.iterdir()) == []

@@ -164,10 +164,12 @@ def test_head_with_fewer_classes_has_fewer_ids(nested_student, tmp_path):
 def test_ids_that_are_not_the_largest_do_not_pass():
     logits = np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]])
     right = {"a": logits, "a_ids": np.array([[1, 2], [1, 0]])}
-    assert list(decisions.check_ids(right, "It")) == ["a"]
+    labels = {"a": ("x", "y", "z")}
+    assert list(decisions.check_ids(right, labels, "It")) == ["a"]
+    assert set(decisions.check_ids(right, labels | {"a_ids": ("x", "y")}, "It")) == set(right)
     for wrong in ([[1, 0], [0, 1]], [[2, 1], [0, 1]]):
         with pytest.raises(ValueError, match="It gives label ids .*other ids at 'a_ids'"):
-            decisions.check_ids(right | {"a_ids": np.array(wrong)}, "It")
+            decisions.check_ids(right | {"a_ids": np.array(wrong)}, labels, "It")
 
 
 def test_int16_names_the_operator_that_it_lacks(student, images, tmp_path):
@@ -265,3 +267,15 @@ def test_names_of_further_outputs_are_kept_free(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_tflite(model, tmp_path / "a.tflite", class_names=names, **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("top_k", [-1, 1.5, True, "2"])
+def test_number_of_label_ids_is_a_whole_number(top_k, student, tmp_path):
+    with pytest.raises(ValueError, match="`top_k` is no number of classes. Received: "):
+        export.to_tflite(student, tmp_path / "a.tflite", top_k=top_k)
+
+
+@pytest.mark.parametrize("batch", [0, 1.0, True])
+def test_number_of_images_is_a_whole_number(batch, student, tmp_path):
+    with pytest.raises(ValueError, match="`batch` is no number of images"):
+        export.to_tflite(student, tmp_path / "a.tflite", batch=batch)

@@ -63,8 +63,17 @@ def test_mixed_precision_student_is_written_in_float32(make_student, images, tmp
 def test_opset_is_the_one_asked_for(nested_student, tmp_path):
     artifact = export.to_onnx(nested_student, tmp_path / "old.onnx", opset=15)
     assert onnx.load(str(artifact.path)).opset_import[0].version == 15
-    with pytest.raises(ValueError, match="opset=19. Expected: 13 to 18"):
-        export.to_onnx(nested_student, tmp_path / "new.onnx", opset=19)
+    for opset in (19, 18.0, "18"):
+        with pytest.raises(ValueError, match=f"opset={opset!r}. Expected: 13 to 18"):
+            export.to_onnx(nested_student, tmp_path / "new.onnx", opset=opset)
+
+
+def test_head_called_like_the_input_is_refused(tmp_path):
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, {"image": keras.layers.Dense(2)(keras.layers.Flatten()(image))})
+    with pytest.raises(ValueError, match="a head called 'image', as the file's input is"):
+        export.to_onnx(model, tmp_path / "a.onnx", class_names={"image": ("x", "y")})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_grouped_convolution_is_written_in_onnx_operators(tmp_path):

@@ -12,8 +12,11 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_amalgam import export
+from keras_amalgam.export.parity import DEFAULT_BOUNDS
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.serving import endpoints, warmup
+
+BOUNDS = DEFAULT_BOUNDS["float32"]
 
 
 def configuration(bundle):
@@ -151,8 +154,11 @@ def test_exports_at_once_get_a_version_each(student, tmp_path):
         ({"name": "12"}, "`name` cannot stand"),
         ({"label": ""}, "`label` cannot stand"),
         ({"keep": 0}, "keep=0. Expected: 1 or more"),
+        ({"keep": "2"}, "keep='2'. Expected: 1 or more"),
+        ({"version": True}, "positive whole number. Received: True"),
+        ({"top_k": 1.5}, "top_k=1.5. Expected: 1 or more"),
         ({"top_k": 0}, "top_k=0. Expected: 1 or more"),
-        ({"tolerance": -1.0}, "Bundle '.*1', signature 'serving_default', disagrees"),
+        ({"tolerance": 0.0}, "Bundle '.*1', signature 'serving_default', disagrees"),
         ({"images": np.zeros((1, 5, 5, 3), "uint8")}, "does not fit the model's input"),
     ],
 )
@@ -227,14 +233,14 @@ def test_bundle_of_a_sabotaged_student_does_not_pass(twin, student, class_names,
             pytest.raises(ValueError, match=f"signature '{name}', disagrees"),
         ):
             patch.setattr(endpoints, "run", lambda *_, given=given: given)
-            endpoints.check(path, job, 1e-4, "The twin")
+            endpoints.check(path, job, BOUNDS, "The twin")
 
 
 def test_classes_in_another_order_do_not_pass(student, class_names, images, tmp_path):
     reordered = class_names | {"colour": class_names["colour"][::-1]}
     path = export.to_serving(student, tmp_path, class_names=reordered, images=images).path
     with pytest.raises(ValueError, match="signature 'classify', disagrees.*head 'colour'"):
-        endpoints.check(path, prepare(student, class_names, images), 1e-4, "The twin")
+        endpoints.check(path, prepare(student, class_names, images), BOUNDS, "The twin")
 
 
 def test_warm_up_that_cannot_be_written_is_an_os_error(images, tmp_path):

@@ -116,6 +116,13 @@ def test_accuracy_is_that_of_the_artifact_and_of_the_student(
     }
 
 
+def test_long_lists_of_classes_say_how_many_more_there_are(tmp_path):
+    names = tuple(f"class {number}" for number in range(12))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match=r"\['other'\]. Expected: .*'class 7'\] and 4 more\."):
+        collect(None, {"a": tmp_path}, {"a": names})
+
+
 def test_labelled_folders_are_read_by_class_name(student, images, class_names, tmp_path):
     labels = student(images, training=False)["colour"].numpy().argmax(-1)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -181,10 +188,12 @@ def test_every_head_and_bound_that_is_missed_is_said(exported, student, make_stu
         ("max_bytes", -1),
         ("max_latency_ms", float("nan")),
         ("max_accuracy_loss", float("inf")),
+        ("max_error", "0.1"),
+        ("min_accuracy", True),
     ],
 )
 def test_limit_that_makes_no_sense_is_refused(limit, value):
-    with pytest.raises(ValueError, match=f"`{limit}` is no such limit. Received: {value}"):
+    with pytest.raises(ValueError, match=f"`{limit}` is no such limit. Received: {value!r}"):
         export.Thresholds(**{limit: value})
 
 
@@ -224,6 +233,18 @@ def test_broken_artifact_is_an_error_with_what_the_process_said(
         export.verify(artifact, student, photos)
 
 
+def test_artifact_that_is_gone_is_said_to_be(exported, student, photos, tmp_path):
+    gone = dataclasses.replace(exported.artifacts["onnx"], path=tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="not there any more. Received: '.*a.onnx'"):
+        export.verify(gone, student, photos)
+
+
+@pytest.mark.parametrize("repeats", [0, 1.5, True])
+def test_number_of_timed_calls_is_a_whole_number(repeats, exported, student, photos):
+    with pytest.raises(ValueError, match=f"`repeats` is no number .*Received: {repeats}"):
+        export.verify(exported.artifacts["onnx"], student, photos, repeats=repeats)
+
+
 def test_path_is_no_record_of_an_exporter(exported, student, photos):
     with pytest.raises(
         TypeError, match="Received: 'a.tflite' of type str. Expected: the `Artifact`"
@@ -258,10 +279,16 @@ def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
         ([], None, "no image to verify with"),
         ("missing", None, "`images` holds no image. Received: 'missing'"),
         (["a", 3], None, "`images` cannot be read. Received: a list"),
+        (5, None, "`images` cannot be read. Received: a int"),
         (np.full((1, 4, 4, 3), -1.0), None, "not raw images.*from -1 to -1"),
+        (np.full((1, 4, 4, 3), 0.5), None, "scaled to 0..1: multiply them by 255"),
+        (np.full((1, 4, 4, 3), np.nan), None, "not raw images.*from nan to nan"),
+        ({"colour": np.full((1, 4, 4, 3), 0.5)}, None, r"`images\['colour'\]` are not raw"),
+        (np.zeros((4, 4, 3)), None, r"not raw images. Received: shape \(4, 4, 3\)"),
         (None, {"shape": ("x", [0])}, "no such task to measure. Received: labelled images of 's"),
         (None, {"colour": "missing"}, "not sorted by its classes. Received: 'missing'"),
         (None, {"colour": (np.zeros((2, 4, 4, 3)), [0, 4])}, r"values \[0, 4\] for 2 images"),
+        (None, {"colour": (np.full((1, 4, 4, 3), 0.5), [0])}, r"`labelled\['colour'\]` are not"),
         (None, {"colour": (np.zeros((2, 4, 4, 3)), [0])}, r"shape \(1,\)"),
     ],
 )

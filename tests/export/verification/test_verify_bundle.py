@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_amalgam import export
 from keras_amalgam.export import labels as labels_module
-from keras_amalgam.export.serving import endpoints
+from keras_amalgam.export.serving import endpoints, warmup
 from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.to_saved_model import write
 
@@ -48,6 +48,7 @@ def sabotaged(artifact, student, class_names, tmp_path):
         folder = tmp_path / "1"
         write({key: (one.function, one.spec()) for key, one in signatures.items()}, folder)
         labels_module.write_folder(folder / labels_module.SAVED_MODEL_FOLDER, labels)
+        warmup.write(folder, "student", np.zeros((2, 28, 28, 3), np.uint8))
         return dataclasses.replace(artifact, path=folder)
 
     return make
@@ -122,26 +123,15 @@ def test_student_of_open_size_is_compared_at_the_size_that_it_was_given(tmp_path
     assert export.to_serving(student, tmp_path, images=images).resized_to == (24, 26)
 
 
-@pytest.mark.parametrize("kind", ["float32", "onnx", "saved_model", "keras"])
-def test_labels_in_another_order_are_found_out(
-    kind, exported, student, class_names, files, tmp_path
-):
-    permuted = class_names | {"colour": class_names["colour"][::-1]}
-    exporter = {
-        "float32": export.to_tflite,
-        "onnx": export.to_onnx,
-        "saved_model": export.to_saved_model,
-        "keras": export.to_keras,
-    }[kind]
-    name = "a" + exported.artifacts[kind].path.suffix
-    artifact = exporter(student, tmp_path / name, class_names=permuted)
-    (missed,) = export.verify(artifact, student, files, repeats=1).missed
-    assert "names other classes for 'colour'" in missed
-
-
-def test_artifact_without_labels_is_found_out(exported, student, files, tmp_path):
-    path = tmp_path / "student.keras"
-    shutil.copy(exported.artifacts["keras"].path, path)
-    bare = dataclasses.replace(exported.artifacts["keras"], path=path)
-    (missed,) = export.verify(bare, student, files, repeats=1).missed
-    assert "carries no labels" in missed
+def test_bundle_of_a_grey_student_takes_a_printers_jpeg(tmp_path, images):
+    image = keras.Input((28, 28, 1))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
+    student = keras.Model(image, {"a": keras.layers.Dense(3)(x)}, name="grey")
+    student.class_names = {"a": ("x", "y", "z")}
+    artifact = export.to_serving(student, tmp_path)
+    contents = []
+    for mode in ("CMYK", "RGB", "L"):
+        buffer = io.BytesIO()
+        Image.fromarray(images[0]).convert(mode).save(buffer, "JPEG", quality=95)
+        contents.append(buffer.getvalue())
+    assert export.verify(artifact, student, contents, repeats=1).missed == ()
