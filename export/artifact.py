@@ -20,7 +20,8 @@ class Artifact:
         parity: Agreement with the Keras model: `max_abs_error`, `mean_abs_error`,
             `argmax_agreement` (the worst head's each), `images` (how many were compared) and
             `heads`, the same numbers per head.
-        operators: How often each operator occurs (TFLite and ONNX; empty otherwise).
+        operators: How often each operator occurs: the file's own of TFLite and ONNX, TensorFlow's
+            over all signatures of a SavedModel or bundle, and the layers of a Keras file.
         seconds: Wall time of the export, the check included.
         resized_to: `(height, width)` that a bundle brings encoded images to; `None` where the
             student does that by itself, and for the other formats.

@@ -137,6 +137,7 @@ def write_verified(
                     if passed_over:
                         said = _each(passed_over | {file: (said,)})
                         raise ValueError(f"Nothing can stand for '{name}'. {said}") from error
+                    error.args = (said,)  # The folder it names is gone when this is read.
                     raise
                 one = verify_encoded(artifact, model, encoded, labels, thresholds)
                 if one.missed and left:
@@ -160,11 +161,10 @@ def _check_kept(verified: Mapping[str, Verification]) -> None:
     """Refuses artifacts that miss a threshold, saying all that they and those before them miss."""
     missed = {name: one for name, one in verified.items() if one.missed}
     if missed:
-        count = sum(len(one.missed) for one in missed.values())
         said = [_each({name: one.missed, **one.instead_of}) for name, one in missed.items()]
         raise ValueError(
-            f"The student is not packaged: {count} thresholds are missed, and nothing was left in "
-            f"place. {' '.join(said)}"
+            f"The student is not packaged: thresholds are missed, and nothing was left in place. "
+            f"{' '.join(said)}"
         )
 
 

@@ -1,6 +1,7 @@
 """The steps that every exporter begins and ends with."""
 
 import dataclasses
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,6 +129,7 @@ def prepare(
     """
     started = time.perf_counter()
     signature = describe(model)
+    _check_name(model)
     labels = labels_module.resolve(model, signature, class_names)
     _check_logits(model, signature, labels)
     if images is None:
@@ -137,6 +139,15 @@ def prepare(
         images = checked_images(images, signature, "images")
     model = float32_copy(model) if in_float32 else model
     return Job(model, signature, labels, images, started)
+
+
+def _check_name(model: keras.Model) -> None:
+    """Refuses a name that TensorFlow has no scope for: no graph can be made of such a model."""
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", model.name):
+        raise ValueError(
+            f"The model's name cannot stand in a graph. Received: {model.name!r}. Expected: ASCII "
+            "letters, digits, '_', '-' and '.'. Set `model.name`, on the command line --name."
+        )
 
 
 def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> None:

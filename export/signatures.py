@@ -187,10 +187,31 @@ def _single_head_name(model: keras.Model) -> str:
 
 def _rebuild(config: Any, model: keras.Model) -> keras.Model:
     config = {key: value for key, value in config.items() if key != "compile_config"}
-    # The configuration was made from a live model a moment ago, so its functions can be trusted.
-    copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    try:
+        # It was made from a live model a moment ago, so its functions can be trusted.
+        copy: Any = keras.saving.deserialize_keras_object(
+            config, custom_objects=_own_objects(model), safe_mode=False
+        )
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Model '{model.name}' cannot be copied. Received: layers that Keras cannot make from "
+            f"their configuration ({str(error).splitlines()[0][:200]}). Expected: layers whose "
+            "`get_config` has all arguments of their constructor. Add what is missing."
+        ) from error
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _own_objects(model: keras.Model) -> dict[str, Any]:
+    """The classes of a model's layers and their activations by name, registered or not."""
+    found: dict[str, Any] = {}
+    for operation in flat_operations(model):
+        activation = getattr(operation, "activation", None)
+        for one in (type(operation), activation):
+            name, module = getattr(one, "__name__", None), str(getattr(one, "__module__", ""))
+            if name is not None and module.split(".")[0] != "keras":
+                found[name] = one
+    return found
 
 
 def _in_float32(config: Any) -> Any:

@@ -1,6 +1,7 @@
 """Atomic writing: an artifact appears at its path whole and verified, or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -40,7 +41,8 @@ def staged(
             "Expected: a writable directory. Choose another path or change its permissions."
         ) from error
     try:
-        yield folder / target.name
+        with _named(target):
+            yield folder / target.name
         for name in (*beside, target.name):
             _flush(folder / name)
         # The artifact itself comes last: whoever sees it finds its companions there already.
@@ -49,6 +51,28 @@ def staged(
         _flush_directory(target.parent)
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Lets an error of the system name the artifact where it names no file, as of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
+
+
+def system_error(what: str, said: str) -> OSError:
+    """The system's error for what TensorFlow has its own words and no number.
+
+    Args:
+        what: What was written, for the message.
+        said: TensorFlow's message, of a full or broken disk.
+    """
+    reason = said.split(";")[-1].split(" [Op:")[0].strip()
+    return OSError(errno.EIO, f"{what} cannot be written: {reason}")
 
 
 def _check_target(target: Path, suffix: str, overwrite: bool, beside: tuple[str, ...]) -> None:
@@ -126,8 +150,9 @@ def staged_text(path: Path, text: str) -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         partial = Path(folder) / path.name
-        partial.write_text(text, encoding="utf-8")
-        _flush(partial)
+        with _named(path):
+            partial.write_text(text, encoding="utf-8")
+            _flush(partial)
         yield
         os.replace(partial, path)
         _flush_directory(path.parent)

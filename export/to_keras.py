@@ -1,5 +1,6 @@
 """The student alone as a `.keras` file, for going on in Keras without this package."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -59,8 +60,9 @@ def to_keras(
     foreign = sorted(set(_foreign_classes(keras.saving.serialize_keras_object(model))))
     if foreign:
         raise ValueError(
-            f"Plain Keras cannot load model '{model.name}'. Received: the classes {foreign}. "
-            "Expected: stock Keras layers only. Replace them, or export to another format."
+            f"Plain Keras cannot load model '{model.name}'. Received: {', '.join(foreign)}. "
+            "Expected: stock Keras layers and functions only. Replace them, or export to another "
+            "format."
         )
     target = Path(path)
     beside = labels.beside(target)
@@ -70,7 +72,8 @@ def to_keras(
         loaded: Any = keras.saving.load_model(partial, compile=False)
         actual = parity.reference(loaded, job.signature, job.images)
         measured = job.verify(actual, bounds, f"Keras file '{target}'")
-    return job.artifact(target, measured, ("keras", _policy(model)))
+    layers = Counter(type(operation).__name__ for operation in flat_operations(model))
+    return job.artifact(target, measured, ("keras", _policy(model)), dict(sorted(layers.items())))
 
 
 def _policy(model: keras.Model) -> str:
@@ -82,17 +85,27 @@ def _policy(model: keras.Model) -> str:
 
 
 def _foreign_classes(config: Any) -> Iterator[str]:
-    """Classes in a serialized model that come from outside Keras."""
+    """Classes and functions in a serialized model that come from outside Keras."""
     if isinstance(config, (list, tuple)):
         for value in config:
             yield from _foreign_classes(value)
     elif isinstance(config, dict):
-        module = config.get("module")
-        if "class_name" in config and isinstance(module, str):
-            if module.split(".")[0] not in ("keras", "builtins"):
-                yield f"{module}.{config['class_name']}"
-            elif str(config.get("registered_name") or "").count(">"):
-                yield str(config["registered_name"])
+        if (name := _foreign_name(config)) is not None:
+            yield name
         for key, value in config.items():
             if key != "compile_config":
                 yield from _foreign_classes(value)
+
+
+def _foreign_name(config: Mapping[str, Any]) -> str | None:
+    """What a serialized object is called if it is none of Keras' own."""
+    kind, module = config.get("class_name"), config.get("module", "keras")
+    registered = str(config.get("registered_name") or "")
+    if kind == "__lambda__":
+        return "the code of a Lambda"
+    if kind == "function":
+        return f"the function {registered if '>' in registered else config.get('config')}"
+    if kind is None or (str(module).split(".")[0] == "keras" and ">" not in registered):
+        return None
+    # A class of the program's main module is saved without its module.
+    return registered if ">" in registered or module is None else f"{module}.{kind}"

@@ -1,5 +1,6 @@
 """A student as a TensorFlow SavedModel, for servers and for TensorFlow without Keras."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,9 +14,13 @@ from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, serving_function
-from keras_amalgam.export.staging import staged
+from keras_amalgam.export.staging import staged, system_error
 
 SIGNATURE_KEY = "serving_default"
+
+
+# What joins functions and hands tensors on, and computes nothing.
+_PLUMBING = frozenset({"Identity", "NoOp", "PartitionedCall", "StatefulPartitionedCall"})
 
 
 def to_saved_model(
@@ -70,7 +75,22 @@ def to_saved_model(
         write({SIGNATURE_KEY: (serving_function(job.model, job.signature), spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
-    return job.artifact(Path(path), measured, ("saved_model", "float32"))
+        operators = operator_counts(partial)
+    return job.artifact(Path(path), measured, ("saved_model", "float32"), operators)
+
+
+def operator_counts(directory: Path) -> dict[str, int]:
+    """How often each of TensorFlow's operators occurs in the functions of a SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    counts = Counter(
+        node.op
+        for graph in saved.meta_graphs
+        for function in graph.graph_def.library.function
+        for node in function.node_def
+    )
+    return {name: count for name, count in sorted(counts.items()) if name not in _PLUMBING}
 
 
 def write(endpoints: Mapping[str, tuple[Callable[..., Any], Any]], directory: Path) -> None:
@@ -91,8 +111,8 @@ def write(endpoints: Mapping[str, tuple[Callable[..., Any], Any]], directory: Pa
     try:
         with quiet():
             archive.write_out(str(directory), verbose=False)
-    except tf.errors.OpError as error:  # TensorFlow's own words for a full or broken disk.
-        raise OSError(f"The SavedModel cannot be written: {error.message}") from error
+    except tf.errors.OpError as error:
+        raise system_error("The SavedModel", error.message) from error
 
 
 def run(directory: Path, images: np.ndarray) -> dict[str, np.ndarray]:

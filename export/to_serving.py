@@ -22,7 +22,7 @@ from keras_amalgam.export.serving.images_in_graph import resizes_itself
 from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
-from keras_amalgam.export.to_saved_model import write
+from keras_amalgam.export.to_saved_model import operator_counts, write
 from keras_amalgam.writing import folders
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -127,7 +127,8 @@ def to_serving(
 def _record(
     job: Job, path: Path, measured: Mapping[str, Any], resized_to: tuple[int, int] | None
 ) -> Artifact:
-    artifact = job.artifact(path, measured, ("serving", "float32"))
+    operators = operator_counts(path)
+    artifact = job.artifact(path, measured, ("serving", "float32"), operators)
     return dataclasses.replace(artifact, resized_to=resized_to)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras_amalgam.export.serving.endpoints import inputs_of
 from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import INPUT_NAME
+from keras_amalgam.export.staging import system_error
 
 FOLDER = "assets.extra"
 FILE_NAME = "tf_serving_warmup_requests"
@@ -34,8 +35,8 @@ def write(directory: Path, name: str, images: np.ndarray) -> None:
                 batch = images[np.arange(size) % len(images)]
                 for signature, tensor in inputs_of(batch).items():
                     writer.write(_log(name, signature, tensor).SerializeToString())
-    except tf.errors.OpError as error:  # TensorFlow's own words for a full or broken disk.
-        raise OSError(f"The warm-up requests cannot be written: {error.message}") from error
+    except tf.errors.OpError as error:
+        raise system_error("The warm-up requests", error.message) from error
 
 
 def read(directory: Path) -> list[tuple[str, int]]:

@@ -101,10 +101,13 @@ def _refuse_precision(model: keras.Model, plan: Plan, error: RuntimeError) -> No
     overflow = "no_integer_overflow_from_quantization" in str(error)
     if said or overflow:
         reason = f"the operator {said[1]}" if said else "activations that are nearly constant"
+        remedy = "Use another precision, such as 'int8' or 'float16'."
+        if said and said[1] == "TOPK_V2":
+            remedy = f"Leave `top_k` out, or use{remedy.removeprefix('Use')}"
         raise NotImplementedError(
             f"Model '{model.name}' cannot be written as {plan.precision}. Received: {reason}, for "
             "which the converter has no integer form. Expected: operators and ranges that have "
-            "one. Use another precision, such as 'int8' or 'float16'."
+            f"one. {remedy}"
         ) from error
 
 

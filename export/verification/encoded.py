@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import unicodedata
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -128,15 +129,18 @@ def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[byte
     if isinstance(source, (str, PathLike)):
         folder = Path(source)
         entries = folder.iterdir() if folder.is_dir() else ()
-        found = sorted(entry.name for entry in entries if entry.is_dir())
-        if not found or not set(found) <= set(names):
+        found = sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )
+        numbers_of = {_composed(name): number for number, name in enumerate(names)}
+        if not found or not set(map(_composed, found)) <= set(numbers_of):
             raise ValueError(
                 f"The labelled images of task {task!r} are not sorted by its classes. Received: "
                 f"'{folder}' with the sub-folders {_some(found)}. Expected: sub-folders named as "
                 f"its classes {_some(names)}. Rename them."
             )
         contents = {name: _contents(folder / name, argument) for name in found}
-        numbers = [names.index(name) for name, files in contents.items() for _ in files]
+        numbers = [numbers_of[_composed(name)] for name, files in contents.items() for _ in files]
         return [content for files in contents.values() for content in files], np.array(numbers)
     images, given = source
     contents, classes = _contents(images, argument), np.asarray(given)
@@ -169,7 +173,7 @@ def _in_folder(folder: Path, argument: str) -> list[bytes]:
     files = sorted(
         file
         for file in (folder.rglob("*") if folder.is_dir() else ())
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in SUFFIXES and not _is_hidden(file.relative_to(folder))
     )
     if not files:
         raise ValueError(
@@ -177,6 +181,15 @@ def _in_folder(folder: Path, argument: str) -> list[bytes]:
             f"ending in {', '.join(SUFFIXES)}. Check the path."
         )
     return [_checked(file.read_bytes(), str(file), argument) for file in files]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _composed(name: str) -> str:
+    """A name as one file system or another writes it: an accent may be a character of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _checked(content: bytes, name: str, argument: str) -> bytes:

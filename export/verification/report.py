@@ -99,8 +99,24 @@ def _page(document: Mapping[str, Any], verified: Mapping[str, Verification]) -> 
     )
     rows = [_row(name, one) for name, one in verified.items()]
     return environment.get_template("export.html").render(
-        document=document, headings=HEADINGS, rows=rows, verified=verified
+        document=document,
+        headings=HEADINGS,
+        rows=rows,
+        verified=verified,
+        bounds_of=_bounds_in_words,
     )
+
+
+def _bounds_in_words(bounds: Mapping[str, float | None]) -> str:
+    """Such as "an error of 25 % of the largest logit, a mean of 5 %, the same class on 90 %"."""
+    absolute, share, mean = (bounds[key] for key in ("max_abs_error", "max_share", "mean_share"))
+    limits = [] if absolute is None else [f"{absolute:g}"]
+    limits += [] if share is None else [f"{100 * share:g} % of the largest logit"]
+    said = [f"an error of {' or '.join(limits)}"] if limits else []
+    said += [] if mean is None else [f"a mean of {100 * mean:g} %"]
+    if bounds["min_agreement"]:
+        said.append(f"the same class on {100 * bounds['min_agreement']:g} %")
+    return ", ".join(said)
 
 
 def _row(name: str, one: Verification) -> Sequence[str]:

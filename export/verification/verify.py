@@ -23,6 +23,14 @@ from keras_amalgam.export.verification import companions, runner, signatures_of_
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 
+_RUN = """
+import json, runpy, sys
+sys.argv = sys.argv[1:]
+with open(sys.argv[1]) as job:
+    sys.path += [path for path in json.load(job)["paths"] if path not in sys.path]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
@@ -31,9 +39,10 @@ class Verification:
     Attributes:
         artifact: The artifact's record.
         measured: `images`, `bytes`, `memory_bytes`, `latency_ms` (`one_thread` and `all_threads`,
-            each `median` and `p95`), `heads` (the agreement of each with the student) and
-            `accuracy` (of each labelled task the artifact's and the student's, 0..1); of a bundle
-            also `signatures`, the agreement of each other one by head.
+            each `median` and `p95`), `heads` (the agreement of each with the student), `bounds`
+            (what that was held to) and `accuracy` (of each labelled task the artifact's and the
+            student's, 0..1); of a bundle also `signatures`, the agreement of each other one by
+            head.
         missed: What the thresholds miss, a sentence each.
         instead_of: Artifacts that this one replaces, with what each missed.
     """
@@ -159,6 +168,7 @@ def verify_encoded(
         },
         "heads": parity.summary(heads, len(encoded.contents))["heads"],
         "accuracy": _accuracies(encoded, outputs, expected),
+        "bounds": dataclasses.asdict(thresholds.bounds(artifact.precision)),
     }
     missed = thresholds.missed(measured, heads, artifact.precision)
     missed += companions.wrong(artifact, decisions.outputs_of(labels, joint, 0))
@@ -198,6 +208,7 @@ def _run(
         folder = Path(directory)
         encoded.write(folder / "images.zip")
         job = {
+            "paths": [os.path.abspath(path) for path in sys.path if path],
             "artifact": str(artifact.path.resolve()),
             "format": artifact.format,
             "images": str(folder / "images.zip"),
@@ -210,8 +221,9 @@ def _run(
         }
         (folder / "job.json").write_text(json.dumps(job))
         done = subprocess.run(
-            # Isolated: neither this folder nor the user's settings change what it finds.
-            [sys.executable, "-I", str(Path(runner.__file__)), str(folder / "job.json")],
+            # Isolated: no folder of the user's comes before the libraries. But it finds, behind
+            # its own, what this process finds, wherever that was installed.
+            [sys.executable, "-I", "-c", _RUN, runner.__file__, str(folder / "job.json")],
             capture_output=True,
             text=True,
             cwd=folder,

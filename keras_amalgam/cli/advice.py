@@ -1,8 +1,10 @@
-"""What the library advises, as the flags of `keras-amalgam convert` say it."""
+"""What the library advises, as the flags of a command say it."""
 
 import re
 
-_AS_FLAGS = (
+Table = tuple[tuple[str, str], ...]
+
+CONVERT: Table = (
     (r" To convert it without comparing, pass `verify=False`\.", ""),  # The command compares.
     (r"`?\binput_shape=\(height, width, channels\)`?", "--input_shape=HEIGHT,WIDTH,CHANNELS"),
     (r"`verify=False`", "--allow_difference"),
@@ -14,12 +16,21 @@ _AS_FLAGS = (
 )
 
 
-def in_flags(message: str) -> str:
+EXPORT: Table = (
+    (r"`tolerance=?`", "--max_error"),
+    (r"`image_shape=(\(height, width\))?`", "--size=HEIGHT,WIDTH"),
+    (r"`(images|min_agreement|precision|top_k|joint|layout|opset)=?`", r"--\1"),
+    (r"`class_names=[^`]*`", "--classes TASK=FILE"),
+)
+
+
+def in_flags(message: str, table: Table = CONVERT) -> str:
     """An error's text with the arguments of functions as flags.
 
     Args:
         message: Of an error of the library.
+        table: Patterns of arguments and the command's flags for them.
     """
-    for pattern, flag in _AS_FLAGS:
+    for pattern, flag in table:
         message = re.sub(pattern, flag, message)
     return message

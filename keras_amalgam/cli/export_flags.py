@@ -1,5 +1,6 @@
 """The flags of `keras-amalgam export`, and their check."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ONLY_FOR_PRECISIONS = {
     "calibration": ("int8", "int16"),
     "quantizer": ("dynamic", "int8", "int16"),
 }
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 LIMITS = {
     "max_error": "Largest allowed difference of a logit from the student's.",
     "min_agreement": "Smallest allowed share of images with the student's class, 0..1.",
@@ -136,6 +138,11 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
         if not Path(file).is_file():
             raise ValueError(f"There is no file {file}.")
     size_of(values)
+    if values.name is not None and not NAME.fullmatch(values.name):
+        raise ValueError(
+            "--name wants ASCII letters, digits, '_', '-' and '.': files and tensors bear it. "
+            f"Received: {values.name}."
+        )
     return folders
 
 

@@ -27,9 +27,10 @@ from typing import Any
 from absl import flags
 
 from keras_amalgam.cli import export_flags, output
+from keras_amalgam.cli.advice import EXPORT, in_flags
 
 MARK = "export.json"
-COMPARED_IMAGES = 16
+COMPARED_IMAGES = 64
 SUFFIXES = {"tflite": ".tflite", "onnx": ".onnx", "saved_model": "", "keras": ".keras"}
 
 
@@ -77,16 +78,23 @@ def _is_own(folder: Path) -> bool:
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
-    format, path = positional
-    import keras
+    try:
+        _package(values, positional)
+    except NotImplementedError as error:
+        raise NotImplementedError(in_flags(str(error), EXPORT)) from error
+    except ValueError as error:
+        raise ValueError(in_flags(str(error), EXPORT)) from error
 
+
+def _package(values: flags.FlagValues, positional: list[str]) -> None:
+    format, path = positional
     from keras_amalgam import export
     from keras_amalgam.export.verification import report
 
     thresholds = export.Thresholds(**export_flags.limits_of(values))
     thresholds.check_measurable(values.test)
     print(f"Reading {Path(path).name}", flush=True)
-    student: Any = keras.saving.load_model(path, compile=False)
+    student = _load(path)
     if values.name:
         student.name = values.name
     student.class_names = _class_names(values, path)
@@ -109,22 +117,43 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     print(f"Written to {values.out}")
 
 
+def _load(path: str) -> Any:
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (TypeError, ValueError) as error:
+        said = str(error).strip().splitlines()[0][:200]
+        raise ValueError(
+            f"Keras cannot load {path}. Received: '{said}'. Expected: stock Keras layers and "
+            "functions, which the command knows. Export a student with others from Python: "
+            "`keras_amalgam.export`."
+        ) from error
+
+
 def _class_names(values: flags.FlagValues, path: str) -> dict[str, tuple[str, ...]]:
-    from keras_amalgam import export
+    from keras_amalgam.export import labels
 
     given = export_flags.pairs(values, "classes")
     if not given:
-        try:
-            return export.read_labels(path)
-        except ValueError as error:
+        if not labels.beside(Path(path)).is_file():
             raise flags.IllegalFlagValueError(
                 f"The classes of {path} are unknown: there is no labels file beside it. Name a "
                 "file for each task with --classes TASK=FILE."
-            ) from error
-    return {
-        task: tuple(Path(file).read_text(encoding="utf-8").splitlines())
-        for task, file in given.items()
-    }
+            )
+        return labels.read_labels(path)
+    return {task: _lines(file) for task, file in given.items()}
+
+
+def _lines(file: str) -> tuple[str, ...]:
+    try:
+        # Editors on Windows begin a file with a mark, which is no part of the first name.
+        return tuple(Path(file).read_text(encoding="utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise flags.IllegalFlagValueError(
+            f"The classes in {file} cannot be read ({error}). Expected: a text in UTF-8, one class "
+            "a line. Save it so."
+        ) from error
 
 
 def _exporters(
@@ -190,6 +219,7 @@ def _tflite_exporters(
 
     stem = student.name
     size = _size(values, student)
+    images = _compared(values, student, size)
     exporters = {}
     for precision in precisions:
         name = f"{stem}.tflite" if precision == "float32" else f"{stem}_{precision}.tflite"
@@ -205,6 +235,7 @@ def _tflite_exporters(
             joint=values.joint,
             top_k=values.top_k or 0,
             quantizer="converter" if precision.startswith("float") else values.quantizer,
+            images=images,
             **_own_bounds(values),
         )
     return exporters
@@ -236,8 +267,8 @@ def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) ->
         one = export.verify(artifact, student, **arguments)
         if one.missed:
             raise ValueError(
-                f"The student is not packaged: {len(one.missed)} thresholds are missed, and "
-                "nothing was left in place. " + " ".join(one.missed)
+                "The student is not packaged: thresholds are missed, and nothing was left in "
+                "place. " + " ".join(one.missed)
             )
         verified[f"{student.name}/{artifact.path.name}"] = one
         folder = artifact.path / "assets.extra"

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = [_expanded(one) for one in (sys.argv[1:] if argv is None else argv)]
     _prepare_streams()
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(_usage())
@@ -65,6 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _expanded(argument: str) -> str:
+    """`--out=~/result` as `--out ~/result`, in which the shell writes the home folder."""
+    flag, sign, value = argument.partition("=")
+    if not flag.startswith("--") or not value.startswith("~"):
+        return argument
+    return flag + sign + os.path.expanduser(value)
 
 
 def _run(name: str, command: ModuleType, arguments: list[str]) -> int:

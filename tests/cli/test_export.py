@@ -11,6 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_amalgam import export
 from keras_amalgam.cli.main import main
+from keras_amalgam.export import parity
 
 COLOURS = ("red", "green", "blue")
 
@@ -131,7 +132,7 @@ def test_limit_on_accuracy_without_labelled_images_is_refused(run, capsys):
     assert run("onnx", "--max_accuracy_loss", "0.5") == 1
     assert "--test TASK=DIR" in capsys.readouterr().err
     assert run("onnx", "--min_agreement", "99") == 1
-    assert "`min_agreement` is no such limit. Received: 99.0" in capsys.readouterr().err
+    assert "--min_agreement is no such limit. Received: 99.0" in capsys.readouterr().err
     assert written(".") == []
 
 
@@ -217,6 +218,38 @@ def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
     assert run("onnx", "--overwrite") == 0
 
 
+def test_error_advises_flags_and_names_no_temporary_folder(run, monkeypatch, capsys):
+    assert run("tflite", "--precision", "int16", "--top_k", "2") == 1
+    assert "Leave --top_k out" in capsys.readouterr().err
+    monkeypatch.setitem(parity.DEFAULT_BOUNDS, "int8", parity.Bounds(max_abs_error=0.0))
+    assert run("tflite", "--precision", "int8") == 1
+    error = capsys.readouterr().err
+    assert "accept more with --max_error" in error and "file 'hues_int8.tflite'" in error
+    assert written(".") == []
+
+
+def test_home_folder_is_written_in(run, here, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(here / "home"))
+    assert main(["export", "onnx", "a.keras", "--images=~/photos", "--out=~/out"]) == 2
+    assert "There is no file or directory a.keras" in capsys.readouterr().err
+    assert run("onnx", "--classes=colour=~/names.txt") == 2
+    assert run("onnx", "--calibration=~/photos") == 2
+    assert run("tflite", "--precision=int8", "--calibration=~/photos") == 2
+    assert f"There is no folder {here / 'home' / 'photos'}" in capsys.readouterr().err
+
+
+def test_given_images_are_what_float16_is_compared_on(run, made, monkeypatch):
+    given = []
+    to_tflite = export.to_tflite
+    monkeypatch.setattr(
+        export,
+        "to_tflite",
+        lambda *args, **rest: given.append(rest["images"]) or to_tflite(*args, **rest),
+    )
+    assert run("tflite", "--precision", "float32,float16") == 0
+    assert [images.shape for images in given] == [(24, 16, 16, 3)] * 2
+
+
 def test_classes_can_be_given_in_files(run, made, capsys):
     pathlib.Path("bare.keras").write_bytes((made / "hues.keras").read_bytes())
     assert run("onnx", student="bare.keras") == 2
@@ -224,6 +257,28 @@ def test_classes_can_be_given_in_files(run, made, capsys):
     pathlib.Path("names.txt").write_text("r\ng\nb\n")
     assert run("onnx", "--classes", "colour=names.txt", student="bare.keras") == 0
     assert export.read_labels("out/hues.onnx") == {"colour": ("r", "g", "b")}
+    pathlib.Path("names.txt").write_bytes(b"\xef\xbb\xbfr\r\ng\r\nb\r\n")
+    assert run("onnx", "--classes", "colour=names.txt", "--overwrite", student="bare.keras") == 0
+    assert export.read_labels("out/hues.onnx") == {"colour": ("r", "g", "b")}
+    pathlib.Path("names.txt").write_bytes(b"gr\xfcn\ng\nb\n")
+    assert run("onnx", "--classes", "colour=names.txt", out="new", student="bare.keras") == 2
+    assert "The classes in names.txt cannot be read" in capsys.readouterr().err
+    pathlib.Path("bare.labels.json").write_text('{"colour": [')
+    assert run("onnx", out="new", student="bare.keras") == 1
+    assert "labels of 'bare.keras' cannot be read" in capsys.readouterr().err
+
+
+def unknown_to_others(x):
+    return x
+
+
+def test_student_that_plain_keras_cannot_load_is_for_python(run, capsys):
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Flatten()(keras.layers.Activation(unknown_to_others)(image))
+    keras.Model(image, {"colour": keras.layers.Dense(3)(x)}).save("odd.keras")
+    assert run("onnx", student="odd.keras") == 1
+    error = capsys.readouterr().err
+    assert "Keras cannot load odd.keras" in error and len(error.splitlines()) < 5
 
 
 @pytest.mark.parametrize(
@@ -233,6 +288,7 @@ def test_classes_can_be_given_in_files(run, made, capsys):
         ("onnx", ("--precision", "int8"), "export onnx does not take --precision."),
         ("tflite", ("--label", "a", "--opset", "15"), "does not take --opset, --label."),
         ("tflite", ("--precision", "int4"), "Received: int4"),
+        ("onnx", ("--name", "my model"), "--name wants ASCII letters"),
         ("tflite", ("--fallback", "int3"), "--fallback wants one or more of"),
         ("tflite", ("--fallback", "int16"), "stands for one other --precision"),
         ("tflite", ("--precision", "int8,int16", "--fallback", "float16"), "one other --precision"),

@@ -62,6 +62,8 @@ def test_no_room_is_an_os_error_and_leaves_nothing(export_with_room):
     outcomes = export_with_room(1024)
     assert {writer for writer, outcome in outcomes.items() if outcome["error"]} == set(WRITERS)
     assert all(outcome["left"] == [] for outcome in outcomes.values()), outcomes
+    for writer, name in WRITERS.items():  # Of a bundle, the version.
+        assert f"{writer}/{name}" in outcomes[writer]["error"], outcomes
 
 
 def test_with_room_the_same_exports_succeed(export_with_room):

@@ -202,3 +202,14 @@ def test_head_of_probabilities_is_refused(activation, kind, wrap, tmp_path):
         export.to_tflite(student, tmp_path / "a.tflite", class_names=classes)
     # Where nothing is decided, as in an embedding, any numbers are good.
     export.to_onnx(student, tmp_path / "a.onnx", class_names=classes | {"a": ()})
+
+
+@pytest.mark.parametrize(
+    "exporter", [export.to_keras, export.to_onnx, export.to_tflite, export.to_saved_model]
+)
+def test_name_without_a_place_in_a_graph_is_refused(exporter, tmp_path):
+    image = keras.Input((4, 4, 3))
+    heads = {"a": keras.layers.Dense(2)(keras.layers.Flatten()(image))}
+    model = keras.Model(image, heads, name="my model")
+    with pytest.raises(ValueError, match="Received: 'my model'. Expected: ASCII letters"):
+        exporter(model, tmp_path / "a", class_names={"a": ("x", "y")})

@@ -76,6 +76,33 @@ def test_float32_copy_computes_in_float32_with_the_same_weights(
         assert np.abs(half[head] - whole[head]).max() > 1e-4
 
 
+def halved(x):
+    return x / 2
+
+
+class Squared(keras.layers.Layer):
+    """Never registered."""
+
+    def call(self, inputs):
+        return inputs * inputs
+
+
+def test_float32_copy_knows_the_models_own_layers_and_functions():
+    image = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(2, 3, activation=halved, dtype="mixed_float16")(Squared()(image))
+    assert float32_copy(keras.Model(image, x)).layers[2].compute_dtype == "float32"
+
+    class Closed(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def get_config(self):
+            return super().get_config() | {"unknown": 1}
+
+    with pytest.raises(TypeError, match="cannot be copied.*`get_config` has all arguments"):
+        float32_copy(keras.Model(image, Closed(dtype="mixed_float16")(image)))
+
+
 def test_bare_copy_has_the_weights_and_no_optimizer(student, images):
     copy = bare_copy(student)
     assert student.optimizer is not None

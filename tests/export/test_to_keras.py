@@ -49,6 +49,48 @@ def test_foreign_classes_are_refused_by_name(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def square(x):
+    return x * x
+
+
+@keras.saving.register_keras_serializable(package="somewhere")
+def cube(x):
+    return x * x * x
+
+
+class InMain(keras.layers.Layer):
+    """As in a notebook, whose classes Keras saves without a module."""
+
+    def call(self, inputs):
+        return inputs
+
+
+InMain.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (lambda: keras.layers.Activation(square), "the function square"),
+        (lambda: keras.layers.Activation(cube), "the function somewhere>cube"),
+        (lambda: keras.layers.Lambda(square, (8, 8, 1)), "the function square"),
+        (lambda: keras.layers.Lambda(lambda x: x, (8, 8, 1)), "the code of a Lambda"),
+        (InMain, "InMain"),
+    ],
+)
+def test_what_plain_keras_has_not_is_refused_by_name(layer, name, tmp_path):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(layer()(image))
+    model = keras.Model(image, {"a": keras.layers.Dense(2)(x)}, name="odd")
+    with pytest.raises(ValueError, match=f"cannot load model 'odd'. Received: {name}. Expected"):
+        export.to_keras(model, tmp_path / "a.keras", class_names={"a": ("x", "y")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_are_counted(exported):
+    assert exported.artifacts["keras"].operators["SeparableConv2D"] == 3
+
+
 def test_disagreement_leaves_nothing(student, make_student, tmp_path, monkeypatch):
     module = sys.modules[export.to_keras.__module__]
     monkeypatch.setattr(module, "bare_copy", lambda model: make_student(mean=0.4))

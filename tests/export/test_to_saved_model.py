@@ -71,3 +71,9 @@ def test_writing_is_silent_and_failing_leaves_nothing(
         export.to_saved_model(student, tmp_path / "model", tolerance=0.01, overwrite=True)
     assert (tmp_path / "model" / "saved_model.pb").read_bytes() == written
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_tensorflows_operators_are_counted(exported):
+    operators = exported.artifacts["saved_model"].operators
+    assert operators["DepthwiseConv2dNative"] == 3 and operators["Relu"] == 3
+    assert "StatefulPartitionedCall" not in operators

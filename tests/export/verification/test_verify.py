@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import unicodedata
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from keras_amalgam import export
 from keras_amalgam.export import parity
-from keras_amalgam.export.verification import runner
+from keras_amalgam.export.verification import runner, verify
 from keras_amalgam.export.verification.encoded import collect
 
 
@@ -44,7 +45,8 @@ def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos,
         assert measured["heads"][head]["argmax_agreement"] >= 0.9
         if kind != "int8":
             assert measured["heads"][head]["max_abs_error"] <= 1e-4
-    json.dumps(verification.to_dict())
+    said = json.loads(json.dumps(verification.to_dict()))
+    assert said["operators"] and said["bounds"]["min_agreement"] == (0.9 if kind == "int8" else 0.0)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -121,6 +123,33 @@ def test_long_lists_of_classes_say_how_many_more_there_are(tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match=r"\['other'\]. Expected: .*'class 7'\] and 4 more\."):
         collect(None, {"a": tmp_path}, {"a": names})
+
+
+def test_hidden_folders_hold_no_images_and_accents_may_be_apart(photos, tmp_path):
+    """As notebooks and archives from other systems leave them."""
+    names = ("Caf\u00e9", "Th\u00e9")
+    for number, name in enumerate(names):
+        folder = tmp_path / unicodedata.normalize("NFD", name)
+        for place in (folder, folder / ".ipynb_checkpoints", tmp_path / ".ipynb_checkpoints"):
+            place.mkdir(exist_ok=True)
+            (place / f"{number}.jpg").write_bytes(photos[number])
+    assert collect(None, {"a": tmp_path}, {"a": names}).labels["a"].tolist() == [0, 1]
+    assert len(collect(tmp_path, None, {"a": names}).contents) == 2
+
+
+def test_process_finds_what_this_one_finds(exported, photos, tmp_path, monkeypatch):
+    """Packages of one user alone, or behind PYTHONPATH, which an isolated process leaves out."""
+    (tmp_path / "stray.py").write_text("found = 1")
+    (tmp_path / "runner.py").write_text(
+        "import json, sys, stray\n"
+        "job = json.load(open(sys.argv[1]))\n"
+        "json.dump({'found': stray.found}, open(job['measured'], 'w'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
+    encoded = collect(photos, None, {})
+    _, measured = verify._run(exported.artifacts["onnx"], encoded, None, 3, 1, 1, False)
+    assert measured == {"found": 1}
 
 
 def test_labelled_folders_are_read_by_class_name(student, images, class_names, tmp_path):
