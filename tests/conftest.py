@@ -1,6 +1,8 @@
 """Fixtures that several folders share."""
 
+import json
 import pathlib
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,6 +45,25 @@ def _seeded():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def verified_here(request, monkeypatch):
+    """Verification runs its artifacts in this process: starting one takes longer than most tests.
+
+    For tests of what verification concludes. That it runs in a process of its own, and what it
+    measures there, is for tests marked `fresh_process` and for those without this fixture.
+    """
+    if request.node.get_closest_marker("fresh_process"):
+        return
+    from keras_amalgam.export.verification import runner, verify
+
+    def run(words, **_):
+        runner.main(json.loads(pathlib.Path(words[-1]).read_text()))
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(runner, "import_runtime", lambda kind, threads: None)
 
 
 def small_teacher(name, classes, size=(12, 12), width=6, seed=1):

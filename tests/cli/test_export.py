@@ -13,6 +13,8 @@ from keras_amalgam import export
 from keras_amalgam.cli.main import main
 from keras_amalgam.export import parity
 
+pytestmark = pytest.mark.usefixtures("verified_here")
+
 COLOURS = ("red", "green", "blue")
 
 
@@ -59,6 +61,7 @@ def written(folder="out"):
     return sorted(path.name for path in pathlib.Path(folder).iterdir())
 
 
+@pytest.mark.fresh_process
 def test_precisions_stand_side_by_side_with_one_report(run, made, capsys):
     code = run(
         "tflite",
@@ -103,6 +106,7 @@ def test_other_formats_are_packaged_alike(format, flags, artifact, run, capsys):
     assert report["heads"]["colour"]["max_abs_error"] <= 1e-4
 
 
+@pytest.mark.fresh_process
 def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys):
     assert run("serving", "--name", "animals") == 0, capsys.readouterr().err
     assert run("serving", "--name", "animals", "--label", "canary") == 0
@@ -203,11 +207,6 @@ def test_files_of_others_survive_overwriting(run, capsys):
     assert pathlib.Path("out/notes.txt").read_text() == "mine"
 
 
-def test_help_says_which_format_a_flag_is_for(capsys):
-    assert main(["export", "--help"]) == 0
-    assert "ONNX operator set. (For onnx.)" in capsys.readouterr().out
-
-
 def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
     assert run("onnx") == 0
     before = pathlib.Path("out/export.json").read_text()
@@ -228,24 +227,15 @@ def test_error_advises_flags_and_names_no_temporary_folder(run, monkeypatch, cap
     assert written(".") == []
 
 
-def test_home_folder_is_written_in(run, here, monkeypatch, capsys):
-    monkeypatch.setenv("HOME", str(here / "home"))
-    assert main(["export", "onnx", "a.keras", "--images=~/photos", "--out=~/out"]) == 2
-    assert "There is no file or directory a.keras" in capsys.readouterr().err
-    assert run("onnx", "--classes=colour=~/names.txt") == 2
-    assert run("onnx", "--calibration=~/photos") == 2
-    assert run("tflite", "--precision=int8", "--calibration=~/photos") == 2
-    assert f"There is no folder {here / 'home' / 'photos'}" in capsys.readouterr().err
-
-
 def test_given_images_are_what_float16_is_compared_on(run, made, monkeypatch):
     given = []
     to_tflite = export.to_tflite
-    monkeypatch.setattr(
-        export,
-        "to_tflite",
-        lambda *args, **rest: given.append(rest["images"]) or to_tflite(*args, **rest),
-    )
+
+    def noting(*args, **rest):
+        given.append(rest["images"])
+        return to_tflite(*args, **rest)
+
+    monkeypatch.setattr(export, "to_tflite", noting)
     assert run("tflite", "--precision", "float32,float16") == 0
     assert [images.shape for images in given] == [(24, 16, 16, 3)] * 2
 

@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -19,6 +20,11 @@ def test_help_names_every_command_and_its_own_help(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in COMMANDS)
+
+
+def test_help_says_which_format_a_flag_is_for(capsys):
+    assert main(["export", "--help"]) == 0
+    assert "ONNX operator set. (For onnx.)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -110,3 +116,13 @@ def test_standard_error_is_empty_where_nothing_is_wrong():
     ran = keras_amalgam("inspect", shipped)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "* layer2" in ran.stdout
+
+
+def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys):
+    """The shell writes it in `--images ~/photos`, and leaves `--images=~/photos` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    student = str(tmp_path / "a.keras")
+    assert main(["export", "onnx", student, "--images=~/photos", "--out=~/out"]) == 2
+    assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err

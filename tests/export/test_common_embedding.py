@@ -96,6 +96,7 @@ def test_keras_file_loads_without_this_package(amalgamator, make, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.usefixtures("verified_here")
 def test_package_of_every_format_verifies_it(amalgamator, make, tmp_path):
     model = export.with_common_embedding(amalgamator)
     images = make.images(48)

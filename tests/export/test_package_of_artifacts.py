@@ -7,6 +7,8 @@ import pytest
 
 from keras_amalgam import export
 
+pytestmark = pytest.mark.usefixtures("verified_here")
+
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())

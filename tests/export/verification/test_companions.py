@@ -14,6 +14,8 @@ from keras_amalgam.export.decisions import outputs_of
 from keras_amalgam.export.serving import warmup
 from keras_amalgam.export.verification import companions
 
+pytestmark = pytest.mark.usefixtures("verified_here")
+
 
 @pytest.fixture
 def copied(exported, tmp_path):
