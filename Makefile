@@ -39,7 +39,7 @@ test: $(VENV)/.ready
 
 ## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 ## test-networks  every network that conversion is proved on, an hour; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # It trains on one device and on two: half a minute.
 SCRIPT = pathlib.Path(__file__).parent / "distributed_training.py"
 
 

@@ -106,7 +106,6 @@ def test_other_formats_are_packaged_alike(format, flags, artifact, run, capsys):
     assert report["heads"]["colour"]["max_abs_error"] <= 1e-4
 
 
-@pytest.mark.fresh_process
 def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys):
     assert run("serving", "--name", "animals") == 0, capsys.readouterr().err
     assert run("serving", "--name", "animals", "--label", "canary") == 0
