@@ -76,6 +76,9 @@ def test_table_and_page_say_what_was_measured(packaged):
         assert median in row and one.artifact.precision in row
         assert f">{median}<" in page
     assert "student_int8.tflite: colour" in table
+    assert "Thresholds: max_accuracy_loss 5, max_bytes 100000." in page
+    held_to = "an error of 25 % of the largest logit, a mean of 5 %, the same class on 90 %"
+    assert f"of student_int8.tflite {held_to}" in page
     assert "<script" not in page and "://" not in page
 
 
