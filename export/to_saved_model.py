@@ -22,6 +22,9 @@ SIGNATURE_KEY = "serving_default"
 # What joins functions and hands tensors on, and computes nothing.
 _PLUMBING = frozenset({"Identity", "NoOp", "PartitionedCall", "StatefulPartitionedCall"})
 
+_STORAGE = ("traced_save", "traced_restore")
+"""Functions of weights on the disk, which no request calls."""
+
 
 def to_saved_model(
     model: keras.Model,
@@ -88,6 +91,7 @@ def operator_counts(directory: Path) -> dict[str, int]:
         node.op
         for graph in saved.meta_graphs
         for function in graph.graph_def.library.function
+        if not any(name in function.signature.name for name in _STORAGE)
         for node in function.node_def
     )
     return {name: count for name, count in sorted(counts.items()) if name not in _PLUMBING}
