@@ -1,6 +1,5 @@
-"""Whether an argument is the number it should be. Truth values, text and NaN are none."""
+"""Arguments that are numbers: truth values, text and NaN are none."""
 
-import math
 import numbers
 from typing import Any
 
@@ -11,7 +10,22 @@ def is_whole(value: Any, lowest: int) -> bool:
     return is_integer and int(value) >= lowest
 
 
-def is_limit(value: Any, lowest: float = 0.0, highest: float = math.inf) -> bool:
-    """Whether a value is a number, NumPy's included, in a range whose ends are allowed."""
+def check_limit(name: str, value: Any, lowest: float, highest: float, otherwise: str) -> None:
+    """Refuses what is no number, NumPy's included, in a range whose ends are allowed.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What was given; `None` for no limit of the caller's.
+        lowest: The smallest limit that makes sense.
+        highest: The largest.
+        otherwise: What `None` stands for, for the message.
+
+    Raises:
+        ValueError: If it is neither.
+    """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_number and lowest <= float(value) <= highest
+    if value is not None and not (is_number and lowest <= float(value) <= highest):
+        raise ValueError(
+            f"`{name}` is no such limit. Received: {value!r}. Expected: a number from {lowest:g} "
+            f"to {highest:g}, or None for {otherwise}. Correct it."
+        )

@@ -91,7 +91,10 @@ def read_labels(path: str | PathLike[str]) -> Labels:
             f"There is no artifact to read labels from. Received: '{path}'. Expected: an existing "
             "SavedModel directory, or a .tflite, .onnx or .keras file. Check the path."
         )
-    text = carried(path).get(FILE_NAME)
+    try:
+        text = carried(path).get(FILE_NAME)
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
     if text is None:
         raise ValueError(
             f"The artifact carries no labels. Received: '{path}'. Expected: an artifact written "
@@ -101,10 +104,14 @@ def read_labels(path: str | PathLike[str]) -> Labels:
     try:
         return {head: tuple(names) for head, names in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"The labels of '{path}' cannot be read. Received: {text[:60]!r} ({error}). Expected: "
-            "a JSON object of head to class names. Export the student again."
-        ) from error
+        raise _unreadable(path, f"{text[:60]!r} ({error})") from error
+
+
+def _unreadable(path: Path, received: str) -> ValueError:
+    return ValueError(
+        f"The labels of '{path}' cannot be read. Received: {received}. Expected: a JSON object of "
+        "head to class names, and its lines as text. Export the student again."
+    )
 
 
 def carried(path: Path) -> dict[str, str]:

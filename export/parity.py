@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_amalgam.export.arguments import is_limit
+from keras_amalgam.export.arguments import check_limit
 from keras_amalgam.export.signatures import Signature, serving_function
 
 REFERENCE_BATCH = 32
@@ -98,15 +98,8 @@ def bounds_for(precision: str, tolerance: float | None, min_agreement: float | N
     Raises:
         ValueError: If one of the two is no such number.
     """
-    for name, given, highest in (
-        ("tolerance", tolerance, math.inf),
-        ("min_agreement", min_agreement, 1.0),
-    ):
-        if given is not None and not is_limit(given, highest=highest):
-            raise ValueError(
-                f"`{name}` is no such limit. Received: {given!r}. Expected: a number from 0 to "
-                f"{highest:g}, or None for the precision's own. Correct it."
-            )
+    check_limit("tolerance", tolerance, 0.0, math.inf, "the precision's own")
+    check_limit("min_agreement", min_agreement, 0.0, 1.0, "the precision's own")
     bounds = (DEFAULT_BOUNDS | _POLICY_BOUNDS).get(precision, DEFAULT_BOUNDS["dynamic"])
     if tolerance is not None:
         bounds = dataclasses.replace(

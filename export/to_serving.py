@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -23,9 +22,8 @@ from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
 from keras_amalgam.export.to_saved_model import operator_counts, write
+from keras_amalgam.tasks.names import TASK_NAME
 from keras_amalgam.writing import folders
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 def to_serving(
@@ -181,7 +179,7 @@ def _resized_to(
 
 def _check_names(bundle: Bundle, label: str, keep: int | None) -> None:
     for what, text in (("name", bundle.name), ("label", label)):
-        if not isinstance(text, str) or not _NAME.fullmatch(text) or text.isdecimal():
+        if not isinstance(text, str) or not TASK_NAME.fullmatch(text) or text.isdecimal():
             raise ValueError(
                 f"`{what}` cannot stand in a server's address. Received: {text!r}. Expected: "
                 "ASCII letters, digits, '_', '.' and '-', not digits alone. Choose another."

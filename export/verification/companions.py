@@ -66,7 +66,7 @@ def _wrong_metadata(artifact: Artifact, labels: Labels) -> Iterator[str]:
             "Expected: one."
         )
         return
-    if not beside.is_file() or beside.read_text(encoding="utf-8") != metadata.to_json(inside):
+    if not beside.is_file() or beside.read_bytes() != metadata.to_json(inside).encode():
         yield (
             f"The description beside the file is not the one inside. Received: "
             f"{'another' if beside.is_file() else 'none'} at '{beside.name}'. Expected: the same."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keras_amalgam.export import parity
-from keras_amalgam.export.arguments import is_limit
+from keras_amalgam.export.arguments import check_limit
 
 NEED_LABELS = ("max_accuracy_loss", "min_accuracy")
 
@@ -44,11 +44,7 @@ class Thresholds:
                 highest = 1.0
             elif field.name == "max_accuracy_loss":  # A loss below 0 asks for a gain.
                 lowest, highest = -100.0, 100.0
-            if value is not None and not is_limit(value, lowest, highest):
-                raise ValueError(
-                    f"`{field.name}` is no such limit. Received: {value!r}. Expected: a number "
-                    f"from {lowest:g} to {highest:g}, or None for no limit. Correct it."
-                )
+            check_limit(field.name, value, lowest, highest, "no limit")
 
     def check_measurable(self, labelled: Mapping[str, Any] | None) -> None:
         """Refuses limits on accuracy where no accuracy will be measured.

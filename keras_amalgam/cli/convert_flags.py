@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import flags
 
+from keras_amalgam.cli.class_file import class_lines
+
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 INTERPOLATIONS = ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"]
 
@@ -193,26 +195,12 @@ def check_signature(values: flags.FlagValues, path: Path) -> None:
 
 
 def class_names(path: str) -> list[str]:
-    """The classes in a text file, one per line.
+    """The classes in a text file, one per line, each once.
 
     Raises:
         ValueError: If it is no UTF-8 text, or a line is empty or stands twice.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"--classes must be UTF-8 text. Received: {path}, which is not at byte {error.start}. "
-            "Save it as UTF-8."
-        ) from error
-    lines = text.splitlines()
-    names = [line.strip() for line in lines]
-    empty = [number for number, name in enumerate(names, 1) if not name]
-    if empty or not names:
-        raise ValueError(
-            f"--classes must have one class on every line. Received: {path}, where "
-            + (f"line {empty[0]} of {len(names)} is empty." if names else "there is no line.")
-        )
+    names = class_lines(path)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         first, second = [number for number, name in enumerate(names, 1) if name == twice[0]][:2]

@@ -1,10 +1,11 @@
 """The flags of `keras-amalgam export`, and their check."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+
+from keras_amalgam.cli.class_file import class_lines
 
 FORMATS = ("tflite", "serving", "onnx", "saved_model", "keras")
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
@@ -32,7 +33,6 @@ ONLY_FOR_PRECISIONS = {
     "calibration": ("int8", "int16"),
     "quantizer": ("dynamic", "int8", "int16"),
 }
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 LIMITS = {
     "max_error": "Largest allowed difference of a logit from the student's.",
     "min_agreement": "Smallest allowed share of images with the student's class, 0..1.",
@@ -137,13 +137,20 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
     for file in classes.values():
         if not Path(file).is_file():
             raise ValueError(f"There is no file {file}.")
+        class_lines(file)
     size_of(values)
-    if values.name is not None and not NAME.fullmatch(values.name):
+    if values.name is not None and not _is_word(values.name):
         raise ValueError(
             "--name wants ASCII letters, digits, '_', '-' and '.': files and tensors bear it. "
             f"Received: {values.name}."
         )
     return folders
+
+
+def _is_word(name: str) -> bool:
+    from keras_amalgam.tasks.names import TASK_NAME  # Imports Keras.
+
+    return TASK_NAME.fullmatch(name) is not None
 
 
 def pairs(values: flags.FlagValues, flag: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from absl import flags
 
 from keras_amalgam.cli import export_flags, output
 from keras_amalgam.cli.advice import EXPORT, in_flags
+from keras_amalgam.cli.class_file import class_lines
 
 MARK = "export.json"
 COMPARED_IMAGES = 64
@@ -142,18 +143,7 @@ def _class_names(values: flags.FlagValues, path: str) -> dict[str, tuple[str, ..
                 "file for each task with --classes TASK=FILE."
             )
         return labels.read_labels(path)
-    return {task: _lines(file) for task, file in given.items()}
-
-
-def _lines(file: str) -> tuple[str, ...]:
-    try:
-        # Editors on Windows begin a file with a mark, which is no part of the first name.
-        return tuple(Path(file).read_text(encoding="utf-8-sig").splitlines())
-    except UnicodeDecodeError as error:
-        raise flags.IllegalFlagValueError(
-            f"The classes in {file} cannot be read ({error}). Expected: a text in UTF-8, one class "
-            "a line. Save it so."
-        ) from error
+    return {task: tuple(class_lines(file)) for task, file in given.items()}
 
 
 def _exporters(

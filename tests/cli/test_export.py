@@ -251,7 +251,7 @@ def test_classes_can_be_given_in_files(run, made, capsys):
     assert export.read_labels("out/hues.onnx") == {"colour": ("r", "g", "b")}
     pathlib.Path("names.txt").write_bytes(b"gr\xfcn\ng\nb\n")
     assert run("onnx", "--classes", "colour=names.txt", out="new", student="bare.keras") == 2
-    assert "The classes in names.txt cannot be read" in capsys.readouterr().err
+    assert "--classes must be UTF-8 text. Received: names.txt" in capsys.readouterr().err
     pathlib.Path("bare.labels.json").write_text('{"colour": [')
     assert run("onnx", out="new", student="bare.keras") == 1
     assert "labels of 'bare.keras' cannot be read" in capsys.readouterr().err

@@ -160,6 +160,18 @@ def test_missing_description_is_found_out(copied, class_names):
         assert "carries no description" in wrong
 
 
+def test_companions_with_a_broken_byte_are_found_out(copied, class_names):
+    artifact = copied("float32")
+    content = bytearray(artifact.path.read_bytes())
+    content[content.rindex(b'"red"') + 1] ^= 1  # Of metadata.json, the last that is inside.
+    content[content.index(b'{"quadrant"') + 2] ^= 1  # Of labels.json.
+    artifact.path.write_bytes(content)
+    artifact.path.with_suffix(".metadata.json").write_bytes(b"\xff")
+    labels, description = companions.wrong(artifact, class_names)
+    assert "cannot be read" in labels and "CRC" in labels
+    assert "carries no description" in description
+
+
 def test_warmup_requests_of_something_else_are_found_out(bundle, class_names):
     file = bundle.path / warmup.FOLDER / warmup.FILE_NAME
     content = file.read_bytes()
