@@ -12,8 +12,8 @@ from keras_amalgam.version import __version__ as __version__
 if TYPE_CHECKING:
     from keras_amalgam import tasks as tasks
     from keras_amalgam.amalgamator import Amalgamator as Amalgamator
+    from keras_amalgam.images.preprocessing import Preprocessing as Preprocessing
     from keras_amalgam.label_space import LabelSpace as LabelSpace
-    from keras_amalgam.preprocessing import Preprocessing as Preprocessing
     from keras_amalgam.runtime_teacher import RuntimeTeacher as RuntimeTeacher
     from keras_amalgam.student import build_student as build_student
     from keras_amalgam.taps import Tap as Tap
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Amalgamator": "amalgamator",
     "LabelSpace": "label_space",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "images.preprocessing",
     "RuntimeTeacher": "runtime_teacher",
     "build_student": "student",
     "Tap": "taps",

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.images import SOURCES_NEEDED, check_images
+from keras_amalgam.images.checks import SOURCES_NEEDED, check_images
 from keras_amalgam.runtime import FAILED
 
 

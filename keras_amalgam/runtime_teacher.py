@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import Outputs
-from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.provenance import NETWORK, Provenance, sha256_of_files
 from keras_amalgam.runtime import Runtime, RuntimeLayer
 from keras_amalgam.taps import Tap

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_amalgam.outputs import final_activation
-from keras_amalgam.preprocessing import (
+from keras_amalgam.images.preprocessing import (
     Preprocessing,
     check_rescaled_once,
     has_built_in_rescaling,
 )
+from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
 

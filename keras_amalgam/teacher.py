@@ -10,14 +10,14 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.outputs import Outputs, to_logits
-from keras_amalgam.preprocessing import (
+from keras_amalgam.images.preprocessing import (
     Preprocessing,
     as_input_of,
     check_rescaled_once,
     check_takes_images,
     has_built_in_rescaling,
 )
+from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
     CARD,

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_bounds import check_file, read_config
 from keras_amalgam.keras_code import refuse_code
 from keras_amalgam.keras_demand import refuse_excess
-from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.provenance import CARD, NETWORK, Provenance
 from keras_amalgam.taps import Tap
 from keras_amalgam.tasks import Classification

@@ -10,9 +10,9 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_bounds import check_file
 from keras_amalgam.keras_code import refuse_code
-from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
 from keras_amalgam.teachers.parity import check_parity

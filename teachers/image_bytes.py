@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_amalgam.preprocessing import as_input_of
+from keras_amalgam.images.preprocessing import as_input_of
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.reference_preprocessing import reference_input
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.preprocessing import Preprocessing
+from keras_amalgam.images.preprocessing import Preprocessing
 
 _MINUS_ONE_TO_ONE = Preprocessing(scale=1 / 127.5, mean=1.0)
 _STANDARDISED = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_amalgam.preprocessing import Preprocessing
+from keras_amalgam.images.preprocessing import Preprocessing
 
 # Of red, green and blue in a grey image, as in TensorFlow, MATLAB and ITU-R BT.601.
 _LUMA = np.array([0.2989, 0.587, 0.114])

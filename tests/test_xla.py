@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_amalgam as ka
-from keras_amalgam.preprocessing import INTERPOLATIONS
+from keras_amalgam.images.preprocessing import INTERPOLATIONS
 from keras_amalgam.xla import supports_jit
 
 IMAGES = np.random.default_rng(0).random((2, 9, 9, 1)).astype("float32")

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.data.canvases import Canvas, CanvasSpec, check_image_spec
-from keras_amalgam.data.files import check_folder, decode_files, list_images
 from keras_amalgam.data.mixing import reason_of
 from keras_amalgam.data.prefetch import prefetched
 from keras_amalgam.data.prepared import read_prepared
 from keras_amalgam.data.sources import from_arrays
-from keras_amalgam.images import check_images
+from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_image_spec
+from keras_amalgam.images.checks import check_images
+from keras_amalgam.images.files import check_folder, decode_files, list_images
 
 
 def labelled_from_tfds(

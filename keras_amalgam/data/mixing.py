@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from keras_amalgam.data.epochs import Epoch, draw, images_per_epoch, random_numbers
-from keras_amalgam.images import check_images
+from keras_amalgam.images.checks import check_images
 
 _CHUNK = 512  # images read at once into the cache
 

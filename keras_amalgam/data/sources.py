@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.data.canvases import check_image_spec
-from keras_amalgam.data.files import decode_files, list_images
 from keras_amalgam.data.prepared import read_prepared
-from keras_amalgam.images import check_images
+from keras_amalgam.images.canvas import check_image_spec
+from keras_amalgam.images.checks import check_images
+from keras_amalgam.images.files import decode_files, list_images
 
 
 def from_tfds(

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from keras_amalgam.data.augmentation import Augmentation, augment_by_source
-from keras_amalgam.data.canvases import Canvas, CanvasSpec, check_unlabelled
 from keras_amalgam.data.epochs import Epoch
 from keras_amalgam.data.mixing import mix_cached, mix_uncached
 from keras_amalgam.data.prefetch import prefetched
+from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_unlabelled
 
 _DEFAULT_EPOCH = Epoch()
 

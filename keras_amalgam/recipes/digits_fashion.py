@@ -13,8 +13,8 @@ import keras
 
 from keras_amalgam import data, teachers
 from keras_amalgam.evaluation import goal
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.recipes import students
 from keras_amalgam.recipes.recipe import Recipe
 from keras_amalgam.student import build_student

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_amalgam import data
-from keras_amalgam.data.files import EXTENSIONS
+from keras_amalgam.images.files import EXTENSIONS
 from keras_amalgam.methods import Method, Stage, cosine_adamw
 from keras_amalgam.recipes import students
 from keras_amalgam.recipes.recipe import Recipe, check_evaluated

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_amalgam.images import SOURCES_NEEDED
+from keras_amalgam.images.checks import SOURCES_NEEDED
 from keras_amalgam.label_space import LabelSpace
 from keras_amalgam.losses.soft_target import (
     check_temperature,

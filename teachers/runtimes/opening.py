@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import Outputs
-from keras_amalgam.preprocessing import Preprocessing
 from keras_amalgam.runtime_teacher import RuntimeTeacher, load_teacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.runtimes.file_runtime import (

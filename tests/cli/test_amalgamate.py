@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_amalgam.cli.main import main
-from keras_amalgam.data.files import EXTENSIONS
+from keras_amalgam.images.files import EXTENSIONS
 
 CLASSES = {"digits": ("two", "one", "three"), "shapes": ("square", "circle")}
 SIZE = ("--size", 16, "--channels", 1, "--epochs", 1, "--batch_size", 4)

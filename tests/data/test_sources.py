@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_amalgam import data
-from keras_amalgam.data.files import decode_files, list_images
+from keras_amalgam.images.files import decode_files, list_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3)).astype("uint8")
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_amalgam import Preprocessing
-from keras_amalgam.preprocessing import check_takes_images, has_built_in_rescaling
+from keras_amalgam.images.preprocessing import check_takes_images, has_built_in_rescaling
 
 RGB = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype("uint8")
 GREY = RGB[..., :1]

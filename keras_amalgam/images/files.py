@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_amalgam.data.canvases import to_channels
+from keras_amalgam.images.canvas import to_channels
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_amalgam.images import check_images
+from keras_amalgam.images.checks import check_images
 
 GOOD = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3)).astype("uint8")
 DARK = np.zeros((4, 6, 5, 1), "float32")

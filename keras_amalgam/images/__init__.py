@@ -1,0 +1,1 @@
+"""What an image is, decided once: checks, files, canvas, resize, preprocessing."""
