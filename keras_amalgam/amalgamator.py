@@ -112,9 +112,9 @@ class Amalgamator(keras.Model):
             if jit_compile is True:
                 raise ValueError(
                     "XLA must be able to compile student and teachers. Received: jit_compile=True, "
-                    "and one that resizes with antialiasing or other interpolation than bilinear "
-                    "and nearest, or has a layer that XLA cannot compile. Use jit_compile='auto' "
-                    "or a plain bilinear Preprocessing."
+                    "and one that resizes with another interpolation than bilinear and nearest "
+                    "but without antialiasing, or has a layer that XLA cannot compile. Use "
+                    "jit_compile='auto', or Preprocessing(…, antialias=True)."
                 )
             jit_compile = False
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)

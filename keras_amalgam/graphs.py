@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amalgam.images.resizing import fitted
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import Tap, as_features, with_taps
 from keras_amalgam.teacher import Teacher
@@ -37,6 +38,7 @@ class Graphs:
     ) -> None:
         _check_heads(student, teachers)
         channels = student.input_shape[-1]
+        self._fitted: dict[Any, keras.Model] = {}
         self._student = _with_features(student, student_tap)
         self._teachers = {teacher.name: teacher.signals(channels) for teacher in teachers}
         self.outside = tuple(teacher for teacher in teachers if not teacher.in_graph)
@@ -65,7 +67,7 @@ class Graphs:
 
     def student(self, images: Any, training: bool) -> dict[str, Any]:
         """The student's `{"logits": {task: …}}` and, with a tap, `"features"`; one pass."""
-        return self._student(images, training=training)
+        return self._fit("", self._student, images)(images, training=training)
 
     def teachers(
         self, images: Any, given: Mapping[str, Mapping[str, Any]] | None = None
@@ -90,9 +92,20 @@ class Graphs:
                 "batches from keras_amalgam.data.with_runtime_signals(images, teachers)."
             )
         return {
-            name: dict(given[name]) if name in given else model(images, training=False)
+            name: dict(given[name])
+            if name in given
+            else self._fit(name, model, images)(images, training=False)
             for name, model in self._teachers.items()
         }
+
+    def _fit(self, name: str, model: keras.Model, images: Any) -> keras.Model:
+        """The model for images of this size, which are often of the size that it resizes to."""
+        size = tuple(images.shape[1:3])
+        if None in size:
+            return model
+        if (name, size) not in self._fitted:
+            self._fitted[name, size] = fitted(model, size)
+        return self._fitted[name, size]
 
 
 def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:

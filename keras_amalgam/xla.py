@@ -10,7 +10,8 @@ def supports_jit(model: keras.Model) -> bool:
     """Whether TensorFlow has XLA kernels for all that a model does.
 
     Keras' own answer is by layer and knows nothing of operations, nor of what a layer's settings
-    make of it: resizing compiles only if it is nearest, or bilinear without antialiasing.
+    make of it: Keras' own resizing compiles only if it is nearest, or bilinear without
+    antialiasing. That of `keras_amalgam.images.resizing` always does.
 
     Args:
         model: A functional or sequential model.

@@ -74,7 +74,7 @@ def test_plain_models_compile():
 
 def test_student_that_cannot_be_compiled_keeps_xla_off(teachers, make):
     backbone = make.student(teachers).get_layer("backbone")
-    preprocessing = ka.Preprocessing((12, 12), antialias=True)
+    preprocessing = ka.Preprocessing((12, 12), interpolation="bicubic", antialias=False)
     model = ka.Amalgamator(ka.build_student(backbone, teachers, preprocessing), teachers)
     model.compile()
     assert model.jit_compile is False

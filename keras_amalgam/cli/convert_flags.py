@@ -63,7 +63,13 @@ def _define_preprocessing(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "interpolation", "bilinear", INTERPOLATIONS, "Of the resizing.", flag_values=values
     )
-    flags.DEFINE_boolean("antialias", False, "Shrink as Pillow does.", flag_values=values)
+    flags.DEFINE_boolean(
+        "antialias",
+        True,
+        "Shrink images as Pillow does. Turn it off with --noantialias for a network whose authors "
+        "did without, as keras.layers.Resizing and tf.image.resize do.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "crop_fraction",
         1.0,

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_amalgam.images.resizing import Resize
+
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
@@ -32,8 +34,11 @@ class Preprocessing:
         mean: Subtracted after scaling: one number or one per channel.
         std: Divisor after subtracting, positive: one number or one per channel.
         interpolation: Of the resizing: `"bilinear"`, `"nearest"`, `"bicubic"`, `"lanczos3"`
-            or `"lanczos5"`. Only the first two run under XLA; bicubic does not export to TFLite.
-        antialias: Whether shrinking is antialiased, as Pillow does; not possible under XLA.
+            or `"lanczos5"`.
+        antialias: Whether shrinking is antialiased, as in Pillow, torchvision and OpenCV's area
+            mode; `False` as in `keras.layers.Resizing` and `tf.image.resize` unless they are told
+            otherwise. Nearest never is. Without it only bilinear and nearest run under XLA, and
+            export to TFLite.
         crop_fraction: Side of the central crop over the side resized to, in (0, 1]: 0.875 is
             the usual 256 → 224.
         channels: What the network takes: `"rgb"`, `"bgr"` or `"grey"`; `None` means `"grey"`
@@ -57,7 +62,7 @@ class Preprocessing:
     mean: float | tuple[float, ...] = 0.0
     std: float | tuple[float, ...] = 1.0
     interpolation: str = "bilinear"
-    antialias: bool = False
+    antialias: bool = True
     crop_fraction: float = 1.0
     channels: Channels | None = None
     crop_to_aspect_ratio: bool = False
@@ -88,9 +93,9 @@ class Preprocessing:
         Raises:
             ValueError: If the channel counts cannot be brought together.
         """
-        x = self._to_channels(images, channels)
-        if self.size is not None:
-            x = self._to_size(x)
+        self._check_channels(images, channels)
+        x = images if self.size is None else self._to_size(images, self.size)
+        x = self._to_channels(x, channels)
         scale, offset = self.scale_and_offset()
         if scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
@@ -105,42 +110,46 @@ class Preprocessing:
         offset = [0.0 - m / s for m, s in zip(mean, std, strict=True)]
         return (scale[0], offset[0]) if width == 1 else (scale, offset)
 
-    def _to_channels(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
-        given = images.shape[-1]
-        wanted = self.channels or ("grey" if channels == 1 else "rgb")
-        needed = 1 if wanted == "grey" else 3
+    def _check_channels(self, images: keras.KerasTensor, channels: int) -> None:
+        given, needed = images.shape[-1], 1 if self._order(channels) == "grey" else 3
         per_channel = {len(_as_tuple(v)) for v in (self.mean, self.std)} - {1}
         if given not in (1, 3) or channels != needed or per_channel - {channels}:
             raise ValueError(
                 "Images and network disagree about channels. Received: images with "
-                f"{given} channel(s), a network that takes {channels}, channels={wanted!r}, "
-                f"mean={self.mean}, std={self.std}. Images must have 1 or 3 channels, an 'rgb' or "
-                "'bgr' network takes 3 and a 'grey' one takes 1, and `mean` and `std` have one "
-                "value or one per channel."
+                f"{given} channel(s), a network that takes {channels}, "
+                f"channels={self._order(channels)!r}, mean={self.mean}, std={self.std}. Images "
+                "must have 1 or 3 channels, an 'rgb' or 'bgr' network takes 3 and a 'grey' one "
+                "takes 1, and `mean` and `std` have one value or one per channel."
             )
-        if given == 1 and needed == 3:
-            return keras.layers.Concatenate(dtype="float32")([images] * 3)
-        if given == 3 and needed == 1:
-            return ops.image.rgb_to_grayscale(images)
-        return ops.flip(images, axis=-1) if wanted == "bgr" else images
 
-    def _to_size(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        if self.size is None:
-            return x
-        height, width = (round(side / self.crop_fraction) for side in self.size)
+    def _order(self, channels: int) -> Channels:
+        return self.channels or ("grey" if channels == 1 else "rgb")
+
+    def _to_channels(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
+        given, order = images.shape[-1], self._order(channels)
+        if given == 1 and channels == 3:
+            return keras.layers.Concatenate(dtype="float32")([images] * 3)
+        if given == 3 and channels == 1:
+            return ops.image.rgb_to_grayscale(images)
+        return ops.flip(images, axis=-1) if order == "bgr" else images
+
+    def _to_size(self, images: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:
+        height, width = (round(side / self.crop_fraction) for side in size)
+        if self.antialias and self.interpolation != "nearest":
+            resize = Resize(size, (height, width), self.crop_to_aspect_ratio, self.interpolation)
+            return resize(images)
         # Not the layer Resizing: its call() defaults to training=True, which Keras then hands to
         # every layer behind it, so that calling the model plainly would train its batch norms.
         x = ops.image.resize(
-            x,
+            images,
             (height, width),
             interpolation=self.interpolation,
-            antialias=self.antialias,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             data_format="channels_last",
         )
-        if (height, width) != self.size:
-            top, left = (height - self.size[0]) // 2, (width - self.size[1]) // 2
-            x = x[:, top : top + self.size[0], left : left + self.size[1]]
+        if (height, width) != size:
+            top, left = (height - size[0]) // 2, (width - size[1]) // 2
+            x = x[:, top : top + size[0], left : left + size[1]]
         return x
 
     def to_config(self) -> dict[str, Any]:
