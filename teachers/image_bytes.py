@@ -82,8 +82,8 @@ def decoded(content: bytes) -> np.ndarray:
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(
             f"An image to compare on cannot be decoded. Received: {len(content):,} bytes "
-            f"beginning with {content[:8]!r}. Expected: JPEG, PNG or what else Pillow reads. Leave "
-            "it out or copy it again."
+            f"beginning with {content[:8]!r}. Expected: JPEG or PNG, or another kind that "
+            "Pillow reads. Leave it out or copy it again."
         ) from error
 
 

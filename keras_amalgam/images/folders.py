@@ -101,7 +101,7 @@ def walk(path: str | os.PathLike[str], recursive: bool = True) -> Walk:
         is_link = not entries
         entry, real = links.popleft() if is_link else entries.popleft()
         kind = _kind(entry, endings)
-        if kind in (_FOLDER, _IMAGE) and entry.is_symlink() and not is_link:
+        if kind in (_FOLDER, _IMAGE) and os.path.islink(entry) and not is_link:
             links.append((entry, os.path.realpath(entry)))
         elif kind == _FOLDER and not recursive:
             continue
@@ -136,7 +136,7 @@ def class_folders(path: str | os.PathLike[str]) -> dict[str, Path]:
     folder = check_folder(path)
     folders: dict[str, Path] = {}
     for name in sorted(os.listdir(folder)):
-        if name.startswith(".") or not (folder / name).is_dir():
+        if name.startswith(".") or not os.path.isdir(folder / name):
             continue
         if composed(name) in folders:
             raise ValueError(
@@ -171,7 +171,7 @@ def _kind(entry: Path, endings: Collection[str]) -> str:
     if suffix and suffix not in endings:
         return _printable(suffix)
     if not os.path.exists(entry):
-        return _DANGLING if entry.is_symlink() else _UNREADABLE
+        return _DANGLING if os.path.islink(entry) else _UNREADABLE
     if not suffix:
         return "without extension"
     if not os.path.isfile(entry):
