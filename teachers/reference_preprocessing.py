@@ -56,8 +56,8 @@ def decoded_by_pillow(content: bytes) -> np.ndarray:
     except ValueError as error:
         raise ValueError(
             "Images to compare on must be JPEG or PNG, or of another kind that Pillow reads. "
-            f"Received: {len(content):,} bytes beginning with {content[:8]!r} ({error}). Leave it out or "
-            "copy it again."
+            f"Received: {len(content):,} bytes beginning with {content[:8]!r} ({error}). Leave it "
+            "out or copy it again."
         ) from error
 
 
