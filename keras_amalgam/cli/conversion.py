@@ -13,6 +13,7 @@ from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
 from keras_amalgam.images.files import list_images
+from keras_amalgam.images.folders import walk
 from keras_amalgam.images.preprocessing import Preprocessing, has_built_in_rescaling
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.teacher import Teacher
@@ -251,6 +252,8 @@ def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
 
 def _images(folder: str) -> Mapping[str, bytes]:
     files = list_images(folder)
+    if note := walk(folder).note():
+        print(note)
     if len(files) > MAX_IMAGES:
         print(f"Comparing on the first {MAX_IMAGES} of {len(files)} images.")
     return {str(f.relative_to(folder)): f.read_bytes() for f in files[:MAX_IMAGES]}
