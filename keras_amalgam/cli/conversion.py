@@ -12,8 +12,8 @@ from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
-from keras_amalgam.images.files import list_images
 from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.files import list_images
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import num_logits

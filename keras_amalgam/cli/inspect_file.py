@@ -85,21 +85,19 @@ def _facts(found: "Inspection") -> str:
         ("format", found.format + (f", {opsets}" if opsets else "") + written),
         ("size", f"{size(found.bytes)}, {found.parameters:,} parameters, {found.nodes:,} {unit}"),
         ("sha256", found.sha256),
-        ("preprocessing", _preprocessing(found)),
+        *(_preprocessing(found) if found.inputs else ()),
         ("converts", "no, see below" if found.obstacle else "yes"),
     ]
-    if not found.inputs:
-        rows = [row for row in rows if row[0] != "preprocessing"]
     return columns(rows)
 
 
-def _preprocessing(found: "Inspection") -> str:
+def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
     built_in = found.built_in
     if built_in is None:
-        return "none is built in" if found.shows_built_in else "not known"
-    takes = f", takes {built_in.expects}" if built_in.expects else ""
-    takes += " in the order blue, green, red" if built_in.takes_bgr else ""
-    return f"built in: {built_in}{takes}"
+        return [("preprocessing", "none is built in" if found.shows_built_in else "not known")]
+    order = " in the order blue, green, red" if built_in.takes_bgr else ""
+    takes = [("takes", f"images in {built_in.expects}{order}")] if built_in.expects else []
+    return [("preprocessing", f"built in: {built_in}"), *takes]
 
 
 def _normalisation_flags(found: "Inspection") -> str:

@@ -94,11 +94,11 @@ def _followed(
             ends.update(operation.inputs)
     last = [name for name in ends if name in readings]
     found = merged([readings[name] for name in last])
-    if found is None or len(found.by_channel) not in (1, probe.images.shape[-1]):
+    if found is None or len(found[0]) not in (1, probe.images.shape[-1]):
         return None
-    numbers = [found.by_channel[channel] for channel in sorted(found.by_channel)]
-    scale, offset = zip(*numbers, strict=True)
-    built_in = BuiltIn(scale, offset, found.order, any(learned[name] for name in last))
+    numbers, order = found
+    scale, offset = zip(*(numbers[channel] for channel in sorted(numbers)), strict=True)
+    built_in = BuiltIn(scale, offset, order, any(learned[name] for name in last))
     return None if built_in.changes_nothing else built_in
 
 

@@ -10,6 +10,9 @@ import numpy as np
 _PLAIN, _RANDOM = 5e-3, 1e-2
 _CONSTANT = -1
 
+Numbers = dict[int, tuple[float, float]]
+"""Channel to scale and offset."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -32,7 +35,10 @@ class Reading:
         found = {}
         for channel in np.unique(self.source[self.source != _CONSTANT]):
             where = self.source == channel
-            found[int(channel)] = (float(self.scale[where].mean()), float(self.offset[where].mean()))
+            found[int(channel)] = (
+                float(self.scale[where].mean()),
+                float(self.offset[where].mean()),
+            )
         return found
 
     @property
@@ -131,24 +137,24 @@ class Probe:
         return not _differ(made, expected, _RANDOM * float(np.ptp(made)))
 
 
-def merged(readings: Sequence[Reading]) -> Reading | None:
-    """The one reading that says what all do; `None` if they contradict each other, or say nothing.
+def merged(readings: Sequence[Reading]) -> tuple[Numbers, tuple[int, ...]] | None:
+    """Scale and offset of every channel, and the channels' order, as all readings say them.
 
     Args:
         readings: Of tensors that stand beside each other, such as an image and its padded copy.
+
+    Returns:
+        `None` if they contradict each other, or say nothing.
     """
-    readings = [reading for reading in readings if reading.by_channel]
-    if not readings:
-        return None
-    most = max(readings, key=lambda reading: len(reading.by_channel))
-    known = most.by_channel
+    numbers: Numbers = {}
     for reading in readings:
-        for channel, numbers in reading.by_channel.items():
-            if channel not in known or not np.allclose(numbers, known[channel], rtol=1e-3):
+        for channel, known in reading.by_channel.items():
+            if not np.allclose(known, numbers.setdefault(channel, known), rtol=1e-3):
                 return None
-        if len(reading.order) == len(most.order) and reading.order != most.order:
-            return None
-    return most
+    orders = {reading.order for reading in readings if len(reading.order) == len(numbers)}
+    if not numbers or len(orders) > 1:
+        return None
+    return numbers, orders.pop() if orders else tuple(sorted(numbers))
 
 
 def _differ(one: np.ndarray, other: np.ndarray, most: float) -> bool:

@@ -75,9 +75,7 @@ WRITTEN = {
     "augmented": lambda x: layers.RandomRotation(0.2)(layers.RandomFlip()(x)) / 127.5 - 1,
     "cast": lambda x: ops.cast(ops.cast(x, "uint8"), "float32") / 127.5 - 1,
     "turned axes": lambda x: layers.Permute((2, 3, 1))(layers.Permute((3, 1, 2))(x) / 127.5 - 1),
-    "by channel": lambda x: layers.Concatenate()(
-        [x[..., c : c + 1] / 127.5 - 1 for c in range(3)]
-    ),
+    "by channel": lambda x: layers.Concatenate()([x[..., c : c + 1] / 127.5 - 1 for c in range(3)]),
     "nested": lambda x: keras.Sequential(
         [keras.Input((12, 10, 3)), layers.Rescaling(1 / 127.5), layers.Rescaling(1.0, -1.0)]
     )(x),
@@ -153,7 +151,9 @@ def test_half_precision_is_precise_enough(policy):
         model = network(layers.Rescaling(1 / 127.5, -1.0))
     finally:
         keras.config.set_dtype_policy("float32")
-    np.testing.assert_allclose(applied(built_in_normalisation(model)), IMAGES / 127.5 - 1, atol=0.02)
+    np.testing.assert_allclose(
+        applied(built_in_normalisation(model)), IMAGES / 127.5 - 1, atol=0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,7 @@ UNCHANGED = {
     "there and back": lambda x: (x / 255) * 255,
     "fresh batch norm": layers.BatchNormalization(),
     "each image by itself": lambda x: (
-        (x - ops.mean(x, axis=(1, 2, 3), keepdims=True))
-        / ops.std(x, axis=(1, 2, 3), keepdims=True)
+        (x - ops.mean(x, axis=(1, 2, 3), keepdims=True)) / ops.std(x, axis=(1, 2, 3), keepdims=True)
     ),
     "layer norm": layers.LayerNormalization(),
     "group norm": layers.GroupNormalization(3),
@@ -234,6 +233,13 @@ def test_what_is_no_fixed_normalisation_is_none(what):
 def test_learned_layers_in_front_are_none_and_hide_what_is_behind(layer):
     keras.utils.set_random_seed(0)
     assert built_in_normalisation(network(lambda x: layer(x) / 255)) is None
+
+
+def test_channels_that_go_ways_of_their_own_count_together():
+    def apart(x):
+        return layers.Add()([layers.Conv2D(2, 3)(x[..., c : c + 1] - CAFFE[c]) for c in range(3)])
+
+    assert built_in_normalisation(network(apart)).offset == pytest.approx(tuple(-CAFFE), abs=1e-3)
 
 
 def test_ways_that_do_different_things_are_none():

@@ -109,7 +109,11 @@ def test_onnx_file_says_what_numpy_computes_converted_and_in_its_runtime(save, f
 
 @pytest.mark.parametrize("form", FORMS)
 def test_onnx_file_that_cannot_be_converted_is_measured_all_the_same(save, form):
-    path = save(form, [*LAST[:-1], helper.make_node("Strange", ["g"], ["y"], domain="com.corp")])
+    path = save(form)
+    model = onnx.load(path)
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = "Strange", "com.corp"
+    model.opset_import.append(helper.make_opsetid("com.corp", 1))
+    onnx.save(model, path)
     found = teachers.inspect(path)
     assert "Strange" in found.obstacle
     np.testing.assert_allclose(applied(found.built_in), FORMS[form][2], atol=1e-3)
@@ -197,6 +201,7 @@ def quantised(model, path):
     path.write_bytes(converter.convert())
 
 
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_tflite_file_is_measured_in_litert(tmp_path, kind):
     path = tmp_path / "n.tflite"
@@ -217,7 +222,7 @@ def test_saved_model_is_measured_by_its_converted_form(tmp_path):
 
 
 def test_torch_module_that_normalises_needs_no_preprocessing():
-    torch = pytest.importorskip("torch")
+    import torch
 
     class Normalised(torch.nn.Module):
         def __init__(self):
