@@ -17,6 +17,8 @@ CONVERT: Table = (
         "Leave out --scale, --mean and --std: the network's own numbers tell what it takes.",
     ),
     (r"Leave `channels` out\.", "Leave --channels out."),
+    (r"Pass Preprocessing\(…, channels='bgr'\)", "Pass --channels=bgr"),
+    (r"\bchannels='(rgb|bgr)'", r"--channels=\1"),
     (r"keras_amalgam\.taps\.candidates\(model\)", "keras-amalgam inspect FILE"),
 )
 

@@ -94,7 +94,7 @@ def _facts(found: "Inspection") -> str:
 def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
     built_in = found.built_in
     if built_in is None:
-        return [("preprocessing", "none is built in" if found.shows_built_in else "not known")]
+        return [("preprocessing", "none was found inside" if found.shows_built_in else "not known")]
     order = " in the order blue, green, red" if built_in.takes_bgr else ""
     takes = [("takes", f"images in {built_in.expects}{order}")] if built_in.expects else []
     return [("preprocessing", f"built in: {built_in}"), *takes]

@@ -174,7 +174,8 @@ def check_normalised_once(
 
     Raises:
         ValueError: If both bring 0..255 to a small range, both subtract a mean or both turn the
-            colours, or if the network gets another range than its numbers are made for.
+            colours, if the network gets another range than its numbers are made for, or if they
+            are those of images in the order blue, green, red and nothing is said about that.
     """
     if built_in is None:
         return
@@ -188,11 +189,14 @@ def check_normalised_once(
             f"{owner} would have its images {misfit}. {received}, for which it takes "
             f"{built_in.expects}. {_ADVICE[built_in.expects]}"
         )
-    if (
-        preprocessing.channels == "bgr"
-        and built_in.turns_colours
-        and built_in.takes_bgr is not True
-    ):
+    if preprocessing.channels is None and built_in.takes_bgr:
+        raise ValueError(
+            f"The order of colours must be said for {owner}. {received}, in which ImageNet's means "
+            "meet the order blue, green, red. Pass Preprocessing(…, channels='bgr') if it was "
+            "trained on images in that order, else channels='rgb'."
+        )
+    turns_twice = preprocessing.channels == "bgr" and built_in.turns_colours
+    if turns_twice and not built_in.takes_bgr:
         raise ValueError(
             f"{owner} would have its colours turned twice. Received: preprocessing with "
             f"channels='bgr', and a network that does `{built_in}` itself. Leave `channels` out. "

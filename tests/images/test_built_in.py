@@ -60,6 +60,15 @@ def test_what_is_done_twice_or_left_out_is_refused(inside, before, says):
         check_normalised_once(inside, before, "Teacher 'a'")
 
 
+@pytest.mark.parametrize("inside", [CAFFE_OF_BGR, OF_OPENCV])
+def test_order_of_colours_that_the_numbers_contradict_must_be_said(inside):
+    with pytest.raises(ValueError, match="order of colours must be said for Teacher 'a'"):
+        check_normalised_once(inside, RAW, "Teacher 'a'")
+    for channels in ("rgb", "bgr"):
+        said = Preprocessing(scale=1.0, channels=channels)
+        assert check_normalised_once(inside, said, "Teacher 'a'") is None
+
+
 @pytest.mark.parametrize(
     ("inside", "before"),
     [

@@ -221,20 +221,12 @@ def test_saved_model_is_measured_by_its_converted_form(tmp_path):
     assert str(built_in) == "BGR: pixels - (103.939, 116.779, 123.68)"
 
 
-def test_torch_module_that_normalises_needs_no_preprocessing():
-    import torch
-
-    class Normalised(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-            self.conv = torch.nn.Conv2d(3, 4, 3)
-
-        def forward(self, x):
-            return self.conv((x - self.mean) / self.std).mean((2, 3))
-
-    model = teachers.from_torch(Normalised(), (1, 3, 9, 8))
+def test_file_that_standardises_images_in_0_to_1_gets_them(save, monkeypatch):
+    """As torchvision's transforms are exported into the network."""
+    nodes, constants, _ = FORMS["Sub and Div"]
+    smaller = {name: value / 255 for name, value in constants.items()}
+    monkeypatch.setitem(FORMS, "0..1", (nodes, smaller, None))
+    model = teachers.from_onnx(save("0..1"), verify=False)
     teacher = ka.Teacher(model, "n", list("abcd"))
     assert teacher.preprocessing == ka.Preprocessing(size=(9, 8), scale=1 / 255)
     for wrong in (ka.Preprocessing(scale=1.0), ka.Preprocessing(mean=0.45, std=0.22)):
