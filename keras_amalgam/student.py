@@ -1,14 +1,13 @@
 """The student: one shared backbone, one named head per task."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 
-from keras_amalgam.images.preprocessing import (
-    Preprocessing,
-    check_rescaled_once,
-    has_built_in_rescaling,
-)
+from keras_amalgam.images.built_in import check_normalised_once
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
@@ -33,7 +32,7 @@ def build_student(
             `(batch, height, width, channels)`, averaged here, or a vector.
         teachers: Whose tasks the student learns; their names become the heads' names.
         preprocessing: The student's own. By default images are resized to the backbone's input
-            size and scaled to -1..1, and not scaled if the backbone rescales inside.
+            size and scaled to -1..1, or to what the backbone's own normalisation takes.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
         dropout: Rate before the heads.
         name: The student's name.
@@ -45,7 +44,7 @@ def build_student(
         TypeError: If the teachers are no sequence of `Teacher`.
         ValueError: If there is no teacher, two share a name or one has that of a layer, the
             backbone's output is neither map nor vector, or probabilities, or images would be
-            rescaled twice.
+            normalised twice.
 
     Example:
     ```python
@@ -58,14 +57,14 @@ def build_student(
     check_names(teachers)
     _check_backbone(backbone)
     height, width, channels = backbone.input_shape[1:]
+    built_in = built_in_normalisation(backbone)
     if preprocessing is None:
-        size = None if None in (height, width) else (height, width)
-        preprocessing = (
-            Preprocessing(size=size, scale=1.0)
-            if has_built_in_rescaling(backbone)
-            else Preprocessing(size=size, scale=1 / 127.5, mean=1.0)
+        implied = built_in.preprocessing() if built_in else None
+        preprocessing = replace(
+            implied or Preprocessing(scale=1 / 127.5, mean=1.0),
+            size=None if None in (height, width) else (height, width),
         )
-    check_rescaled_once(backbone, preprocessing, "The student")
+    check_normalised_once(built_in, preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
     if len(x.shape) == 4:

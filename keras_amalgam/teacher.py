@@ -10,12 +10,12 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.built_in import BuiltIn, check_normalised_once, implied_preprocessing
+from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import (
     Preprocessing,
     as_input_of,
-    check_rescaled_once,
     check_takes_images,
-    has_built_in_rescaling,
 )
 from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.provenance import (
@@ -56,7 +56,8 @@ class Teacher:
         outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"`, or `"auto"`
             to find out.
         preprocessing: How raw 0..255 images become the model's input. May be left out only for
-            a model that rescales inside, as some of `keras.applications` do.
+            a model that normalises inside, as some of `keras.applications` do, by numbers that
+            tell what it takes. Doing again what the model does itself is refused.
 
     Example:
     ```python
@@ -234,14 +235,9 @@ class Teacher:
     def _complete(self, preprocessing: Preprocessing | None) -> Preprocessing:
         check_takes_images(self.model, f"Teacher {self.name!r}")
         shape = self.model.input_shape
+        built_in = self._built_in()
         if preprocessing is None:
-            if not has_built_in_rescaling(self.model):
-                raise ValueError(
-                    f"Teacher {self.name!r} does not rescale inside, so it must be said how its "
-                    "images were normalised. Pass preprocessing=Preprocessing(size=…, mean=…, "
-                    "std=…) as it was in its training."
-                )
-            preprocessing = Preprocessing(scale=1.0)
+            preprocessing = implied_preprocessing(built_in, f"Teacher {self.name!r}")
         expected = shape[1:3]
         size = preprocessing.size
         if size is None and None not in expected:
@@ -252,8 +248,12 @@ class Teacher:
                 f"preprocessing.size={size}, a model of input shape {shape}. "
                 f"Set size={expected}."
             )
-        check_rescaled_once(self.model, preprocessing, f"Teacher {self.name!r}")
+        check_normalised_once(built_in, preprocessing, f"Teacher {self.name!r}")
         return preprocessing
+
+    def _built_in(self) -> BuiltIn | None:
+        """The normalisation inside the network, measured."""
+        return built_in_normalisation(self.model)
 
     def _build_graph(self) -> keras.Model:
         """From the network's own input to its signals."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import numpy_helper
 
 _OPSET = 17
 
@@ -140,4 +141,18 @@ def as_onnx(saved: SavedModel, output: str | None = None) -> onnx.ModelProto:
         ) from error
     finally:
         logger.setLevel(level)
+    return _with_captured(model, function.get_concrete_function(spec))
+
+
+def _with_captured(model: onnx.ModelProto, function: Any) -> onnx.ModelProto:
+    """The model with the constants that its function captured, which tf2onnx takes for inputs."""
+    captured = {
+        inside.name: outside.numpy()
+        for outside, inside in function.graph.captures
+        if outside.dtype.is_numpy_compatible
+    }
+    ports = [port for port in model.graph.input if port.name in captured]
+    for port in ports:
+        model.graph.input.remove(port)
+        model.graph.initializer.append(numpy_helper.from_array(captured[port.name], port.name))
     return model

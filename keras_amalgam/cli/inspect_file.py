@@ -81,17 +81,35 @@ def _facts(found: "Inspection") -> str:
     )
     written = "" if found.producer == found.format else f", written by {found.producer}"
     unit = "layers" if found.format == "Keras" else "nodes"
-    preparing = ", ".join(found.preparing[:4]) + (" …" if len(found.preparing) > 4 else "")
     rows = [
         ("format", found.format + (f", {opsets}" if opsets else "") + written),
         ("size", f"{size(found.bytes)}, {found.parameters:,} parameters, {found.nodes:,} {unit}"),
         ("sha256", found.sha256),
-        ("preprocessing", f"may be built in: {preparing}" if preparing else "none is built in"),
+        *(_preprocessing(found) if found.inputs else ()),
         ("converts", "no, see below" if found.obstacle else "yes"),
     ]
-    if not found.inputs:
-        rows = [row for row in rows if row[0] != "preprocessing"]
     return columns(rows)
+
+
+def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
+    built_in = found.built_in
+    if built_in is None:
+        return [("preprocessing", "none was found inside" if found.shows_built_in else "not known")]
+    order = " in the order blue, green, red" if built_in.takes_bgr else ""
+    takes = [("takes", f"images in {built_in.expects}{order}")] if built_in.expects else []
+    return [("preprocessing", f"built in: {built_in}"), *takes]
+
+
+def _normalisation_flags(found: "Inspection") -> str:
+    """What `convert` must be told about the normalisation, in front of what it finds itself."""
+    built_in = found.built_in
+    if built_in is None or built_in.expects is None:
+        return " --mean … --std …"
+    if built_in.preprocessing() is not None:
+        return ""
+    if not built_in.takes_bgr:
+        return " --mean … --std …"
+    return (" --scale 1" if built_in.expects == "0..255" else " --mean 0") + " --channels bgr"
 
 
 def _tensors(what: str, tensors: "tuple[Tensor, ...]", note: str) -> str:
@@ -140,8 +158,7 @@ def _choice(found: "Inspection", path: str, command: str) -> str:
 
 def _next(found: "Inspection", path: str) -> str:
     command = f"  keras-amalgam convert {path} --out FOLDER --name NAME --classes FILE"
-    if not (found.preparing and found.format == "Keras"):
-        command += " --mean … --std …"
+    command += _normalisation_flags(found)
     if found.must_choose:
         return _choice(found, path, command)
     if found.output is not None:

@@ -13,10 +13,6 @@ from keras_amalgam.images.resizing import Resize
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
-# The usual factors on 0..255 pixels are 1/255, 1/127.5 and one over a standard deviation near 60;
-# those on 0..1 are above one.
-MAX_PIXEL_SCALE = 1 / 16
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -242,55 +238,3 @@ def check_takes_images(model: keras.Model, owner: str) -> None:
             "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
             "with data_format='channels_last'."
         )
-
-
-def has_built_in_rescaling(model: keras.Model) -> bool:
-    """Whether the model itself takes 0..255 images.
-
-    True if a `Rescaling` or `Normalization` layer stands before the first layer with weights,
-    as in `keras.applications`' MobileNetV3 and EfficientNet.
-
-    Args:
-        model: A functional or sequential model with one input.
-    """
-    return _built_in_rescaling(model) is not None
-
-
-def check_rescaled_once(model: keras.Model, preprocessing: Preprocessing, owner: str) -> None:
-    """Refuse a preprocessing that shrinks pixels which the model shrinks itself.
-
-    Args:
-        model: A functional or sequential model with one input.
-        preprocessing: What goes before it.
-        owner: Whom to name in the error, such as `"Teacher 'birds'"`.
-
-    Raises:
-        ValueError: If both bring 0..255 to about 0..1 or -1..1.
-    """
-    layer = _built_in_rescaling(model)
-    scale, _ = preprocessing.scale_and_offset()
-    if layer is not None and np.max(scale) <= MAX_PIXEL_SCALE and _takes_pixels(layer):
-        raise ValueError(
-            f"{owner} would have its images rescaled twice. Received: preprocessing with "
-            f"scale={preprocessing.scale:.4g}, std={preprocessing.std}, and a model whose layer "
-            f"{layer.name!r} takes 0..255. Pass Preprocessing(…, scale=1.0), or leave it out."
-        )
-
-
-def _built_in_rescaling(model: keras.Model) -> keras.layers.Layer | None:
-    for layer in model.layers:
-        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            return layer
-        if isinstance(layer, keras.Model) and (inner := _built_in_rescaling(layer)):
-            return inner
-        if layer.weights:
-            return None
-    return None
-
-
-def _takes_pixels(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's numbers are made for 0..255: it divides by the order of a hundred."""
-    if isinstance(layer, keras.layers.Rescaling):
-        return bool(np.max(np.abs(layer.scale)) <= MAX_PIXEL_SCALE)
-    deviation = np.sqrt(ops.convert_to_numpy(layer.variance))
-    return bool(np.max(deviation) >= 1 / MAX_PIXEL_SCALE)

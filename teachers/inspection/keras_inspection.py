@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import keras
 
-from keras_amalgam.images.preprocessing import has_built_in_rescaling
+from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.keras_bounds import read_config, read_member
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.teachers.chosen_output import model_of_output
@@ -19,7 +19,6 @@ from keras_amalgam.teachers.inspection.report import (
     Tensor,
     as_candidates,
     operators_of,
-    preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
@@ -55,7 +54,7 @@ def inspect_keras(path: Path, output: str | None = None) -> Inspection:
         ),
         parameters=model.count_params(),
         operators=operators_of((s.operator, s.name, True) for s in steps),
-        preparing=preparing(steps) if has_built_in_rescaling(model) else (),
+        built_in=built_in_normalisation(model),
         taps=model_taps(model_of_output(model, output)),
         output=output,
     )
@@ -160,7 +159,8 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
         outputs=(),
         parameters=parameters,
         operators=operators_of(layers),
-        preparing=(),
+        built_in=None,
+        shows_built_in=False,
         taps=(),
         obstacle=obstacle,
     )

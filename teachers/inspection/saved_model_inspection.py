@@ -72,7 +72,8 @@ def _described_by_tensorflow(
             for node in nodes
             if node.op not in _AROUND
         ),
-        preparing=(),
+        built_in=None,
+        shows_built_in=False,
         taps=(),
         obstacle=obstacle,
         runtime="TensorFlow",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
@@ -12,10 +13,11 @@ from keras_amalgam.teachers.inspection.report import (
     Tensor,
     as_candidates,
     operators_of,
-    preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
 from keras_amalgam.teachers.keras_file import sha256_of
+from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime
+from keras_amalgam.teachers.runtimes.measuring import built_in_tflite
 
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
 _ANSWERS = {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid"}
@@ -37,6 +39,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     taps = Taps((), None)
     if chosen is not None:
         taps = find_taps(steps, tensors[outputs[chosen]["index"]]["name"])
+    shows_built_in, built_in = _built_in(path)
     return Inspection(
         file=path.name,
         format="TFLite",
@@ -57,13 +60,23 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
             for each in operations
             if len(each["outputs"])
         ),
-        preparing=preparing(steps),
+        built_in=built_in,
+        shows_built_in=shows_built_in,
         taps=as_candidates(taps, {}),
         obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
         "rounded, for a phone. Convert the model that it was made from.",
         runtime="LiteRT",
         output=output,
     )
+
+
+def _built_in(path: Path) -> tuple[bool, BuiltIn | None]:
+    """Whether the normalisation inside can be measured, and what it is."""
+    try:
+        runtime = LiteRtRuntime(path, inside=True)
+        return True, built_in_tflite(runtime)
+    except ValueError:  # Of several signatures or inputs, or of operators that LiteRT lacks.
+        return False, None
 
 
 def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:

@@ -49,6 +49,19 @@ class LiteRtRuntime:
         self.tensors = tuple(self._details)
         self.image_order = (0, 1, 2, 3)
 
+    def operations(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Type, inputs and outputs of every operation that depends on the image, by their names."""
+        tensors = {each["index"]: each["name"] for each in self._interpreter.get_tensor_details()}
+        reached, found = {int(self.image["index"])}, []
+        for each in self._interpreter._get_ops_details():
+            inputs = [int(index) for index in each["inputs"] if index in reached]
+            if inputs:
+                outputs = [int(index) for index in each["outputs"]]
+                reached.update(outputs)
+                names = (tuple(tensors[index] for index in given) for given in (inputs, outputs))
+                found.append((each["op_name"], *names))
+        return found
+
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
         feed = np.ascontiguousarray(images.transpose(axes_to_source(self.image_order)))

@@ -118,6 +118,15 @@ def test_own_images_are_compared(tmp_path, capsys):
     assert list(report["images"]) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+def test_second_normalisation_is_refused_and_the_flags_to_leave_out_are_named(capsys):
+    flags = ("--mean", 0.5, "--std", 0.5)
+    assert convert(small_model(scaled=True), *flags, classes="five.txt") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "rescaled twice" in said and "`pixels / 255`" in said
+    assert "Leave out --scale, --mean and --std" in said
+    assert not pathlib.Path("out").exists()
+
+
 def test_keras_file_that_rescales_needs_no_normalisation(capsys):
     assert convert(small_model(scaled=True), classes="five.txt") == 0
     assert "Normalised inside the network" in capsys.readouterr().out

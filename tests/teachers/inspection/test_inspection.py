@@ -102,7 +102,7 @@ def test_normalisation_in_an_onnx_file_is_seen(network, tmp_path):
     network.graph.node.insert(0, make_node("Mul", ["x", "factor"], ["scaled"], name="/Mul"))
     network.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1 / 255]), "factor"))
     onnx.save(network, tmp_path / "n.onnx")
-    assert teachers.inspect(tmp_path / "n.onnx").preparing == ("Mul (/Mul)",)
+    assert str(teachers.inspect(tmp_path / "n.onnx").built_in) == "pixels / 255"
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -116,7 +116,7 @@ def test_keras_file_is_described(tmp_path, suffix):
     assert (found.inputs[0].shape, found.inputs[0].note) == ((None, 16, 16, 3), "channels last")
     assert found.outputs[0].note == "probabilities"
     assert found.parameters == 4 * (27 + 1) + 5 * (4 + 1)
-    assert found.preparing == ("Rescaling (rescaling)",)
+    assert str(found.built_in) == "pixels / 255"
     assert [tap.name for tap in found.taps] == ["map", "pool"]
     assert found.default_tap.shape == (None, 8, 8, 4)
 
