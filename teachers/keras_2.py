@@ -40,8 +40,7 @@ _RENAMED_CLASSES = {
     "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization",
     "ThresholdedReLU": "ReLU",
-    # They change images in training only; cutting is done in the middle then.
-    "RandomCrop": "CenterCrop",
+    # They change images in training only.
     "RandomHeight": "Identity",
     "RandomWidth": "Identity",
 }
@@ -53,6 +52,8 @@ _RENAMED_SETTINGS = {
 # TensorFlow's own names for functions that were passed as activations.
 _RENAMED_ACTIVATIONS = {"softmax_v2": "softmax", "swish_v2": "swish", "swish_f32": "swish"}
 _INTERPOLATIONS = ("area", "bicubic", "bilinear", "lanczos3", "lanczos5", "nearest")
+# Layers of which Keras 3 makes something else without saying so.
+_OTHERS = {"RandomCrop": "cuts in another place"}
 MODELS = ("Functional", "Model", "Sequential")
 Rule = Callable[[dict[str, Any]], None]
 
@@ -231,6 +232,8 @@ def _layer(layer: dict[str, Any]) -> dict[str, Any]:
     if known is None:
         # A class of the user's, or one that Keras will say it does not know.
         return layer | {"module": None, "registered_name": layer.get("registered_name") or kind}
+    if kind in _OTHERS:
+        raise ValueError(f"Received: a layer of class {kind}, which {_OTHERS[kind]} in Keras 3.")
     settings = _settings(kind, dict(layer["config"]), known)
     translated = {
         "module": "keras.layers",

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.keras_bounds import opened_weights
+from keras_amalgam.keras_bounds import is_archive, opened_weights
 from keras_amalgam.teachers.keras_2 import MODELS, layers_of, name_in_keras_3
 
 # Where a model keeps its layers in a .keras file: since Keras 2.13, and before.
@@ -33,7 +33,7 @@ def fill_from_keras_2(model: keras.Model, config: dict[str, Any], path: Path) ->
         ValueError: If the file has other weights than the model.
     """
     with opened_weights(path) as file:
-        if path.suffix == ".keras":
+        if is_archive(path):
             number = _fill_from_archive(model, config, file)
         else:
             number = _fill_from_groups(model, config, file["model_weights"])

@@ -9,7 +9,7 @@ import h5py
 import keras
 
 from keras_amalgam.images.preprocessing import has_built_in_rescaling
-from keras_amalgam.keras_bounds import read_config, read_version
+from keras_amalgam.keras_bounds import is_archive, read_config, read_version
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
@@ -145,7 +145,7 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
     config = _config(path)
     parameters = 0
     if config is None:
-        if path.suffix == ".keras":
+        if is_archive(path):
             raise ValueError(obstacle)
         parameters = _weights_in(path, obstacle)
         obstacle = (
