@@ -1,6 +1,5 @@
 """Looking into Keras files."""
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,7 +9,7 @@ import h5py
 import keras
 
 from keras_amalgam.images.measuring import built_in_normalisation
-from keras_amalgam.keras_bounds import read_config, read_member
+from keras_amalgam.keras_bounds import is_archive, read_config, read_version
 from keras_amalgam.outputs import num_logits
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
@@ -65,7 +64,7 @@ def _described(path: Path, **found: Any) -> Inspection:
     return Inspection(
         file=path.name,
         format="Keras",
-        producer=f"keras {_version(path)}",
+        producer=f"keras {read_version(path)}",
         opsets={},
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
@@ -145,7 +144,7 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
     config = _config(path)
     parameters = 0
     if config is None:
-        if path.suffix == ".keras":
+        if is_archive(path):
             raise ValueError(obstacle)
         parameters = _weights_in(path, obstacle)
         obstacle = (
@@ -204,14 +203,3 @@ def _weights_in(path: Path, obstacle: str) -> int:
     if not sizes:
         raise ValueError(obstacle)
     return sum(sizes)
-
-
-def _version(path: Path) -> str:
-    """The Keras version that wrote the file, as far as it says."""
-    try:
-        if path.suffix == ".keras":
-            return str(json.loads(read_member(path, "metadata.json") or "")["keras_version"])
-        with h5py.File(path, "r") as file:
-            return str(file.attrs.get("keras_version", "of unknown version"))
-    except (OSError, KeyError, ValueError, TypeError, RecursionError):
-        return "of unknown version"
