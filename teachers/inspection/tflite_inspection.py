@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.outputs import num_logits
+from keras_amalgam.outputs import seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -16,9 +16,9 @@ from keras_amalgam.teachers.inspection.report import (
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
 from keras_amalgam.teachers.keras_file import sha256_of
+from keras_amalgam.teachers.runtimes.litert_runtime import refusal
 
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
-_ANSWERS = {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid"}
 _PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
 
 
@@ -85,11 +85,7 @@ def _open(path: Path) -> Any:
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path.name!r} is cut off or is no TFLite file. Received: {path.stat().st_size:,} "
-            f"bytes that LiteRT cannot open: {reason}. Copy or export it again."
-        ) from error
+        raise refusal(path, error) from error
 
 
 def _steps(
@@ -124,11 +120,9 @@ def _tensor(details: dict[str, Any], note: Any) -> Tensor:
     return Tensor(details["name"], _sizes(details), details["dtype"].__name__, note)
 
 
-def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> Any:
-    if num_logits(_sizes(details)) is None:
-        return ""
+def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> str:
     makers = {int(index): each for each in operations for index in each["outputs"]}
     maker = makers.get(details["index"])
     while maker is not None and maker["op_name"] in _PASSED_ON:
         maker = makers.get(int(maker["inputs"][0]))
-    return _ANSWERS.get(maker["op_name"], "logits") if maker else ""
+    return seems_to_be(maker["op_name"], _sizes(details)) if maker else ""
