@@ -56,15 +56,15 @@ _SEEM_TO_BE = {
     "logarithms of sigmoids": f"the logarithms of {{number}} independent sigmoids: {_LABELS}",
     _BOUNDED: "{number} numbers in -1..1, and no logits",
     EMBEDDING: "an embedding, as they are vectors of length one, and no logits",
-    UNCLEAR: f"{{number}} independent sigmoids ({_LABELS}), or small logits: they are in 0..1 and do "
-    "not sum to one",
-    ROUGH: f"quantized probabilities, {{number}} independent sigmoids ({_LABELS}), or small logits: "
-    "they are in 0..1 and sum to about one",
+    UNCLEAR: f"{{number}} independent sigmoids ({_LABELS}), or small logits: they are in 0..1 and "
+    "do not sum to one",
+    ROUGH: f"quantized probabilities, {{number}} independent sigmoids ({_LABELS}), or small "
+    "logits: they are in 0..1 and sum to about one",
 }
-_SAY = {
-    "sigmoid": "outputs='sigmoid' if exactly one class holds on every image",
-    "logits": "outputs='logits' if their softmax is the classes' probabilities",
-    "probabilities": "outputs='probabilities' if they are quantized",
+_IF: dict[Kind, str] = {
+    "sigmoid": "exactly one class holds on every image",
+    "logits": "their softmax is the classes' probabilities",
+    "probabilities": "they are quantized",
 }
 _OTHER_SHAPES = {
     3: ("rows of numbers", "such as boxes, landmarks, tokens or a mask"),
@@ -148,6 +148,27 @@ def seems_to_be(operator: str, shape: Sequence[int | None]) -> str:
     return found
 
 
+def advice_on(words: str) -> tuple[str, Kind | None]:
+    """Under which condition outputs can teach, and what must be said then.
+
+    Args:
+        words: From `seems_to_be`.
+
+    Returns:
+        A sentence and what `outputs` must be; an empty one and `None` where nothing is in doubt.
+    """
+    if words == CANNOT_TELL:
+        return (
+            "The output may be logits or numbers, as of a regression: only logits can teach.",
+            None,
+        )
+    many_sigmoids = words.endswith(" independent sigmoids")
+    kind: Kind | None = "sigmoid" if many_sigmoids else _MAY_BE.get(words, (None,))[0]
+    if kind is None:
+        return "", None
+    return f"The output seems to be {words}: it can teach only if {_IF[kind]}.", kind
+
+
 def num_logits(shape: Sequence[int | None]) -> int | None:
     """How many logits an answer has: `(batch, classes)`, or a map of 1×1 wherever its channels are.
 
@@ -210,7 +231,7 @@ def _recognised(looks_like: str, number: int | None, owner: str) -> Kind:
         f"{owner} has outputs that seem to be "
         f"{_SEEM_TO_BE[looks_like].format(number=number or 'several')}. Received: outputs='auto'. "
         "Expected: a head of which exactly one class holds, as no other can teach. Say "
-        f"{', or '.join(_SAY[kind] for kind in possible)}."
+        f"{', or '.join(f'outputs={kind!r} if {_IF[kind]}' for kind in possible)}."
     )
 
 

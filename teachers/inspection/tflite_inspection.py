@@ -1,6 +1,8 @@
 """Looking into TFLite files, as far as their interpreter shows them."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
             if len(each["outputs"])
         ),
         preparing=preparing(steps),
-        taps=as_candidates(taps, {}),
+        taps=as_candidates(taps, _aliases([each["name"] for each in tensors.values()])),
         obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
         "rounded, for a phone. Convert the model that it was made from.",
         runtime="LiteRT",
@@ -73,6 +75,17 @@ def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:
     if len(signatures) != 1:
         return {each["name"]: each for each in details}
     return dict(interpreter.get_signature_runner(signatures[0]).get_output_details())
+
+
+def _aliases(names: Sequence[str]) -> dict[str, str]:
+    """Tensors of fused operations, which bear all their names with `;` between, to the shortest.
+
+    That must be one tensor's alone, so that it means it as a tap.
+    """
+    parts = {name: name.split(";") for name in names}
+    counts = Counter(part for those in parts.values() for part in set(those))
+    own = {name: [part for part in those if counts[part] == 1] for name, those in parts.items()}
+    return {name: min(those, key=len) for name, those in own.items() if those != [name] and those}
 
 
 def _open(path: Path) -> Any:

@@ -31,8 +31,8 @@ class LiteRtRuntime:
         tensors: Names of all that can be read.
 
     Raises:
-        ValueError: If it is no whole TFLite file, LiteRT refuses it, or it does not take exactly one
-            tensor.
+        ValueError: If it is no whole TFLite file, LiteRT refuses it, or it does not take exactly
+            one tensor.
     """
 
     def __init__(self, path: Path, signature: str | None = None, inside: bool = False) -> None:
@@ -159,9 +159,9 @@ def refusal(path: Path, error: Exception) -> ValueError:
         )
     version = importlib.metadata.version("ai-edge-litert")
     return ValueError(
-        f"LiteRT {version} refuses {path.name!r}, though it reads it. Received: {reason}. Expected: "
-        "operators that LiteRT itself has, in versions that this one knows. Export it with the "
-        "built-in operators of this version, or update ai-edge-litert."
+        f"LiteRT {version} refuses {path.name!r}, though it reads it. Received: {reason}. "
+        "Expected: operators that LiteRT itself has, in versions that this one knows. Export it "
+        "with the built-in operators of this version, or update ai-edge-litert."
     )
 
 
