@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from keras_amalgam.evaluation import predictor
 from keras_amalgam.plausibility import SIGN_IMAGES, doubt
 from keras_amalgam.recipes.recipe import Recipe
 from keras_amalgam.recipes.unlabelled import unlabelled_images
@@ -23,6 +22,7 @@ def doubts(recipe: Recipe) -> list[str]:
     for number, teacher in enumerate(recipe.teachers):
         own = images[sources == number]
         asked = (own if len(own) >= SIGN_IMAGES else images)[:IMAGES]
-        logits = predictor(teacher)(asked)[teacher.name]
+        # As it is: a graph for one batch would cost more than it saves.
+        logits = teacher.signals(images.shape[-1])(asked, training=False)["logits"]
         found.append(doubt(teacher, np.asarray(logits)))
     return [one for one in found if one]
