@@ -17,7 +17,7 @@ from keras_amalgam.images.preprocessing import (
     as_input_of,
     check_takes_images,
 )
-from keras_amalgam.outputs import Outputs, to_logits
+from keras_amalgam.outputs import Kind, Outputs, kind_of, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
     CARD,
@@ -53,8 +53,9 @@ class Teacher:
         task: What the teacher knows.
         tap: The layer whose output is imitated in the common space: a layer's name or path, a
             source name if the model was converted, or a `Tap`. `None` allows soft targets only.
-        outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"`, or `"auto"`
-            to find out.
+        outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"` for one sigmoid
+            a class of which exactly one holds, or `"auto"` to find out. Several sigmoids are taken
+            for a multi-label head, which cannot teach, unless it is said that they are classes.
         preprocessing: How raw 0..255 images become the model's input. May be left out only for
             a model that normalises inside, as some of `keras.applications` do, by numbers that
             tell what it takes. Doing again what the model does itself is refused.
@@ -68,6 +69,8 @@ class Teacher:
     Attributes:
         in_graph: Whether the network runs inside the training step. A `RuntimeTeacher` does not:
             its signals come with the images.
+        returns: What the model was found, or said, to return: `"logits"`, `"probabilities"` or
+            `"sigmoid"`.
 
     Raises:
         TypeError: If `model` is no Keras model or a name is no string.
@@ -260,7 +263,8 @@ class Teacher:
         owner = f"Teacher {self.name!r}"
         with self._named_in_errors():
             self.preprocessing.build(keras.Input((None, None, 3)), self.model.input_shape[-1])
-        logits_model = to_logits(self.model, self.outputs, owner)
+        self.returns: Kind = kind_of(self.model, self.outputs, owner)
+        logits_model = to_logits(self.model, self.returns)
         self.task.check_output(tuple(logits_model.output.shape), owner)
         if self.tap is None:
             return keras.Model(logits_model.input, {"logits": logits_model.output})

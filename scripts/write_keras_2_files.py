@@ -434,9 +434,10 @@ def write(folder):
     version = version.replace("-tf", "")
     archive = Path(folder) / f"keras_{version}.zip"
     os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory() as place, zipfile.ZipFile(
-        archive, "w", zipfile.ZIP_DEFLATED
-    ) as out:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out,
+    ):
         np.save(Path(place) / "images.npy", IMAGES)
         out.write(Path(place) / "images.npy", "images.npy")
         for name, model, names in models():

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import onnxruntime
 import PIL
 import tensorflow
 
+from keras_amalgam.plausibility import TeacherWarning, doubt
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
@@ -69,6 +71,8 @@ def check_teacher(
         hashes; `source` and `model`, which runtimes and preprocessings were compared; and the
         errors of `agreement`, the worst or for means the mean over the images, of `input`, what
         enters the network; `outputs`, what the source returns; `taps`, the teacher's features.
+        `warnings` are sentences about what 16 and more `images` contradict: that a linear head
+        returns logits. They are `TeacherWarning`s as well.
 
     Raises:
         ValueError: If an error is past the tolerance. The message says whether it is the
@@ -81,6 +85,7 @@ def check_teacher(
     ```
     """
     check_tolerance(tolerance)
+    are_users = images is not None
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
@@ -110,8 +115,18 @@ def check_teacher(
             "input": inputs,
             "outputs": outputs,
             "taps": taps,
+            "warnings": _warned(teacher, received) if are_users else [],
         }
     )
+
+
+def _warned(teacher: Teacher, received: Sequence[Received]) -> list[str]:
+    """What the user's images tell of the teacher, warned of; generated ones tell nothing."""
+    found = doubt(teacher, np.concatenate([ours.logits for ours in received]))
+    if found is None:
+        return []
+    warnings.warn(found, TeacherWarning, stacklevel=3)
+    return [found]
 
 
 def _paired(teacher: Teacher, source: Source | None) -> Pairing:

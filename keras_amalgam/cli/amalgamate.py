@@ -11,7 +11,8 @@ came from (--ownership source), which helps: it is provenance, not a label. Imag
 photos/ are then left out, which is said.
 
 With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
-teacher names its classes, the report says how accurate teachers and student are.
+teacher names its classes, the report says how accurate teachers and student are. Test images of
+some teachers only are welcome; the joint accuracy, the task unknown, needs those of all.
 """
 
 import time

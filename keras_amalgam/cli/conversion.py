@@ -1,5 +1,6 @@
 """The steps of `keras-amalgam convert`, from a file to a compared teacher."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from keras_amalgam.images.folders import walk
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import num_logits
+from keras_amalgam.plausibility import TeacherWarning
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
@@ -74,13 +76,15 @@ def compared(
         source = _filled(values, path)
     elif path.is_dir() and teacher.in_graph:
         source = read_saved_model(path, values.signature)
-    report = teachers.check_teacher(
-        teacher,
-        source,
-        images=_images(values.images) if values.images else None,
-        tolerance=values.tolerance,
-        allow_difference=values.allow_difference,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherWarning)  # The report has them, to be printed.
+        report = teachers.check_teacher(
+            teacher,
+            source,
+            images=_images(values.images) if values.images else None,
+            tolerance=values.tolerance,
+            allow_difference=values.allow_difference,
+        )
     if teacher.provenance is not None:
         short = {key: report[key] for key in ("tolerance", "passed", "input", "outputs")}
         short |= {"tap": report["taps"], "images": len(report["images"])}
@@ -265,5 +269,7 @@ def _images(folder: str) -> Mapping[str, bytes]:
     if note := walk(folder).note():
         print(note)
     if len(files) > MAX_IMAGES:
-        print(f"Comparing on the first {MAX_IMAGES} of {len(files)} images.")
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files[:MAX_IMAGES]}
+        print(f"Comparing on {MAX_IMAGES} of {len(files)} images, evenly from first to last.")
+        # The first ones may be all of one class, where classes lie in folders.
+        files = [files[number * len(files) // MAX_IMAGES] for number in range(MAX_IMAGES)]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}

@@ -56,6 +56,8 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     except ValueError as error:
         raise ValueError(in_flags(str(error))) from error
     print(compared(report))
+    for warning in report["warnings"]:
+        print(f"Warning: {in_flags(warning)}")
     try:
         teacher.save(values.out, parity=report, overwrite=values.overwrite)
     except FileExistsError:

@@ -14,6 +14,7 @@ cannot convert is said precisely, and whether the file can teach in its own runt
 """
 
 import json
+import re
 import shlex
 import textwrap
 from pathlib import Path
@@ -24,7 +25,7 @@ from absl import flags
 from keras_amalgam.cli import output
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.convert_flags import check_signature
-from keras_amalgam.cli.screen import columns, shape, shortened, size
+from keras_amalgam.cli.screen import WIDTH, columns, shape, shortened, size, wrapped
 
 if TYPE_CHECKING:
     from keras_amalgam.teachers.inspection.report import Inspection, TapCandidate, Tensor
@@ -69,8 +70,10 @@ def described(found: "Inspection", path: str) -> str:
         _tensors("output", found.outputs, "seems to be"),
         _operators(found),
         _taps(found),
-        _next(found, path),
     ]
+    if any(re.search(r"(^|\s)…\S", part) for part in parts):
+        parts.append("Names that begin with … are cut in front: --json shows them whole.")
+    parts.append(_next(found, path))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -88,7 +91,7 @@ def _facts(found: "Inspection") -> str:
         *(_preprocessing(found) if found.inputs else ()),
         ("converts", "no, see below" if found.obstacle else "yes"),
     ]
-    return columns(rows)
+    return wrapped(rows)
 
 
 def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
@@ -135,12 +138,13 @@ def _operators(found: "Inspection") -> str:
 def _taps(found: "Inspection") -> str:
     if not found.taps:
         return ""
-    rows = [
-        (f"{'*' if t.is_default else ' '} {tap_name(t)}", shape(t.shape), t.kind, t.operator)
-        for t in found.taps
+    rows = [(tap_name(t), shape(t.shape), t.kind, t.operator) for t in found.taps]
+    header, *lines = columns([("tap", "shape", "kind", "operator"), *rows]).splitlines()
+    marked = [
+        f"*{line[1:]}" if tap.is_default else line
+        for tap, line in zip(found.taps, lines, strict=True)
     ]
-    table = columns([("  tap", "shape", "kind", "operator"), *rows], indent=0)
-    return f"{table}\n* is tapped if nothing is said"
+    return "\n".join([header, *marked, "* is tapped if nothing is said"])
 
 
 def tap_name(tap: "TapCandidate") -> str:
@@ -150,7 +154,7 @@ def tap_name(tap: "TapCandidate") -> str:
 
 def _choice(found: "Inspection", path: str, command: str) -> str:
     whole = f"As a whole it cannot be converted. {in_flags(found.obstacle)}"
-    lines = textwrap.wrap(whole, 100) if found.obstacle else []
+    lines = textwrap.wrap(whole, WIDTH) if found.obstacle else []
     lines.append("A teacher has one output. Taps are shown, and a teacher is made, of the chosen:")
     lines.append(f"  keras-amalgam inspect {path} --output NAME")
     return "\n".join([*lines, f"{command} --output NAME"])
@@ -163,10 +167,41 @@ def _next(found: "Inspection", path: str) -> str:
         return _choice(found, path, command)
     if found.output is not None:
         command += f" --output {shlex.quote(found.output)}"
+    caution, flag = _caution(found)
+    obstacle = f"It cannot be converted. {in_flags(found.obstacle)} " if found.obstacle else ""
+    lines = textwrap.wrap(obstacle + (_cannot_teach(found) or caution), WIDTH)
+    if _cannot_teach(found):
+        return "\n".join(lines)
+    command += flag
     if not found.obstacle:
-        return f"A teacher is made of it by\n{command}"
-    lines = textwrap.wrap(f"It cannot be converted. {in_flags(found.obstacle)}", 100)
-    if found.runtime:
+        lines += ["A teacher is made of it by", command]
+    elif found.runtime:
         lines.append(f"It can teach as it is, run by {found.runtime} outside of the training step:")
         lines.append(f"{command} --runtime")
     return "\n".join(lines)
+
+
+def _answer(found: "Inspection") -> "Tensor | None":
+    """The output that is to teach; `None` where one must be chosen, or none is known."""
+    answers = [t for t in found.outputs if found.output in (None, t.name)]
+    return answers[0] if len(answers) == 1 else None
+
+
+def _cannot_teach(found: "Inspection") -> str:
+    """Why no teacher can be made of the output, whatever is said of it; empty if one can."""
+    answer = _answer(found)
+    if answer is None or not answer.note.endswith(", not logits"):
+        return ""
+    return (
+        f"No teacher can be made of it: its output {answer.name!r} is {answer.note}. A teacher "
+        "returns one number per class for each image."
+    )
+
+
+def _caution(found: "Inspection") -> tuple[str, str]:
+    """What a teacher's answer must be for the advised command to be right, and its flag."""
+    from keras_amalgam.outputs import advice_on
+
+    answer = _answer(found)
+    condition, kind = advice_on(answer.note) if answer else ("", None)
+    return condition, f" --outputs {kind}" if kind else ""

@@ -8,6 +8,7 @@ import onnx
 
 from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.outputs import seems_to_be
 from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.inspection.report import (
@@ -31,7 +32,6 @@ _WEIGHTED = {
     *("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv"),
     *("QLinearMatMul", "FusedConv", "FusedMatMul"),
 }
-_ANSWERS = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}
 _PASSED_ON = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
@@ -191,9 +191,8 @@ def _output(port: Port, graph: Graph) -> Tensor:
     name = port.name
     while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
         name = node.inputs[0]
-    is_vector = sum(size != 1 for size in port.shape[1:]) == 1
-    is_answer = is_vector and not is_read_on(_steps(graph, {}), port.name)
-    answer = _ANSWERS.get(node.operator, "logits") if node is not None and is_answer else ""
+    is_answer = node is not None and not is_read_on(_steps(graph, {}), port.name)
+    answer = seems_to_be(node.operator, port.shape) if node is not None and is_answer else ""
     return Tensor(port.name, port.shape, port.dtype, answer)
 
 

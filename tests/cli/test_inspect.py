@@ -26,7 +26,7 @@ digits.onnx
   images  (?, 1, 28, 28)  float32  channels first
 
   output  shape    type     seems to be
-  logits  (?, 10)  float32  logits
+  logits  (?, 10)  float32  logits or numbers, cannot tell
 
   operator    count  converts  first node
   Conv           11  yes       node_Conv_166

@@ -114,7 +114,7 @@ def check_recognised(name, **options):
     model = getattr(keras.applications, name)(weights=None, **options)
     assert (built_in_normalisation(model) is not None) == name.startswith(BUILT_IN)
     assert final_activation(model.output) == "probabilities"
-    logits = to_logits(model, "auto", name)
+    logits = to_logits(model, "probabilities")
     assert final_activation(logits.output) is None
     assert logits.count_params() == model.count_params()
     return model, logits

@@ -39,7 +39,8 @@ def test_onnx_file_is_described_from_end_to_end():
     assert found.parameters == 232698 and found.nodes == 27
     (image,), (logits,) = found.inputs, found.outputs
     assert (image.name, image.shape, image.note) == ("images", (None, 1, 28, 28), "channels first")
-    assert (logits.name, logits.shape, logits.note) == ("logits", (None, 10), "logits")
+    assert (logits.name, logits.shape) == ("logits", (None, 10))
+    assert logits.note == "logits or numbers, cannot tell"
     assert found.operators[0].name == "Conv" and found.operators[0].count == 11
     assert all(operator.converts for operator in found.operators)
     tap = found.default_tap
@@ -88,7 +89,14 @@ def test_unknown_operators_are_listed_first_with_their_first_node_and_taps_still
 
 @pytest.mark.parametrize(
     ("last", "note"),
-    [("Softmax", "probabilities"), ("Sigmoid", "sigmoid"), ("Identity", "logits")],
+    [
+        ("Softmax", "probabilities"),
+        ("LogSoftmax", "logits"),
+        ("Sigmoid", "5 independent sigmoids"),
+        ("HardSigmoid", "hard sigmoids"),
+        ("Tanh", "numbers in -1..1"),
+        ("Identity", "logits or numbers, cannot tell"),
+    ],
 )
 def test_answers_of_onnx_files_are_told_apart(network, tmp_path, last, note):
     network.graph.node[-1].output[0] = "logits"
