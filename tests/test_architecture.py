@@ -52,6 +52,7 @@ SHARED = {
     "keras_demand",
     "outputs",
     "provenance",
+    "taps",
     "teacher",
     "runtime",
     "runtime_teacher",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_amalgam import data
 from keras_amalgam.images.files import EXTENSIONS
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.recipes import students
+from keras_amalgam.recipes import normalizations, students
 from keras_amalgam.recipes.recipe import Recipe, check_evaluated
 from keras_amalgam.student import build_student
 from keras_amalgam.teacher import Teacher
@@ -90,7 +90,10 @@ def recipe(
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=[_left_out_note(left_out, images)] if left_out else [],
+        notes=[
+            *([_left_out_note(left_out, images)] if left_out else []),
+            *normalizations.warnings(teachers, unlabelled),
+        ],
         teacher_bytes=teacher_bytes,
     )
 
