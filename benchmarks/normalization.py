@@ -6,25 +6,28 @@ Two kinds of networks are judged by `teachers.normalization_check`: trained ones
 and that still have their batch normalizations, and eight small ones, trained here for a minute or
 less on photographs of living things, each under another normalisation or order of channels. Every
 network sees some pools of photographs, of its own kind and of others, under every normalisation
-that somebody could declare. Thresholds were chosen on `CHOSEN_ON`; the others confirm them.
+that somebody could declare. Thresholds were chosen on the networks of `CHOSEN_ON` in
+`normalization_report`; the others confirm them.
 """
 
 import argparse
-import re
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from benchmarks import normalization_report
 from keras_amalgam import data, teachers
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.normalization_check import (
     MAX_IMAGES,
+    MIN_IMAGES,
     Fit,
     NormalizationCheck,
     check_normalization,
@@ -35,8 +38,6 @@ from keras_amalgam.teachers.running_statistics import RunningStatistics, first_n
 from tests.networks import trained
 from tests.networks.samples import labelled
 
-CHOSEN_ON = ("mobilenet_v2_trained", "efficientnet_lite0_trained", "small 0..255 rgb",
-             "small 0..1 rgb", "small -1..1 rgb", "small ImageNet rgb")  # fmt: skip
 NAMES = {
     "0..255": "No normalisation (0..255)",
     "0..1": "A scale of 1/255 (0..1)",
@@ -56,6 +57,8 @@ TRAINED_ON = 4000
 SIDE = 64
 # In so many normalizations throughout a network the order of colours is sought.
 THROUGHOUT = 8
+# On so many images, as it takes the whole network.
+ORDERED = 16
 
 
 @dataclass(frozen=True)
@@ -78,30 +81,38 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One network on one pool.
+class Row:
+    """One network on some images of one pool.
 
     Args:
-        subject: The network.
-        pool: The pool.
-        is_own: Whether the pool is of the network's own kind.
-        check: With the truth declared.
-        orders: Divergence in the right order of colours and in the other, of the first layers and
-            of some through the whole network.
+        network: Its name.
+        truth: Its normalisation, of `NAMES`.
+        pool: The images.
+        is_own: Whether they are of the kind that the network was trained on.
+        images: How many.
+        declared: Divergence under the network's own preprocessing.
+        usual: Divergence under the usual normalisations, by name.
+        orders: Under its own preprocessing in the right order of colours and in the other, at the
+            first normalizations; then the same throughout the network. Empty if not measured.
     """
 
-    subject: Subject
+    network: str
+    truth: str
     pool: str
     is_own: bool
-    check: NormalizationCheck
-    orders: tuple[float, float, float, float]
+    images: int
+    declared: float
+    usual: Mapping[str, float]
+    orders: Sequence[float] = ()
 
-    def declaring(self, name: str) -> NormalizationCheck:
-        """The check, had a usual normalisation been declared; the truth itself as it is."""
-        if name == self.subject.normalisation:
-            return self.check
-        fits = {fit.name: fit for fit in self.check.usual}
-        return replace(self.check, declared=fits[NAMES[name]])
+    def named(self, declared: str) -> str | None:
+        """Which normalisation the check names if one is declared; `None` if it is silent."""
+        known = {name: self.usual[said] for name, said in NAMES.items()}
+        fits = [Fit(name, Preprocessing(), known[name]) for name in sorted(known, key=known.get)]
+        divergence = self.declared if declared == self.truth else known[declared]
+        fit = Fit("declared", Preprocessing(), divergence)
+        better = NormalizationCheck(self.images, usual=tuple(fits), declared=fit).better
+        return better.name if better else None
 
 
 def pools(folder: Path, networks: Path) -> dict[str, list[np.ndarray]]:
@@ -145,7 +156,7 @@ def small_networks(folder: Path, stored: Path) -> Iterator[Subject]:
     builder = tfds.builder_from_directory(stored / "tiny_imagenet_living/1.0.0")
     examples = builder.as_dataset(split=f"train[:{TRAINED_ON}]", as_supervised=True)
     images, labels = (np.stack(part) for part in zip(*examples.as_numpy_iterator(), strict=True))
-    foreign = {name: False for name in ("things", "persons", "portraits", "digits", "fashion")}
+    foreign = dict.fromkeys(("things", "persons", "portraits", "digits", "fashion"), False)
     for normalisation, order in SMALL:
         usual = usual_normalizations(order, 3)[NAMES[normalisation]]
         truth = replace(usual, size=(SIDE, SIDE), antialias=True)
@@ -174,29 +185,61 @@ def _trained_small(images: np.ndarray, labels: np.ndarray, truth: Preprocessing)
     return model
 
 
-def judged(subject: Subject, photographs: Mapping[str, list[np.ndarray]]) -> Iterator[Judged]:
-    """The network on each of its pools."""
-    teacher = Teacher(
-        subject.model,
-        "network",
-        [str(number) for number in range(subject.model.output_shape[-1])],
-        preprocessing=subject.truth,
-    )
+def rows(subject: Subject, photographs: Mapping[str, list[np.ndarray]]) -> Iterator[Row]:
+    """The network on each of its pools, on all images and on as few as are taken."""
+    classes = [str(number) for number in range(subject.model.output_shape[-1])]
+    teacher = Teacher(subject.model, "network", classes, preprocessing=subject.truth)
     for pool, is_own in subject.pools.items():
-        check = check_normalization(teacher, photographs[pool])
-        orders = _orders(subject, photographs[pool])
-        print(subject.name, pool, check.to_config(), np.round(orders, 4), flush=True)
-        yield Judged(subject, pool, is_own, check, orders)
+        for number in (MAX_IMAGES, MIN_IMAGES):
+            images = photographs[pool][:number]
+            said = check_normalization(teacher, images).to_config()
+            yield Row(
+                subject.name,
+                subject.normalisation,
+                pool,
+                is_own,
+                said["images"],
+                said["declared"],
+                said["usual"],
+                _orders(subject, images[:ORDERED]) if number == MAX_IMAGES else (),
+            )
 
 
-def _orders(subject: Subject, images: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
-    """Divergence in the right order and in the other: of the first layers, and of all in steps."""
+def _orders(subject: Subject, images: Sequence[np.ndarray]) -> tuple[float, ...]:
+    """See `Row`."""
     every = first_normalizations(subject.model, most=10_000)
     pixels = resized(images, subject.truth, 3)
-    # Means per channel belong to the order that the network takes, whatever it is given.
     swapped = [batch[..., ::-1] for batch in pixels]
     found = []
     for paths in (every[:3], every[:: max(1, len(every) // THROUGHOUT)]):
         statistics = RunningStatistics(subject.model, paths)
         found += [statistics.divergence(each, subject.truth) for each in (pixels, swapped)]
-    return found[0], found[1], found[2], found[3]
+    return tuple(found)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--folder", type=Path, default=Path(".networks"), help="of the networks")
+    parser.add_argument("--results", type=Path, help="measured before: the table only")
+    parser.add_argument("--write", type=Path, help="the guide whose table is written")
+    arguments = parser.parse_args()
+    results = arguments.results or arguments.folder / "normalization/results.json"
+    if arguments.results is None:
+        folder = arguments.folder.resolve()
+        photographs = pools(arguments.data, folder)
+        measured = []
+        for subject in chain(small_networks(folder, arguments.data), real_networks(folder)):
+            measured += [asdict(row) for row in rows(subject, photographs)]
+            results.write_text(json.dumps(measured, indent=1))
+            print(subject.name, flush=True)
+    page = normalization_report.markdown([Row(**row) for row in json.loads(results.read_text())])
+    if arguments.write:
+        text = normalization_report.filled(arguments.write.read_text(encoding="utf-8"), page)
+        arguments.write.write_text(text, encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

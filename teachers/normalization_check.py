@@ -9,7 +9,7 @@ Nothing is said of the order of colours, either: photographs have nearly the sam
 red and blue exchanged (`benchmarks/normalization.py` measures it).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Any
@@ -112,22 +112,11 @@ def check_normalization(teacher: Teacher, images: Iterable[np.ndarray]) -> Norma
         images: Photographs of the user's, such as the teacher is to be shown: each `(height, width,
             1 or 3)`, uint8 or float in 0..255, of its own size; at most the first 64 are read.
     """
-    declared = teacher.preprocessing
     if not teacher.in_graph:
         reason = "the network runs in its own runtime, which shows no statistics"
         return NormalizationCheck(0, teacher.name, obstacle=reason)
-    paths = first_normalizations(teacher.model, _LAYERS)
-    folded = bool(teacher.provenance and teacher.provenance.batch_norm)
-    if not paths:
-        reason = _nothing_to_read(teacher.model, folded)
-        return NormalizationCheck(0, teacher.name, obstacle=reason)
-    pixels = resized(images, declared, teacher.model.input_shape[-1])
-    check = _compared(teacher.model, paths, pixels, declared.channels)
-    if check.obstacle:
-        return replace(check, teacher=teacher.name)
-    divergence = RunningStatistics(teacher.model, paths).divergence(pixels, declared)
-    fit = Fit("The declared normalisation", declared, divergence)
-    return replace(check, teacher=teacher.name, declared=fit)
+    check = _compared(teacher.model, images, teacher.preprocessing, declares=True)
+    return replace(check, teacher=teacher.name)
 
 
 def rank_normalizations(model: keras.Model, images: Iterable[np.ndarray]) -> NormalizationCheck:
@@ -138,27 +127,34 @@ def rank_normalizations(model: keras.Model, images: Iterable[np.ndarray]) -> Nor
         images: As in `check_normalization`. They are cut to the network's shape and shrunk with
             antialiasing, to 224 pixels where it takes any size.
     """
-    paths = first_normalizations(model, _LAYERS)
-    if not paths:
-        return NormalizationCheck(0, obstacle=_nothing_to_read(model, folded=False))
     height, width = (side or 224 for side in model.input_shape[1:3])
     resizing = Preprocessing(size=(height, width), antialias=True, crop_to_aspect_ratio=True)
-    return _compared(model, paths, resized(images, resizing, model.input_shape[-1]), None)
+    return _compared(model, images, resizing, declares=False)
 
 
 def _compared(
-    model: keras.Model, paths: Sequence[str], pixels: Sequence[np.ndarray], order: Channels | None
+    model: keras.Model, images: Iterable[np.ndarray], preprocessing: Preprocessing, declares: bool
 ) -> NormalizationCheck:
-    """The usual normalisations of batches of images, best first."""
+    """The usual normalisations, and the preprocessing's own if it declares one."""
+    paths = first_normalizations(model, _LAYERS)
+    if not paths:
+        return NormalizationCheck(0, obstacle=_nothing_to_read(model))
+    channels = model.input_shape[-1]
+    pixels = resized(images, preprocessing, channels)
     number = sum(map(len, pixels))
     if number < MIN_IMAGES:
         return NormalizationCheck(number, obstacle=f"at least {MIN_IMAGES} images are needed")
     statistics = RunningStatistics(model, paths)
-    usual = [
-        Fit(name, each, statistics.divergence(pixels, each))
-        for name, each in usual_normalizations(order, model.input_shape[-1]).items()
-    ]
-    return NormalizationCheck(number, usual=tuple(sorted(usual, key=lambda fit: fit.divergence)))
+
+    def fit(name: str, each: Preprocessing) -> Fit:
+        return Fit(name, each, statistics.divergence(pixels, each))
+
+    usual = [fit(*each) for each in usual_normalizations(preprocessing.channels, channels).items()]
+    return NormalizationCheck(
+        number,
+        usual=tuple(sorted(usual, key=lambda each: each.divergence)),
+        declared=fit("The declared normalisation", preprocessing) if declares else None,
+    )
 
 
 def advice(preprocessing: Preprocessing) -> str:
@@ -216,8 +212,9 @@ def _in_order(rgb: Preprocessing, order: Channels | None) -> Preprocessing:
     return replace(rgb, channels=order, mean=mean, std=std)
 
 
-def _nothing_to_read(model: keras.Model, folded: bool) -> str:
-    if folded:
+def _nothing_to_read(model: keras.Model) -> str:
+    provenance = getattr(model, "provenance", None)
+    if provenance and provenance.batch_norm:
         return (
             "its batch normalizations were folded into the convolutions, which takes their gains "
             "away: convert it without fold_batch_norm"
