@@ -56,9 +56,9 @@ SMALL = (("0..255", "rgb"), ("0..1", "rgb"), ("-1..1", "rgb"), ("ImageNet", "rgb
 TRAINED_ON = 4000
 SIDE = 64
 # In so many normalizations throughout a network the order of colours is sought.
-THROUGHOUT = 8
+THROUGHOUT = 6
 # On so many images, as it takes the whole network.
-ORDERED = 16
+ORDERED = 8
 
 
 @dataclass(frozen=True)

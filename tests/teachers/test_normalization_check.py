@@ -32,7 +32,7 @@ TRUTHS = {
 }
 
 
-def photographs(count=24, seed=0, side=SIDE, channels=3):
+def photographs(count=16, seed=0, side=SIDE, channels=3):
     """Smooth, coloured and contrasty as photographs are: noise of falling spectrum, uint8."""
     rng = np.random.default_rng(seed)
     frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
@@ -87,7 +87,7 @@ def with_shuffled_statistics(model):
     for layer in copy.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             *affine, mean, variance = layer.get_weights()
-            layer.set_weights([*affine, np.roll(mean, 1), np.roll(variance, 1)])
+            layer.set_weights([*affine, np.roll(mean, 3), np.roll(variance, 3)])
     return copy
 
 
@@ -123,16 +123,16 @@ def test_any_other_is_warned_of_and_the_right_one_named(networks, truth):
 def test_shuffled_statistics_fit_nothing(networks, truth):
     model = with_shuffled_statistics(networks[truth])
     check = check_normalization(teacher_of(model, preprocessing(TRUTHS[truth])), photographs())
-    assert check.declared.divergence > 0.25
+    assert check.declared.divergence > 0.2
     assert check.warning is None and check.clear is None
 
 
 def test_images_of_another_kind_are_not_warned_of(networks):
     rng = np.random.default_rng(5)
     dark = (photographs() // 8).astype("uint8")
-    noise = rng.integers(0, 256, (24, SIDE, SIDE, 3)).astype("uint8")
+    noise = rng.integers(0, 256, (16, SIDE, SIDE, 3)).astype("uint8")
     digits = data.from_tfds("demo_digits", "unlabelled", data.demo_data_dir())
-    pools = {"dark": dark, "noise": noise, "digits": [d.numpy() for d in digits.take(24)]}
+    pools = {"dark": dark, "noise": noise, "digits": [d.numpy() for d in digits.take(16)]}
     for truth, model in networks.items():
         teacher = teacher_of(model, preprocessing(TRUTHS[truth]))
         for name, pool in pools.items():
@@ -144,7 +144,9 @@ def test_divergence_is_the_mean_of_both_kullback_leibler_divergences():
     mean, variance = np.array([90.0, 140.0, 100.0]), np.array([3000.0, 4000.0, 2500.0])
     layers = [keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D()]
     model = keras.Sequential([keras.Input((SIDE, SIDE, 3)), *layers])
-    model.layers[0].set_weights([[2.0, 0.5, -1.0], [1.0, 0.0, -3.0], mean, variance])
+    model.layers[0].set_weights(
+        [np.array([2.0, 0.5, -1.0]), np.array([1.0, 0.0, -3.0]), mean, variance]
+    )
     images = photographs()
     received = RunningStatistics(model, first_normalizations(model, 3)).divergence(
         [images[:5].astype("float32"), images[5:].astype("float32")], ka.Preprocessing(scale=1.0)
