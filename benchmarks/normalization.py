@@ -1,6 +1,6 @@
 """What running statistics tell of a network's normalisation: right, wrong and foreign images.
 
-    python -m benchmarks.normalization [--data ../shared/data] [--write docs/teachers.md]
+    python -m benchmarks.normalization [--data ../shared/data] [--write docs/running_statistics.md]
 
 Two kinds of networks are judged by `teachers.normalization_check`: trained ones that packages carry
 and that still have their batch normalizations, and eight small ones, trained here for a minute or
