@@ -16,12 +16,14 @@ from keras_amalgam.teachers.from_saved_model import from_saved_model
 from keras_amalgam.teachers.from_torch import from_torch
 from keras_amalgam.teachers.inspection.inspect_file import inspect
 from keras_amalgam.teachers.keras_applications import preprocessing_of
+from keras_amalgam.teachers.normalization_check import check_normalization, rank_normalizations
 from keras_amalgam.teachers.operators import register_operator
 from keras_amalgam.teachers.parity import check_parity
 from keras_amalgam.teachers.runtimes.opening import load, open_runtime, runtime_teacher
 from keras_amalgam.teachers.teacher_parity import check_teacher
 
 __all__ = [
+    "check_normalization",
     "check_parity",
     "check_teacher",
     "from_keras",
@@ -33,6 +35,7 @@ __all__ = [
     "load",
     "open_runtime",
     "preprocessing_of",
+    "rank_normalizations",
     "register_operator",
     "runtime_teacher",
 ]

@@ -22,6 +22,7 @@ from keras_amalgam.teachers.image_bytes import (
     decoded,
     entering_source,
 )
+from keras_amalgam.teachers.normalization_check import NormalizationCheck, check_normalization
 from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
 from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
 from keras_amalgam.teachers.runtimes.own_source import AsSource, refuse_other_source
@@ -52,7 +53,8 @@ def check_teacher(
     On one side an image is decoded and preprocessed by the source's own code, or by a second
     computation of the declared preprocessing in NumPy and Pillow, and runs through the source's own
     runtime. On the other side it is decoded by TensorFlow and runs through `teacher.signals`, as in
-    a training.
+    a training. On the caller's own images the declared normalisation is compared with the running
+    statistics of the network's batch normalizations, and a `UserWarning` says if another fits.
 
     Args:
         teacher: Of a converted model. Of a `RuntimeTeacher` the preprocessing is compared, and
@@ -72,7 +74,8 @@ def check_teacher(
         errors of `agreement`, the worst or for means the mean over the images, of `input`, what
         enters the network; `outputs`, what the source returns; `taps`, the teacher's features.
         `warnings` are sentences about what 16 and more `images` contradict: that a linear head
-        returns logits. They are `TeacherWarning`s as well.
+        returns logits. They are `TeacherWarning`s as well. `normalization` is what
+        `NormalizationCheck.to_config` says of the caller's images, or None.
 
     Raises:
         ValueError: If an error is past the tolerance. The message says whether it is the
@@ -86,6 +89,7 @@ def check_teacher(
     """
     check_tolerance(tolerance)
     are_users = images is not None
+    normalization = None if images is None else _normalization(teacher, images)
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
@@ -116,6 +120,7 @@ def check_teacher(
             "outputs": outputs,
             "taps": taps,
             "warnings": _warned(teacher, received) if are_users else [],
+            "normalization": normalization.to_config() if normalization else None,
         }
     )
 
@@ -127,6 +132,14 @@ def _warned(teacher: Teacher, received: Sequence[Received]) -> list[str]:
         return []
     warnings.warn(found, TeacherWarning, stacklevel=3)
     return [found]
+
+
+def _normalization(teacher: Teacher, images: Mapping[str, bytes]) -> NormalizationCheck:
+    """What running statistics say of the images, warned of if another normalisation fits."""
+    check = check_normalization(teacher, map(decoded, images.values()))
+    if check.warning:
+        warnings.warn(check.warning, TeacherWarning, stacklevel=3)
+    return check
 
 
 def _paired(teacher: Teacher, source: Source | None) -> Pairing:

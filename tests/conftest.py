@@ -104,6 +104,35 @@ def small_student(teachers, batch_norm=True, regularizer=None, size=12):
     return ka.build_student(keras.Model(inputs, x, name="backbone"), teachers)
 
 
+def remembering_network(images, preprocessing, classes=3):
+    """A network of colour images whose batch norm remembers some under a preprocessing.
+
+    Args:
+        images: All of one size, which is the network's.
+        preprocessing: Of numbers per channel or for all.
+    """
+    import keras
+
+    scale, offset = preprocessing.scale_and_offset()
+    pixels = images.reshape(-1, 3) * np.asarray(scale) + np.asarray(offset)
+    inputs = keras.Input(images.shape[1:])
+    norm = keras.layers.BatchNormalization(name="norm")
+    x = keras.layers.Conv2D(4, 3, name="map")(norm(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x))
+    norm.set_weights([np.ones(3), np.zeros(3), pixels.mean(0), pixels.var(0)])
+    return model
+
+
+def colour_images(count=16, size=16, seed=0):
+    """Raw images, uint8, each around a colour of its own."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal([124, 116, 104], 40, (count, 1, 1, 3)) + rng.normal(
+        0, 40, (count, size, size, 3)
+    )
+    return np.clip(images, 0, 255).astype("uint8")
+
+
 def grey_images(count=16, size=12, seed=0):
     """Raw images, uint8, a different brightness each."""
     rng = np.random.default_rng(seed)
@@ -123,7 +152,13 @@ def teachers():
 @pytest.fixture
 def make():
     """The builders above, as test modules cannot import each other."""
-    return SimpleNamespace(teacher=small_teacher, student=small_student, images=grey_images)
+    return SimpleNamespace(
+        teacher=small_teacher,
+        student=small_student,
+        images=grey_images,
+        colour_images=colour_images,
+        remembering_network=remembering_network,
+    )
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ SHARED = {
     "outputs",
     "plausibility",
     "provenance",
+    "taps",
     "teacher",
     "runtime",
     "runtime_teacher",

@@ -2,6 +2,7 @@
 
     keras-amalgam inspect cars.onnx
     keras-amalgam inspect cars.keras --json
+    keras-amalgam inspect cars.keras --images photos/
 
 FILE is an .onnx, .keras, .h5 or .tflite file, or the directory of a TensorFlow SavedModel, which is
 a program: look only into one that you would run. Nothing is written.
@@ -11,6 +12,10 @@ Of a network with several outputs one must be chosen, here as in `convert`: --ou
 For every extent of the network's maps the last place is listed through which all of the image's
 information goes; the one marked * is what `keras-amalgam convert` taps if nothing is said. What it
 cannot convert is said precisely, and whether the file can teach in its own runtime instead.
+
+With --images DIR, photographs of the kind that the network was trained on, the running statistics
+of its batch normalizations say which of the usual normalisations it was trained with, or that this
+cannot be told.
 """
 
 import json
@@ -18,7 +23,7 @@ import re
 import shlex
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -29,6 +34,7 @@ from keras_amalgam.cli.screen import WIDTH, columns, shape, shortened, size, wra
 
 if TYPE_CHECKING:
     from keras_amalgam.teachers.inspection.report import Inspection, TapCandidate, Tensor
+    from keras_amalgam.teachers.normalization_check import NormalizationCheck
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -40,12 +46,20 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "output", None, "Of several outputs the one that is to teach.", flag_values=values
     )
+    flags.DEFINE_string(
+        "images",
+        None,
+        "Folder of photographs, to find the normalisation of the network's training.",
+        flag_values=values,
+    )
 
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
     output.check_one_file(positional)
     check_signature(values, Path(positional[0]))
+    if values.images and not Path(values.images).is_dir():
+        raise ValueError(f"There is no folder {values.images} (--images).")
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
@@ -54,12 +68,55 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
 
     try:
         found = inspect(positional[0], signature=values.signature, output=values.output)
+        check = _normalization(values, found, Path(positional[0])) if values.images else None
     except ValueError as error:
         raise ValueError(in_flags(str(error))) from error
     if values.json:
-        print(json.dumps(found.to_config(), indent=2))
+        said = {"normalization": check.to_config()} if check else {}
+        print(json.dumps(found.to_config() | said, indent=2))
     else:
         print(described(found, positional[0]))
+        if check:
+            print(f"\n{normalized(check)}")
+
+
+def _normalization(
+    values: flags.FlagValues, found: "Inspection", path: Path
+) -> "NormalizationCheck":
+    """What the network's running statistics say of the photographs in a folder."""
+    from keras_amalgam import data, teachers
+    from keras_amalgam.teachers.normalization_check import NormalizationCheck, rank_normalizations
+
+    if found.obstacle or found.must_choose:
+        reason = "the file cannot be converted" if found.obstacle else "--output is to be chosen"
+        return NormalizationCheck(0, obstacle=reason)
+    chosen: dict[str, Any] = {"output": values.output, "verify": False}
+    if path.is_dir():
+        model = teachers.from_saved_model(path, signature=values.signature, **chosen)
+    elif found.format == "ONNX":
+        model = teachers.from_onnx(path, **chosen)
+    else:
+        model = teachers.from_keras(path, **chosen)
+    return rank_normalizations(model, data.from_folder(values.images).as_numpy_iterator())
+
+
+def normalized(check: "NormalizationCheck") -> str:
+    """The usual normalisations by how well they fit."""
+    if check.obstacle:
+        return f"Which normalisation the network was trained with cannot be told: {check.obstacle}."
+    rows = [(fit.name, f"{fit.divergence:.2g}") for fit in check.usual]
+    table = columns([("normalisation", "divergence"), *rows], right=(1,))
+    head = f"Running statistics and {check.images} images, a small divergence being a good fit:"
+    return f"{head}\n{table}\n{_best(check)}"
+
+
+def _best(check: "NormalizationCheck") -> str:
+    if check.clear is None:
+        return "None fits clearly better than all the others. Use photographs like the training's."
+    from keras_amalgam.teachers.normalization_check import advice
+
+    found = f"{check.clear.name} fits clearly: {advice(check.clear.preprocessing)}."
+    return f"{found} The order of the colours cannot be told so."
 
 
 def described(found: "Inspection", path: str) -> str:

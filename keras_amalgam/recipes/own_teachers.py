@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_amalgam import data
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.recipes import students
+from keras_amalgam.recipes import normalizations, students
 from keras_amalgam.recipes.recipe import Recipe, check_evaluated
 from keras_amalgam.student import build_student
 from keras_amalgam.teacher import Teacher
@@ -91,7 +91,7 @@ def recipe(
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=_notes(left_out, found),
+        notes=[*_notes(left_out, found), *normalizations.warnings(teachers, unlabelled)],
         teacher_bytes=teacher_bytes,
     )
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from onnx import helper
+from PIL import Image
 
 import keras_amalgam as ka
 from keras_amalgam.cli.main import main
@@ -166,3 +167,45 @@ def test_a_damaged_file_is_no_usage_error(tmp_path, capsys):
 def test_the_commands_module_hides_no_module_of_the_standard_library(name):
     assert pathlib.Path(inspect.__file__).parent != pathlib.Path(main.__code__.co_filename).parent
     assert not (pathlib.Path(main.__code__.co_filename).parent / f"{name}.py").exists()
+
+
+def write_images(folder, images):
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+def test_photographs_tell_the_normalisation_of_the_training(make, tmp_path, capsys):
+    imagenet = ka.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    make.remembering_network(make.colour_images(seed=1), imagenet).save(tmp_path / "n.keras")
+    write_images(tmp_path / "photos", make.colour_images(seed=2))
+    command = ["inspect", str(tmp_path / "n.keras"), "--images", str(tmp_path / "photos")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    flags = "--mean=0.485,0.456,0.406 --std=0.229,0.224,0.225"
+    assert f"ImageNet's mean and std fits clearly: {flags}" in said
+    assert main([*command, "--json"]) == 0
+    usual = json.loads(capsys.readouterr().out)["normalization"]["usual"]
+    assert next(iter(usual)) == "ImageNet's mean and std" and len(usual) == 5
+
+
+def test_without_running_statistics_it_says_that_photographs_tell_nothing(make, tmp_path, capsys):
+    write_images(tmp_path / "photos", make.colour_images())
+    assert main(["inspect", str(DIGITS), "--images", str(tmp_path / "photos")]) == 0
+    said = capsys.readouterr().out
+    assert "trained with cannot be told: it has no batch normalization" in said
+    assert main(["inspect", str(DIGITS), "--images", str(tmp_path / "nowhere")]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
+def test_photographs_are_shown_to_the_chosen_one_of_several_outputs(make, tmp_path, capsys):
+    pool = make.colour_images(seed=1, size=32)
+    whole = make.remembering_network(pool, ka.Preprocessing(mean=0.5, std=0.5))
+    two = keras.Model(whole.input, {"map": whole.get_layer("map").output, "logits": whole.output})
+    two.save(tmp_path / "two.keras")
+    write_images(tmp_path / "photos", make.colour_images(seed=2, size=32))
+    command = ["inspect", str(tmp_path / "two.keras"), "--images", str(tmp_path / "photos")]
+    assert main(command) == 0
+    assert "cannot be told: --output is to be chosen" in capsys.readouterr().out
+    assert main([*command, "--output", "logits"]) == 0
+    assert "A range of -1..1 fits clearly: --mean=0.5 --std=0.5" in capsys.readouterr().out
