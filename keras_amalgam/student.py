@@ -9,11 +9,13 @@ from keras_amalgam.images.preprocessing import (
     check_rescaled_once,
     has_built_in_rescaling,
 )
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
 
 
+@keras_defaults(keep_policy=True)
 def build_student(
     backbone: keras.Model,
     teachers: Sequence[Teacher],

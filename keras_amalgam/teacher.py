@@ -17,6 +17,7 @@ from keras_amalgam.images.preprocessing import (
     check_takes_images,
     has_built_in_rescaling,
 )
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Outputs, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
@@ -75,6 +76,7 @@ class Teacher:
 
     in_graph = True
 
+    @keras_defaults()
     def __init__(
         self,
         model: keras.Model,
@@ -116,6 +118,7 @@ class Teacher:
         """The classes in the order of the logits."""
         return self.task.class_names
 
+    @keras_defaults()
     def signals(self, channels: int = 3) -> keras.Model:
         """The model from raw images to what a term reads.
 
@@ -190,6 +193,7 @@ class Teacher:
             (folder / "labels.txt").write_text(labels, encoding="utf-8")
 
     @classmethod
+    @keras_defaults()
     def load(cls, directory: str | Path) -> "Teacher":
         """Read what `save` wrote.
 

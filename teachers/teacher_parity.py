@@ -11,6 +11,7 @@ import onnxruntime
 import PIL
 import tensorflow
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
@@ -36,6 +37,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 _REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
 
 
+@keras_defaults()
 def check_teacher(
     teacher: Teacher,
     source: Source | None = None,

@@ -2,6 +2,7 @@
 
 Example:
 ```python
+import keras_amalgam.backend  # noqa: F401
 from keras_amalgam import evaluation
 
 space = LabelSpace(student.class_names)

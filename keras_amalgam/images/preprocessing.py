@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_amalgam.keras_settings import keras_defaults
+
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
@@ -75,6 +77,7 @@ class Preprocessing:
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
             )
 
+    @keras_defaults()
     def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
         """Add the preprocessing to a functional graph.
 
@@ -121,7 +124,7 @@ class Preprocessing:
         if given == 1 and needed == 3:
             return keras.layers.Concatenate(dtype="float32")([images] * 3)
         if given == 3 and needed == 1:
-            return ops.image.rgb_to_grayscale(images)
+            return ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.flip(images, axis=-1) if wanted == "bgr" else images
 
     def _to_size(self, x: keras.KerasTensor) -> keras.KerasTensor:
