@@ -139,6 +139,7 @@ class Amalgamator(keras.Model):
         self.compile(optimizer=optimizer, **options)
         self.optimizer.build(self.trainable_variables)
 
+    @keras_defaults(keep_policy=True)
     def fit(self, x: Any = None, y: None = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
         """Train on unlabelled images; otherwise as `keras.Model.fit`.
 
@@ -176,6 +177,7 @@ class Amalgamator(keras.Model):
         with named_errors():
             return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
 
+    @keras_defaults(keep_policy=True)
     def evaluate(self, x: Any = None, y: None = None, **kwargs: Any) -> Any:
         """The losses on unlabelled images; otherwise as `keras.Model.evaluate`.
 

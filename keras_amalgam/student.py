@@ -7,6 +7,7 @@ import keras
 from keras_amalgam.images.preprocessing import (
     Preprocessing,
     check_rescaled_once,
+    check_takes_images,
     has_built_in_rescaling,
 )
 from keras_amalgam.keras_settings import keras_defaults
@@ -89,6 +90,7 @@ def build_student(
 
 
 def _check_backbone(backbone: keras.Model) -> None:
+    check_takes_images(backbone, "The backbone")
     output = as_functional(backbone).output
     if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
         raise ValueError(

@@ -17,6 +17,9 @@ INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 # those on 0..1 are above one.
 MAX_PIXEL_SCALE = 1 / 16
 
+# Behind these, the axes are no longer those of the image that entered.
+_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Einsum")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -95,7 +98,10 @@ class Preprocessing:
         if self.size is not None:
             x = self._to_size(x)
         scale, offset = self.scale_and_offset()
-        if scale != 1.0 or offset != 0.0:
+        if isinstance(scale, list):
+            # Rescaling would ask at every call which axis is the channels', by the user's setting.
+            x = ops.cast(x, "float32") * np.float32(scale) + np.float32(offset)
+        elif scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
         return x
 
@@ -236,6 +242,26 @@ def check_takes_images(model: keras.Model, owner: str) -> None:
             "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
             "with data_format='channels_last'."
         )
+    if layer := _convolution_over_rows(model):
+        raise ValueError(
+            f"{owner} takes its images channels-last, but its layer {layer!r} is channels-first. "
+            "That comes of keras.config.set_image_data_format('channels_first'), or of a keras.json"
+            " that says so. Set it to 'channels_last' before you build the model."
+        )
+
+
+def _convolution_over_rows(model: keras.Model) -> str | None:
+    """The first convolution that takes the rows of a channels-last image for its channels."""
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            if layer := _convolution_over_rows(operation):
+                return layer
+        elif type(operation).__name__ in _TURNING:
+            return None
+        elif hasattr(operation, "kernel_size"):
+            first = operation.data_format == "channels_first"
+            return operation.name if first else None
+    return None
 
 
 def has_built_in_rescaling(model: keras.Model) -> bool:

@@ -23,8 +23,7 @@ def depth_to_space(call: Call) -> Value:
     if mode == "CRD" and channels > block**2:
         sequence = np.arange(channels).reshape(-1, block**2).T.reshape(-1)
         tensor = call.write.operation(ops.take, tensor, sequence, axis=-1, part="sequence")
-    made = call.write.operation(ops.depth_to_space, tensor, block, data_format="channels_last")
-    return value.with_tensor(made)
+    return value.with_tensor(call.write.operation(ops.depth_to_space, tensor, block))
 
 
 @register_operator("SpaceToDepth", since=1)
