@@ -2,7 +2,6 @@
 
 Example:
 ```python
-import keras_amalgam.backend  # noqa: F401
 from keras_amalgam import evaluation
 
 space = LabelSpace(student.class_names)
@@ -10,6 +9,8 @@ said = evaluation.evaluate(evaluation.predictor(student), test, space)
 said.task_accuracy, said.joint_accuracy
 ```
 """
+
+import keras_amalgam.backend  # noqa: F401
 
 from keras_amalgam.evaluation.ablation import Removal as Removal
 from keras_amalgam.evaluation.ablation import noise as noise
