@@ -19,12 +19,14 @@ from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_encoded
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.writing import whole_directory
 
 Exporter = Callable[..., Artifact]
 """One of this package's `to_…`, or such a one with some arguments given (`functools.partial`)."""
 
 
+@keras_defaults()
 def package(
     model: keras.Model,
     directory: str | PathLike[str],

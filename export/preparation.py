@@ -118,7 +118,7 @@ def prepare(
         class_names: Head to class names; `None` means the model's attribute `class_names`.
         images: Raw images for the comparison; `None` means seeded noise.
         image_shape: The size of the noise; by default one that the model has to resize.
-        in_float32: Whether a model of reduced precision is replaced by its float32 copy.
+        in_float32: Whether a model of another precision is replaced by its float32 copy.
 
     Returns:
         The export's job.

@@ -9,6 +9,7 @@ import keras
 
 from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Outputs
 from keras_amalgam.provenance import NETWORK, Provenance, sha256_of_files
 from keras_amalgam.runtime import Runtime, RuntimeLayer
@@ -54,6 +55,7 @@ class RuntimeTeacher(Teacher):
 
     in_graph = False
 
+    @keras_defaults()
     def __init__(
         self,
         runtime: Runtime,

@@ -7,12 +7,14 @@ import keras
 
 from keras_amalgam.images.built_in import check_normalised_once
 from keras_amalgam.images.measuring import built_in_normalisation
-from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.images.preprocessing import Preprocessing, check_takes_images
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
 
 
+@keras_defaults(keep_policy=True)
 def build_student(
     backbone: keras.Model,
     teachers: Sequence[Teacher],
@@ -86,6 +88,7 @@ def build_student(
 
 
 def _check_backbone(backbone: keras.Model) -> None:
+    check_takes_images(backbone, "The backbone")
     output = as_functional(backbone).output
     if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
         raise ValueError(

@@ -17,6 +17,7 @@ from keras_amalgam.images.preprocessing import (
     as_input_of,
     check_takes_images,
 )
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Kind, Outputs, kind_of, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
@@ -79,6 +80,7 @@ class Teacher:
 
     in_graph = True
 
+    @keras_defaults()
     def __init__(
         self,
         model: keras.Model,
@@ -120,6 +122,7 @@ class Teacher:
         """The classes in the order of the logits."""
         return self.task.class_names
 
+    @keras_defaults()
     def signals(self, channels: int = 3) -> keras.Model:
         """The model from raw images to what a term reads.
 
@@ -194,6 +197,7 @@ class Teacher:
             (folder / "labels.txt").write_text(labels, encoding="utf-8")
 
     @classmethod
+    @keras_defaults()
     def load(cls, directory: str | Path) -> "Teacher":
         """Read what `save` wrote.
 

@@ -9,6 +9,8 @@ if __name__ != "keras_amalgam.teachers":
         "Write `from keras_amalgam import teachers`."
     )
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.teachers.from_keras import from_keras
 from keras_amalgam.teachers.from_keras_hub import from_keras_hub
 from keras_amalgam.teachers.from_onnx import from_onnx

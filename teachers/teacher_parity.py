@@ -12,6 +12,7 @@ import onnxruntime
 import PIL
 import tensorflow
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.plausibility import TeacherWarning, doubt
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
@@ -39,6 +40,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 _REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
 
 
+@keras_defaults()
 def check_teacher(
     teacher: Teacher,
     source: Source | None = None,

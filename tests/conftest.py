@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -7,6 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from keras_amalgam.onednn import prefer_onednn
+
+# Before anything imports TensorFlow, and for every process that a test starts.
+prefer_onednn()
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
 
@@ -64,6 +70,64 @@ def verified_here(request, monkeypatch):
 
     monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
     monkeypatch.setattr(runner, "import_runtime", lambda kind, threads: None)
+
+
+USERS_SETTINGS = {
+    "channels_first": {"image_data_format": "channels_first"},
+    "float16": {"floatx": "float16", "dtype_policy": "float16"},
+    "float64": {"floatx": "float64", "dtype_policy": "float64"},
+    "mixed_float16": {"dtype_policy": "mixed_float16"},
+    "mixed_bfloat16": {"dtype_policy": "mixed_bfloat16"},
+}
+ALL_AT_ONCE = {
+    "image_data_format": "channels_first",
+    "floatx": "float64",
+    "dtype_policy": "mixed_float16",
+}
+
+
+def keras_settings():
+    """What is set globally in Keras, JSON-ready."""
+    import keras
+
+    return {
+        "image_data_format": keras.config.image_data_format(),
+        "floatx": keras.config.floatx(),
+        "dtype_policy": keras.config.dtype_policy().name,
+    }
+
+
+def set_keras(settings):
+    """Set Keras globally, as its users do."""
+    import keras
+
+    for name, value in settings.items():
+        getattr(keras.config, f"set_{name}")(value)
+
+
+@contextlib.contextmanager
+def changed_keras(changes):
+    """A user's settings, which the block must leave as they are; afterwards Keras' own again."""
+    before = keras_settings()
+    set_keras(changes)
+    users = keras_settings()
+    try:
+        yield
+        assert keras_settings() == users
+    finally:
+        set_keras(before)
+
+
+@pytest.fixture(params=USERS_SETTINGS)
+def one_setting(request):
+    """A context for each thing that users set globally in Keras."""
+    return lambda: changed_keras(USERS_SETTINGS[request.param])
+
+
+@pytest.fixture(scope="session")
+def all_settings():
+    """A context in which a user has set everything otherwise at once."""
+    return lambda: changed_keras(ALL_AT_ONCE)
 
 
 def small_teacher(name, classes, size=(12, 12), width=6, seed=1):

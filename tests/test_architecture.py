@@ -17,6 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
+    {"backend", "keras_settings", "onednn"},
     {
         "version",
         "versions",
@@ -48,9 +49,11 @@ CORE = set().union(*FLOORS[: [floor >= {"amalgamator"} for floor in FLOORS].inde
 COMPOSITION_ROOT = {"recipes", "cli", "__main__"}
 # Value objects of the core that the islands may use.
 SHARED = {
+    "backend",
     "keras_bounds",
     "keras_code",
     "keras_demand",
+    "keras_settings",
     "outputs",
     "plausibility",
     "provenance",

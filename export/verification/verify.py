@@ -22,6 +22,7 @@ from keras_amalgam.export.signatures import Signature, describe, float32_copy
 from keras_amalgam.export.verification import companions, runner, signatures_of_bundle
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
+from keras_amalgam.keras_settings import keras_defaults
 
 _RUN = """
 import json, runpy, sys
@@ -63,6 +64,7 @@ class Verification:
         return name | record | dict(self.measured) | found
 
 
+@keras_defaults()
 def verify(
     artifact: Artifact,
     model: keras.Model,
@@ -130,6 +132,7 @@ def verify(
     return verify_encoded(artifact, model, encoded, labels, thresholds, repeats)
 
 
+@keras_defaults()
 def verify_encoded(
     artifact: Artifact,
     model: keras.Model,

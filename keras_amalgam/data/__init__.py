@@ -1,5 +1,7 @@
 """Unlabelled image streams to learn from, and labelled data sets to evaluate with."""
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.data.augmentation import Augmentation as Augmentation
 from keras_amalgam.data.demo_data import demo_data_dir as demo_data_dir
 from keras_amalgam.data.epochs import Epoch as Epoch

@@ -9,9 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.resizing import Resize
+from keras_amalgam.keras_settings import keras_defaults
 
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
+
+# Behind these, the axes are no longer those of the image that entered.
+_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Preprocessing:
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
             )
 
+    @keras_defaults()
     def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
         """Add the preprocessing to a functional graph.
 
@@ -93,7 +98,10 @@ class Preprocessing:
         x = images if self.size is None else self._to_size(images, self.size)
         x = self._to_channels(x, channels)
         scale, offset = self.scale_and_offset()
-        if scale != 1.0 or offset != 0.0:
+        if isinstance(scale, list):
+            # Rescaling would ask at every call which axis is the channels', by the user's setting.
+            x = ops.cast(x, "float32") * np.float32(scale) + np.float32(offset)
+        elif scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
         return x
 
@@ -126,7 +134,7 @@ class Preprocessing:
         if given == 1 and channels == 3:
             return keras.layers.Concatenate(dtype="float32")([images] * 3)
         if given == 3 and channels == 1:
-            return ops.image.rgb_to_grayscale(images)
+            return ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.flip(images, axis=-1) if order == "bgr" else images
 
     def _to_size(self, images: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:
@@ -238,3 +246,23 @@ def check_takes_images(model: keras.Model, owner: str) -> None:
             "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
             "with data_format='channels_last'."
         )
+    if layer := _convolution_over_rows(model):
+        raise ValueError(
+            f"{owner} takes its images channels-last, but its layer {layer!r} is channels-first. "
+            "That comes of keras.config.set_image_data_format('channels_first'), or of a keras.json"
+            " that says so. Set it to 'channels_last' before you build the model."
+        )
+
+
+def _convolution_over_rows(model: keras.Model) -> str | None:
+    """The first convolution that takes the rows of a channels-last image for its channels."""
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            if layer := _convolution_over_rows(operation):
+                return layer
+        elif type(operation).__name__ in _TURNING:
+            return None
+        elif hasattr(operation, "kernel_size"):
+            first = operation.data_format == "channels_first"
+            return operation.name if first else None
+    return None
