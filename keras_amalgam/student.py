@@ -33,7 +33,9 @@ def build_student(
             `(batch, height, width, channels)`, averaged here, or a vector.
         teachers: Whose tasks the student learns; their names become the heads' names.
         preprocessing: The student's own. By default images are resized to the backbone's input
-            size and scaled to -1..1, and not scaled if the backbone rescales inside.
+            size and scaled to -1..1, and not scaled if the backbone rescales inside. Where the
+            images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
+            student do so too, with a whole photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
         dropout: Rate before the heads.
         name: The student's name.
@@ -57,14 +59,8 @@ def build_student(
     """
     check_names(teachers)
     _check_backbone(backbone)
-    height, width, channels = backbone.input_shape[1:]
-    if preprocessing is None:
-        size = None if None in (height, width) else (height, width)
-        preprocessing = (
-            Preprocessing(size=size, scale=1.0)
-            if has_built_in_rescaling(backbone)
-            else Preprocessing(size=size, scale=1 / 127.5, mean=1.0)
-        )
+    channels = backbone.input_shape[-1]
+    preprocessing = preprocessing or own_preprocessing(backbone)
     check_rescaled_once(backbone, preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
@@ -84,6 +80,23 @@ def build_student(
     student = keras.Model(images, outputs, name=name)
     student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
     return student
+
+
+def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False) -> Preprocessing:
+    """A student's preprocessing: to the backbone's input size and, unless it rescales, to -1..1.
+
+    Args:
+        backbone: As in `build_student`.
+        crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
+            where the canvas that the student learns on cuts them too.
+
+    Raises:
+        ValueError: If images are to be cut, and the backbone has no size to cut them to.
+    """
+    height, width, _ = backbone.input_shape[1:]
+    size = None if None in (height, width) else (height, width)
+    scale, mean = (1.0, 0.0) if has_built_in_rescaling(backbone) else (1 / 127.5, 1.0)
+    return Preprocessing(size, scale, mean, crop_to_aspect_ratio=crop_to_aspect_ratio)
 
 
 def _check_backbone(backbone: keras.Model) -> None:
