@@ -34,7 +34,9 @@ def build_student(
             `(batch, height, width, channels)`, averaged here, or a vector.
         teachers: Whose tasks the student learns; their names become the heads' names.
         preprocessing: The student's own. By default images are resized to the backbone's input
-            size and scaled to -1..1, or to what the backbone's own normalisation takes.
+            size and scaled to -1..1, or to what the backbone's own normalisation takes. Where the
+            images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
+            student do so too, with a whole photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
         dropout: Rate before the heads.
         name: The student's name.
@@ -58,15 +60,9 @@ def build_student(
     """
     check_names(teachers)
     _check_backbone(backbone)
-    height, width, channels = backbone.input_shape[1:]
-    built_in = built_in_normalisation(backbone)
-    if preprocessing is None:
-        implied = built_in.preprocessing() if built_in else None
-        preprocessing = replace(
-            implied or Preprocessing(scale=1 / 127.5, mean=1.0),
-            size=None if None in (height, width) else (height, width),
-        )
-    check_normalised_once(built_in, preprocessing, "The student")
+    channels = backbone.input_shape[-1]
+    preprocessing = preprocessing or own_preprocessing(backbone)
+    check_normalised_once(built_in_normalisation(backbone), preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
     if len(x.shape) == 4:
@@ -85,6 +81,30 @@ def build_student(
     student = keras.Model(images, outputs, name=name)
     student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
     return student
+
+
+def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False) -> Preprocessing:
+    """A student's preprocessing: to the backbone's input size, and to -1..1.
+
+    Where the backbone has a normalisation of its own, to what that takes.
+
+    Args:
+        backbone: As in `build_student`.
+        crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
+            where the canvas that the student learns on cuts them too.
+
+    Raises:
+        ValueError: If images are to be cut, and the backbone has no size to cut them to.
+    """
+    height, width, _ = backbone.input_shape[1:]
+    size = None if None in (height, width) else (height, width)
+    built_in = built_in_normalisation(backbone)
+    implied = built_in.preprocessing() if built_in else None
+    return replace(
+        implied or Preprocessing(scale=1 / 127.5, mean=1.0),
+        size=size,
+        crop_to_aspect_ratio=crop_to_aspect_ratio,
+    )
 
 
 def _check_backbone(backbone: keras.Model) -> None:

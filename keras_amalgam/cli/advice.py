@@ -31,6 +31,12 @@ EXPORT: Table = (
 )
 
 
+AMALGAMATE: Table = (
+    (r"`canvas=\((\d+), (\d+), \d, '(\w+)'\)`", r"--canvas=\1,\2,\3"),
+    (r"`canvas=\(height, width, channels, method\)`", "--canvas=HEIGHT,WIDTH,METHOD"),
+)
+
+
 def in_flags(message: str, table: Table = CONVERT) -> str:
     """An error's text with the arguments of functions as flags.
 

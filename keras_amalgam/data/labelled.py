@@ -60,18 +60,21 @@ def labelled_from_tfds(
 def labelled_from_folder(
     path: str | os.PathLike[str],
     *,
-    canvas: CanvasSpec,
+    canvas: CanvasSpec | None,
     batch_size: int = 64,
     class_names: Sequence[str] | None = None,
+    channels: int = 3,
 ) -> tf.data.Dataset:
     """Images in class sub-folders.
 
     Args:
         path: A folder with one sub-folder per class.
-        canvas: `(height, width, channels)` or with a method of `canvas` as fourth.
+        canvas: `(height, width, channels)` or with a method of `canvas` as fourth. None leaves
+            images at their own sizes, for batches of one.
         batch_size: Images per batch; the last may be smaller.
         class_names: The sub-folders in the order of the labels, as the teacher has them; sorted if
             None. Accents may be composed in one and decomposed in the other.
+        channels: Without a canvas: 3 for RGB, 1 for grey.
 
     Returns:
         Data set of `(images, labels)`, images `(batch, height, width, channels)` uint8, labels
@@ -85,7 +88,7 @@ def labelled_from_folder(
         >>> birds = labelled_from_folder("birds/test", canvas=(96, 96, 3),
         class_names=cub.class_names)
     """
-    place = Canvas.parse(canvas)
+    channels = channels if canvas is None else Canvas.parse(canvas).channels
     found = class_folders(path)
     if not found:
         raise ValueError(
@@ -102,7 +105,7 @@ def labelled_from_folder(
         )
     per_class = [list_images(found[composed(name)]) for name in names]
     labels = np.repeat(np.arange(len(names)), [len(files) for files in per_class])
-    images = decode_files([file for files in per_class for file in files], place.channels)
+    images = decode_files([file for files in per_class for file in files], channels)
     pairs = tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(labels))
     return _labelled(pairs, f"Folder '{path}'", names, canvas, batch_size)
 
@@ -176,10 +179,10 @@ def _labelled(
             f"{where} must have one class number per image. Received: labels {label_spec}. Map "
             "them to integers from 0."
         )
-    if canvas is None and not image_spec.shape.is_fully_defined():
+    if canvas is None and batch_size > 1 and not image_spec.shape.is_fully_defined():
         raise ValueError(
             f"{where} has images of different sizes. Received: {tuple(image_spec.shape)}. Bring "
-            "them to one with `canvas=(height, width, channels)`."
+            "them to one with `canvas=(height, width, channels)`, or take `batch_size=1`."
         )
     place = (lambda image: image) if canvas is None else Canvas.parse(canvas)
 

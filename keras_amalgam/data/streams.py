@@ -1,11 +1,14 @@
 """One training stream from one or several unlabelled sources."""
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from keras_amalgam.data.augmentation import Augmentation, augment_by_source
 from keras_amalgam.data.epochs import Epoch
+from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.data.mixing import mix_cached, mix_uncached
 from keras_amalgam.data.prefetch import prefetched
 from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_unlabelled
@@ -61,8 +64,7 @@ def stream(
     named = sources if isinstance(sources, Mapping) else {"images": sources}
     placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
     augment = _augment(augmentation, list(named))
-    mix = mix_cached if epoch.cache else mix_uncached
-    batches = mix(placed, batch_size, proportions, seed, epoch)
+    batches = _mixed(placed, batch_size, proportions, seed, epoch)
 
     def finish(images: tf.Tensor, source: tf.Tensor, seeds: tf.Tensor):
         images = images if augment is None else augment(images, source, seeds[0])
@@ -72,6 +74,28 @@ def stream(
     if isinstance(sources, Mapping):
         mixed.source_names = tuple(sources)  # pyright: ignore[reportAttributeAccessIssue]
     return mixed
+
+
+def _mixed(
+    placed: Mapping[str, tf.data.Dataset],
+    batch_size: int,
+    proportions: Mapping[str, float] | None,
+    seed: int,
+    epoch: Epoch,
+) -> tf.data.Dataset:
+    """Batches from memory, or read anew in each epoch where that is wanted or memory is short."""
+    footprint = Footprint.of(placed.values(), free_memory())
+    if footprint.fits if epoch.cache is None else epoch.cache:
+        return mix_cached(placed, batch_size, proportions, seed, epoch)
+    if epoch.cache is None:
+        warnings.warn(
+            f"{footprint.sentence} Say Epoch(cache=False) if that is right, or Epoch(cache=True) "
+            "to keep them nevertheless.",
+            stacklevel=3,
+        )
+    window = footprint.window(epoch.window, len(placed))
+    epoch = dataclasses.replace(epoch, window=window)
+    return mix_uncached(placed, batch_size, proportions, seed, epoch)
 
 
 def _placed(

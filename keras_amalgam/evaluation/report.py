@@ -138,6 +138,7 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "num_classes": f"{len(confusion['labels'])} " if confusion else "",
         "tiles": view.tiles(report),
         "task_rows": view.task_rows(report),
+        "canvas_differs": view.canvas_differs(report),
         "has_agreement": any("agreement" in entry for entry in tasks.values()),
         "accuracy_figure": _accuracy_figure(report),
         "goals": view.goal_rows(report),

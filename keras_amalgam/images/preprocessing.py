@@ -137,17 +137,43 @@ class Preprocessing:
             return ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.flip(images, axis=-1) if order == "bgr" else images
 
+    @property
+    def size_before_crop(self) -> tuple[int, int] | None:
+        """`(height, width)` that images are resized to, of which `size` is the centre."""
+        if self.size is None:
+            return None
+        height, width = (round(side / self.crop_fraction) for side in self.size)
+        return height, width
+
+    def resized(self, images: Any) -> Any:
+        """Images as the preprocessing resizes and crops them, computed outside of any model.
+
+        The backend's own resize: much faster on photographs of many megapixels than the one that
+        every exported graph can hold, and equal to it.
+
+        Args:
+            images: Shape `(batch, height, width, channels)`, float32; sizes may be open.
+
+        Returns:
+            Shape `(batch, *size, channels)`; the images themselves where there is no `size`.
+        """
+        return images if self.size is None else self._at_once(images, self.size, self.antialias)
+
     def _to_size(self, images: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:
-        height, width = (round(side / self.crop_fraction) for side in size)
         if self.antialias and self.interpolation != "nearest":
-            resize = Resize(size, (height, width), self.crop_to_aspect_ratio, self.interpolation)
-            return resize(images)
+            covers, interpolation = self.crop_to_aspect_ratio, self.interpolation
+            return Resize(size, self.size_before_crop, covers, interpolation)(images)
         # Not the layer Resizing: its call() defaults to training=True, which Keras then hands to
         # every layer behind it, so that calling the model plainly would train its batch norms.
+        return self._at_once(images, size, antialias=False)
+
+    def _at_once(self, images: Any, size: tuple[int, int], antialias: bool) -> Any:
+        height, width = self.size_before_crop or size
         x = ops.image.resize(
             images,
             (height, width),
             interpolation=self.interpolation,
+            antialias=antialias and self.interpolation != "nearest",
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             data_format="channels_last",
         )

@@ -12,7 +12,7 @@ from keras_amalgam.evaluation import formats
 from keras_amalgam.evaluation.gradients import gradient_norms
 from keras_amalgam.label_space import LabelSpace
 from keras_amalgam.methods import Amalgamation, train
-from keras_amalgam.recipes import first_look, package, pictures
+from keras_amalgam.recipes import canvas_cost, first_look, package, pictures
 from keras_amalgam.recipes.recipe import Recipe
 from keras_amalgam.terms import SoftTargets
 from keras_amalgam.versions import versions
@@ -68,14 +68,17 @@ def _run(
     student = amalgamation.amalgamator.student
 
     said = teachers_said = None
+    own: dict[str, float] = {}
     if recipe.evaluation:
         say("Evaluating teachers and student on the test images.")
         teachers_said = _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe, space)
         said = _evaluate(evaluation.predictor(student), recipe, space)
+        own = canvas_cost.own_accuracies(recipe)
     say("Packaging the student and checking every artifact against it.")
     packaged = package.package(student, recipe, folder)
 
     report = _report(recipe, amalgamation, said, teachers_said, packaged, notes)
+    canvas_cost.tell(report, own)
     if others:
         report["ablation"] = _compare(recipe, others, folder, space, report, say)
     shown = None

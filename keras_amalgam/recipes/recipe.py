@@ -30,6 +30,9 @@ class Recipe:
         evaluation: Labelled test data by task, for all tasks, some or none; the joint accuracy
             needs all. Where a data set has the attribute `class_names`, as those of
             `keras_amalgam.data` do, they are the teacher's, in its order.
+        photographs: The same test data by task as its teacher's authors would show it: at its own
+            size, and in batches of one where sizes differ. The teacher's accuracy is measured
+            there; by default on `evaluation`.
         methods: The first trains the student that is exported; the others are trained and
             evaluated for comparison.
         goals: From a finished report to `evaluation.goal`s, to be shown in it.
@@ -49,6 +52,7 @@ class Recipe:
     notes: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     teacher_bytes: int | None = None
+    photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""
