@@ -16,6 +16,7 @@ from keras_amalgam.export.signatures import describe, serving_function, spatial_
 from keras_amalgam.export.staging import staged
 from keras_amalgam.export.tflite import conversion, metadata, runtime
 from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
+from keras_amalgam.images.resizing import fitted
 
 COMPARED_CALIBRATION_IMAGES = 64
 RAW_IMAGES = {"uint8": (1.0, 0), "int8": (1.0, -128)}
@@ -117,7 +118,7 @@ def to_tflite(
     outputs = decisions.outputs_of(job.labels, joint, top_k)
     if joint and ranges is not None and decisions.has_overlaps(job.labels):
         raise _overlapping(precision)
-    serve = serving_function(job.model, job.signature)
+    serve = serving_function(fitted(job.model, size), job.signature)
     function = decisions.function(serve, job.labels, joint, top_k)
     target = Path(path)
     beside = metadata.beside(target)

@@ -131,11 +131,14 @@ def first_resize(model: keras.Model) -> tuple[Resize, Any] | None:
         The resize and its symbolic result in the model; `None` if the model begins otherwise.
     """
     # A nested model's own `output` is the one inside of it; only its node knows the one here.
-    for node in chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values()):
-        resize = resize_of(node.operation)
-        if resize is not None and node.arguments.keras_tensors[0] is model.inputs[0]:
-            return resize, node.outputs[0]
-    return None
+    nodes = [
+        node
+        for node in chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
+        if any(tensor is model.inputs[0] for tensor in node.arguments.keras_tensors)
+    ]
+    if len(nodes) != 1 or (resize := resize_of(nodes[0].operation)) is None:
+        return None
+    return resize, nodes[0].outputs[0]
 
 
 def fitted(model: keras.Model, size: Size) -> keras.Model:
