@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_amalgam.export.signatures import describe, outputs_of
-from keras_amalgam.images.resizing import Resize, first_resize
+from keras_amalgam.images.resizing import Resize, first_resize, fitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,3 +77,9 @@ def _plain_resize(model: keras.Model) -> Resize | None:
     if first.pad_to_aspect_ratio:
         return None
     return Resize(size, covers=bool(first.crop_to_aspect_ratio))
+
+
+def fitted_to_itself(model: keras.Model) -> keras.Model:
+    """A model of images of one size without the resize that it does not need for them."""
+    height, width, _ = describe(model).image_shape
+    return model if height is None or width is None else fitted(model, (height, width))

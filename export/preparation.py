@@ -177,10 +177,9 @@ def _generated(
     model: keras.Model, signature: Signature, image_shape: Sequence[int] | None
 ) -> np.ndarray:
     size = spatial_size(model, image_shape, remedy="`images=`")
-    if None not in signature.image_shape[:2]:
-        return random_images(signature, size)
     entrance = entrance_of(model)
-    if entrance is None:  # Photographs could be too large for what the model does first.
+    if entrance is None or signature.image_shape[:2] != (None, None):
+        # Photographs could be too large for what the model does first.
         return random_images(signature, size if image_shape else _off_size(signature, size))
     images = random_images(signature, entrance.resize.full_size)
     if image_shape is None:

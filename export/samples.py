@@ -46,7 +46,9 @@ def photographs_of(images: np.ndarray, size: tuple[int, int] | None = None) -> n
 
 
 def _of_a_photograph(height: int, width: int) -> tuple[int, int]:
-    taller, wider = (side * times for side, times in zip((height, width), TIMES_LARGER, strict=True))
+    taller, wider = (
+        side * times for side, times in zip((height, width), TIMES_LARGER, strict=True)
+    )
     share = min(1.0, (MAX_PIXELS / (taller * wider)) ** 0.5)
     return max(height, int(taller * share)), max(width, int(wider * share))
 

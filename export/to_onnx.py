@@ -14,6 +14,7 @@ import numpy as np
 from keras_amalgam.export import labels, parity
 from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.entrance import fitted_to_itself
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
@@ -54,7 +55,7 @@ def to_onnx(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise.
+            channels)`; by default generated photographs.
         tolerance: Largest allowed absolute difference of a logit from the Keras model's; by
             default 1e-4, or 1e-5 of a head's largest logit where that is more.
         overwrite: Whether an existing file at `path` is replaced.
@@ -143,7 +144,7 @@ def convert(
     order = LAYOUTS[layout]
     axes = (None, *signature.image_shape)
     image = tf.TensorSpec([axes[axis] for axis in order], tf.float32, name=INPUT_NAME)
-    serve = serving_function(model, signature)
+    serve = serving_function(fitted_to_itself(model), signature)
     function = tf.function(
         lambda image: serve(tf.transpose(image, np.argsort(order))),
         input_signature=[image],

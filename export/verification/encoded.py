@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_amalgam.export.samples import check_range
 from keras_amalgam.export.verification import runner
+from keras_amalgam.images.pillow_files import pixels_of
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 SHOWN = 8  # Of a list in a message.
@@ -60,7 +61,7 @@ class EncodedImages:
         """
         count = min(most, len(self.contents))
         chosen = np.linspace(0, len(self.contents) - 1, count).astype(int)
-        return np.stack([runner.decode(self.contents[n], size, channels) for n in chosen])
+        return np.stack([runner.shown(pixels_of(self.contents[n]), size, channels) for n in chosen])
 
 
 def collect(

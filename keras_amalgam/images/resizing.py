@@ -81,7 +81,7 @@ class Resize:
         height, width = (ops.sum(line, axis=-1, keepdims=True) for line in (rows, columns))
         kept = (height, width)
         if self.covers:
-            kept = _kept(height, width, *self.full_size)
+            kept = kept_part(height, width, *self.full_size)
         by_row = self._weights(rows, height, kept[0], axis=0)
         by_column = self._weights(columns, width, kept[1], axis=1)
         # Channels wait in front, so that both products are over the last two axes.
@@ -177,7 +177,7 @@ def _by(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _kept(height: Any, width: Any, wanted_height: int, wanted_width: int) -> tuple[Any, Any]:
+def kept_part(height: Any, width: Any, wanted_height: int, wanted_width: int) -> tuple[Any, Any]:
     """The sides of the largest part of the wanted shape, in whole pixels, at least one."""
     # The half keeps a quotient that is whole from being rounded to below it.
     rows = ops.floor((width * wanted_height + 0.5) / wanted_width)
