@@ -53,7 +53,7 @@ def canvas_for(model: keras.Model, canvas: CanvasSize | None) -> Canvas | None:
         raise ValueError(
             f"The canvas does not fit model '{model.name}'. Received: {tuple(canvas)}. Expected: "
             f"(height, width) or (height, width, method) agreeing with the model's "
-            f"{(height, width)}. Leave it out for the model's own size."
+            f"{(height, width)}. Leave `canvas=` out for the model's own size."
         )
     return Canvas.parse((*size, channels, method))
 

@@ -1,4 +1,4 @@
-"""Runs one artifact in a fresh process: `python runner.py JOB.json`. Imports nothing of our package.
+"""Runs one artifact in a fresh process: `python runner.py JOB.json`. Not of our package.
 
 The job names the artifact, its format, a zip of encoded images and where the answers go. The
 answers are what the artifact gives for every image, how long one image takes, and how much memory
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 MODES = {1: "L", 3: "RGB"}
 WARM_UP = 10
@@ -40,18 +40,22 @@ class Opened(NamedTuple):
         return {key: values[: len(images)] for key, values in answers.items()}
 
 
-def shown(pixels: np.ndarray, size: tuple[int, int] | None, channels: int) -> np.ndarray:
+def shown(
+    pixels: np.ndarray, size: tuple[int, int] | None, channels: int, covers: bool = False
+) -> np.ndarray:
     """A photograph as the documentation tells an application to hand it over, uint8.
 
     Args:
         pixels: Its own, shape `(height, width, 1 or 3)`, uint8.
         size: `(height, width)` to bring it to, bilinearly; `None` leaves its own.
         channels: 1 or 3.
+        covers: Whether another shape is cut about its centre, rather than squeezed.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     image = image.convert(MODES[channels])
     if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        target, filter = (size[1], size[0]), Image.Resampling.BILINEAR
+        image = ImageOps.fit(image, target, filter) if covers else image.resize(target, filter)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
@@ -222,14 +226,16 @@ def main(job: dict[str, Any]) -> None:
     """Runs a job and writes its answers.
 
     Args:
-        job: `artifact`, `format`, `images`, `decoder`, a module's file, `size` or null, `channels`, `threads`, `repeats`,
-            `outputs`, the .npz to write or null, and `measured`, the .json to write.
+        job: `artifact`, `format`, `images`, `decoder`, a module's file, `size` or null,
+            `channels`, `covers`, `threads`, `repeats`, `outputs`, the .npz to write or null, and `measured`,
+            the .json to write.
     """
     with zipfile.ZipFile(job["images"]) as archive:
         contents = [archive.read(name) for name in sorted(archive.namelist())]
     import_runtime(job["format"], job["threads"])
     pixels_of = decoder(job["decoder"])
-    first = shown(pixels_of(contents[0]), job["size"], job["channels"])[np.newaxis]
+    wanted = job["size"], job["channels"], job["covers"]
+    first = shown(pixels_of(contents[0]), *wanted)[np.newaxis]
     before = peak_bytes()
     opened = OPENERS[job["format"]](job["artifact"], job["threads"])
     opened(first)
@@ -246,7 +252,7 @@ def main(job: dict[str, Any]) -> None:
         rows = []
         for content in contents:
             pixels = pixels_of(content)
-            image = shown(pixels, job["size"], job["channels"])
+            image = shown(pixels, *wanted)
             more = others(content, pixels, image) if others else {}
             rows.append(opened(image[np.newaxis]) | more)
         heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}

@@ -166,7 +166,10 @@ def verify_encoded(
     answers, cost = _measured(artifact, encoded, signature, size, repeats)
     subject = f"Artifact '{artifact.path.name}'"
     outputs = decisions.check_ids(answers[FLOAT], labels, subject)
-    shown = (runner.shown(pixels_of(content), size, channels) for content in encoded.contents)
+    shown = (
+        runner.shown(pixels_of(content), size, channels, artifact.covers)
+        for content in encoded.contents
+    )
     expected = reference.answers(model, signature, shown)
     contents, resized_to = encoded.contents, artifact.resized_to or size
     evaluated = reference.on_canvas(model, contents, known, resized_to)
@@ -253,6 +256,7 @@ def _run(
             "decoder": pillow_files.__file__,
             "size": size,
             "channels": channels,
+            "covers": artifact.covers,
             "threads": threads,
             "repeats": repeats,
             "outputs": str(folder / "outputs.npz") if wants_outputs else None,
