@@ -227,8 +227,8 @@ def main(job: dict[str, Any]) -> None:
 
     Args:
         job: `artifact`, `format`, `images`, `decoder`, a module's file, `size` or null,
-            `channels`, `covers`, `threads`, `repeats`, `outputs`, the .npz to write or null, and `measured`,
-            the .json to write.
+            `channels`, `covers`, `threads`, `repeats`, `outputs`, the .npz to write or null, and
+            `measured`, the .json to write.
     """
     with zipfile.ZipFile(job["images"]) as archive:
         contents = [archive.read(name) for name in sorted(archive.namelist())]

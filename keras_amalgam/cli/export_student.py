@@ -11,8 +11,10 @@ read from the labels beside it, or from --classes TASK=FILE.
 Every artifact runs in a process of its own, on the images' files, and is compared with the student:
 its largest error, how often it decides alike, its size, memory and latency; where labelled images
 are given, its accuracy with that of the student on the canvas of its evaluation. Give photographs
-as they come, at their own size: what is lost on their way to the artifact's is seen so. If a threshold is missed, the command fails and leaves nothing, unless
---fallback names other precisions: then the first that keeps all thresholds takes its place.
+as they come, at their own size: what is lost on their way to the artifact's is seen so.
+
+If a threshold is missed, the command fails and leaves nothing, unless --fallback names other
+precisions: then the first that keeps all thresholds takes its place.
 
 The folder holds the artifact, export.json and export.html. A serving bundle gets a new version
 beside those that it holds; its report lies in the version's assets.extra.
