@@ -17,6 +17,7 @@ from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.tflite import metadata
 from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
+from keras_amalgam.export.verification.reference import canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_encoded
 from keras_amalgam.keras_settings import keras_defaults
@@ -38,6 +39,7 @@ def package(
     fallbacks: Mapping[str, Mapping[str, Exporter]] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    canvas: Sequence[Any] | None = None,
 ) -> dict[str, Verification]:
     """Writes artifacts of a student, verifies each in a process of its own, and reports.
 
@@ -58,6 +60,7 @@ def package(
         class_names: Head to class names; by default the model's attribute.
         overwrite: Whether an earlier such folder is replaced. Any other never is, nor one that
             holds files which its `export.json` does not list.
+        canvas: Of the images that the student was evaluated on, as in `verify`.
 
     Returns:
         Name to what was measured.
@@ -88,12 +91,15 @@ def package(
     labels = labels_module.resolve(model, describe(model), class_names)
     limits = thresholds or Thresholds()
     limits.check_measurable(labelled)
+    canvas_for(model, canvas)  # What does not fit is refused before anything is written.
     encoded = collect(images, labelled, labels)
     _check_names(exporters, fallbacks)
     with whole_directory(
         Path(directory), overwrite, mark=report.JSON_NAME, is_own=report.is_own
     ) as folder:
-        verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
+        verified = write_verified(
+            model, folder, exporters, encoded, labels, limits, fallbacks, canvas
+        )
         _check_kept(verified)
         report.write(folder, model.name, verified, limits)
     return {name: _moved(one, folder, Path(directory)) for name, one in verified.items()}
@@ -107,6 +113,7 @@ def write_verified(
     labels: Labels,
     thresholds: Thresholds,
     fallbacks: Mapping[str, Mapping[str, Exporter]],
+    canvas: Sequence[Any] | None = None,
 ) -> dict[str, Verification]:
     """Writes artifacts into a folder that is there, and verifies each.
 
@@ -118,6 +125,7 @@ def write_verified(
         labels: Head to class names.
         thresholds: As in `package`.
         fallbacks: As in `package`.
+        canvas: As in `package`.
 
     Returns:
         Name to what was measured; a fallback stands under its own name. What misses a threshold is
@@ -143,7 +151,7 @@ def write_verified(
                         raise ValueError(f"Nothing can stand for '{name}'. {said}") from error
                     error.args = (said,)  # The folder it names is gone when this is read.
                     raise
-                one = verify_encoded(artifact, model, encoded, labels, thresholds)
+                one = verify_encoded(artifact, model, encoded, labels, thresholds, canvas=canvas)
                 if one.missed and left:
                     passed_over[file] = one.missed
                     continue

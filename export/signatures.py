@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_amalgam.images.preprocessing import check_takes_images
+from keras_amalgam.images.resizing import resize_of
 
 INPUT_NAME = "image"
 """Name of the image tensor in every artifact, whatever the Keras input layer is called."""
@@ -127,11 +128,18 @@ def bare_copy(model: keras.Model) -> keras.Model:
     return _rebuild(keras.saving.serialize_keras_object(model), model)
 
 
-def flat_operations(model: keras.Model) -> Iterator[Any]:
-    """The model's layers and bare operations in order, those of nested models included."""
+def flat_operations(model: keras.Model, whole_resizes: bool = False) -> Iterator[Any]:
+    """The model's layers and bare operations in order, those of nested models included.
+
+    Args:
+        model: The model.
+        whole_resizes: Whether a resize that is a nested model comes as that model.
+    """
     for operation in getattr(model, "operations", model.layers):
-        if isinstance(operation, keras.Model):
-            yield from flat_operations(operation)
+        if whole_resizes and resize_of(operation) is not None:
+            yield operation
+        elif isinstance(operation, keras.Model):
+            yield from flat_operations(operation, whole_resizes)
         else:
             yield operation
 
@@ -169,7 +177,9 @@ def spatial_size(
         return int(asked[0]), int(asked[1])
     if height is not None and width is not None:
         return height, width
-    for operation in flat_operations(model):
+    for operation in flat_operations(model, whole_resizes=True):
+        if (resize := resize_of(operation)) is not None:
+            return resize.full_size
         if isinstance(operation, keras.layers.Resizing):
             return int(operation.height), int(operation.width)
         # The class behind `keras.ops.image.resize` is not public.

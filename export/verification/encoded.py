@@ -49,20 +49,24 @@ class EncodedImages:
             for number, content in enumerate(self.contents):
                 archive.writestr(f"{number:08}", content)
 
-    def decoded(self, size: tuple[int, int] | None, channels: int, most: int) -> np.ndarray:
+    def decoded(
+        self, size: tuple[int, int] | None, channels: int, most: int, covers: bool = False
+    ) -> np.ndarray:
         """Some of them as raw images of one size, uint8.
 
         Args:
             size: `(height, width)` in pixels; `None` leaves images of one size as they are.
             channels: 1 or 3.
             most: How many at most, evenly taken from all.
+            covers: Whether those of another shape are cut about their centre, not squeezed.
 
         Returns:
             Shape `(count, height, width, channels)`.
         """
         count = min(most, len(self.contents))
         chosen = np.linspace(0, len(self.contents) - 1, count).astype(int)
-        return np.stack([runner.decode(self.contents[n], size, channels) for n in chosen])
+        pixels = (pixels_of(self.contents[number]) for number in chosen)
+        return np.stack([runner.shown(one, size, channels, covers) for one in pixels])
 
 
 def collect(
