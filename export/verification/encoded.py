@@ -174,9 +174,10 @@ def _contents(images: Any, argument: str) -> list[bytes]:
 def _in_folder(folder: Path, argument: str) -> list[bytes]:
     found = walk(folder) if folder.is_dir() else Walk(folder)
     if not found.files:
+        note = f" {found.note()}" if found.note() else ""
         raise ValueError(
-            f"`{argument}` holds no image. Received: '{folder}'. {found.note()} Expected: a folder "
-            f"with files ending in {', '.join(extensions())}. Check the path."
+            f"`{argument}` holds no image. Received: '{folder}'.{note} Expected: a folder with "
+            f"files ending in {', '.join(extensions())}. Check the path."
         )
     if found.lost:
         warnings.warn(f"`{argument}`: {found.warning()}", stacklevel=2)

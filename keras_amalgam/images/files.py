@@ -35,9 +35,10 @@ def list_images(path: str | os.PathLike[str], recursive: bool = True) -> list[Pa
     found = walk(path, recursive)
     if not found.files:
         depth = "it and its sub-folders" if recursive else "it (sub-folders not searched)"
+        note = f" {found.note()}" if found.note() else ""
         raise ValueError(
             f"Folder '{found.folder}' holds no images. Received: no file in {depth} ending in one "
-            f"of {', '.join(extensions())}. {found.note()} Give a folder with images."
+            f"of {', '.join(extensions())}.{note} Give a folder with images."
         )
     if found.lost:
         warnings.warn(found.warning(), stacklevel=3)

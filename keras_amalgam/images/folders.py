@@ -117,7 +117,8 @@ def walk(path: str | os.PathLike[str], recursive: bool = True) -> Walk:
             found.lost.setdefault(kind, []).append(entry)
         else:
             found.passed_over[kind] += 1
-    found.files.sort(key=lambda file: _order(file.relative_to(found.folder)))
+    for paths in (found.files, *found.lost.values()):
+        paths.sort(key=lambda path: _order(path.relative_to(found.folder)))
     return found
 
 
