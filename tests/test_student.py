@@ -102,7 +102,7 @@ def test_built_in_rescaling_of_the_backbone_is_not_doubled(teachers):
     ("first", "scale"), [(lambda x: (x - 0.5) / 0.25, 1 / 255), (lambda x: x / 127.5 - 1, 1.0)]
 )
 def test_backbone_gets_the_range_that_its_own_operations_take(teachers, first, scale):
-    backbone = backbone_of(first=first)
+    backbone = backbone_of((20, 14, 1), first=first)
     student = ka.build_student(backbone, teachers)
     np.testing.assert_allclose(
         map_of(student, IMAGES), backbone(IMAGES.astype("float32") * scale), atol=1e-5

@@ -157,7 +157,7 @@ def merged(readings: Sequence[Reading]) -> tuple[Numbers, tuple[int, ...]] | Non
     return numbers, orders.pop() if orders else tuple(sorted(numbers))
 
 
-def _differ(one: np.ndarray, other: np.ndarray, most: float) -> bool:
+def _differ(one: np.ndarray, other: np.ndarray | float, most: float) -> bool:
     return bool(np.abs(one - other).max(initial=0) > most + 1e-6)
 
 

@@ -122,7 +122,7 @@ def _values(source: SourceRuntime, images: np.ndarray, names: list[str]) -> dict
 
 def _known(values: dict[str, np.ndarray], step: _Step) -> Any:
     def compute(given: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        made = [values.get(name) for name in step.outputs]
-        return None if any(value is None for value in made) else made
+        made = [values[name] for name in step.outputs if name in values]
+        return made if len(made) == len(step.outputs) else None
 
     return compute
