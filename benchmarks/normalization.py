@@ -1,6 +1,7 @@
 """What running statistics tell of a network's normalisation: right, wrong and foreign images.
 
-    python -m benchmarks.normalization [--data ../shared/data] [--write docs/running_statistics.md]
+    python -m benchmarks.normalization [--data ../shared/data] [--keep]
+        [--write docs/running_statistics.md] [NETWORK …]
 
 Two kinds of networks are judged by `teachers.normalization_check`: trained ones that packages carry
 and that still have their batch normalizations, and eight small ones, trained here for a minute or
@@ -14,7 +15,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import keras
@@ -23,10 +23,9 @@ import tensorflow_datasets as tfds
 
 from benchmarks import normalization_report
 from keras_amalgam import data, teachers
-from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.images.preprocessing import Channels, Preprocessing
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.normalization_check import (
-    MAX_IMAGES,
     MIN_IMAGES,
     Fit,
     NormalizationCheck,
@@ -51,8 +50,18 @@ REAL = {
     "efficientnet_lite1_trained": "-1..1",
     "efficientnet_lite2_trained": "-1..1",
 }
-SMALL = (("0..255", "rgb"), ("0..1", "rgb"), ("-1..1", "rgb"), ("ImageNet", "rgb"),
-         ("Caffe", "bgr"), ("0..1", "bgr"), ("-1..1", "bgr"), ("ImageNet", "bgr"))  # fmt: skip
+SMALL: dict[str, tuple[str, Channels]] = {
+    "small 0..255 rgb": ("0..255", "rgb"),
+    "small 0..1 rgb": ("0..1", "rgb"),
+    "small -1..1 rgb": ("-1..1", "rgb"),
+    "small ImageNet rgb": ("ImageNet", "rgb"),
+    "small Caffe bgr": ("Caffe", "bgr"),
+    "small 0..1 bgr": ("0..1", "bgr"),
+    "small -1..1 bgr": ("-1..1", "bgr"),
+    "small ImageNet bgr": ("ImageNet", "bgr"),
+}
+# As many as `convert` compares, and as few as are taken.
+NUMBERS = (32, MIN_IMAGES)
 TRAINED_ON = 4000
 SIDE = 64
 # In so many normalizations throughout a network the order of colours is sought.
@@ -116,7 +125,7 @@ class Row:
 
 
 def pools(folder: Path, networks: Path) -> dict[str, list[np.ndarray]]:
-    """At most 64 photographs of each kind, uint8, of their own sizes."""
+    """Some photographs of each kind, uint8, of their own sizes."""
     stored = {
         "persons": ("persons_voc", "train"),
         "portraits": ("persons_portraits", "validation"),
@@ -126,47 +135,44 @@ def pools(folder: Path, networks: Path) -> dict[str, list[np.ndarray]]:
     found = {}
     for name, (data_set, split) in stored.items():
         builder = tfds.builder_from_directory(folder / data_set / "1.0.0")
-        examples = builder.as_dataset(split=split).take(MAX_IMAGES)
+        examples = builder.as_dataset(split=split).take(NUMBERS[0])
         found[name] = [example["image"].numpy() for example in examples]
     found["ImageNet"] = labelled(networks)[0]
     for name in ("digits", "fashion"):
         images = data.from_tfds(f"demo_{name}", "unlabelled", data.demo_data_dir())
-        found[name] = [image.numpy() for image in images.take(MAX_IMAGES)]
+        found[name] = [image.numpy() for image in images.take(NUMBERS[0])]
     return found
 
 
-def real_networks(folder: Path) -> Iterator[Subject]:
-    """Those that packages carry, converted from PyTorch with their normalizations."""
-    described = {network.name: network for network in trained.networks()}
-    for name, normalisation in REAL.items():
-        network = described[name]
-        path = folder / "normalization" / f"{name}.keras"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            module = trained.modules()[name](folder)
-            teachers.from_torch(module, (1, 3, *network.size)).save(path)
-        own = {"persons": True, "portraits": True, "ImageNet": True, "living": True, "things": True}
-        truth = Preprocessing(**(network.preprocessing or {}))
-        model = keras.saving.load_model(path)
-        yield Subject(name, model, truth, normalisation, own | {"digits": False, "fashion": False})
+def real(name: str, folder: Path) -> Subject:
+    """One that a package carries, converted from PyTorch with its normalizations."""
+    network = {network.name: network for network in trained.networks()}[name]
+    path = folder / "normalization" / f"{name}.keras"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        module = trained.modules()[name](folder)
+        teachers.from_torch(module, (1, 3, *network.size)).save(path)
+    own = dict.fromkeys(("persons", "portraits", "ImageNet", "living", "things"), True)
+    foreign = dict.fromkeys(("digits", "fashion"), False)
+    truth = Preprocessing(**(network.preprocessing or {}))
+    return Subject(name, keras.saving.load_model(path), truth, REAL[name], own | foreign)
 
 
-def small_networks(folder: Path, stored: Path) -> Iterator[Subject]:
-    """Four convolutions each, trained on living things under one normalisation."""
-    builder = tfds.builder_from_directory(stored / "tiny_imagenet_living/1.0.0")
-    examples = builder.as_dataset(split=f"train[:{TRAINED_ON}]", as_supervised=True)
-    images, labels = (np.stack(part) for part in zip(*examples.as_numpy_iterator(), strict=True))
+def small(name: str, folder: Path, stored: Path) -> Subject:
+    """Four convolutions, trained on living things."""
+    normalisation, order = SMALL[name]
+    usual = usual_normalizations(order, 3)[NAMES[normalisation]]
+    truth = replace(usual, size=(SIDE, SIDE), antialias=True)
+    path = folder / "normalization" / f"{name}.keras"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        builder = tfds.builder_from_directory(stored / "tiny_imagenet_living/1.0.0")
+        examples = builder.as_dataset(split=f"train[:{TRAINED_ON}]", as_supervised=True)
+        images, labels = zip(*examples.as_numpy_iterator(), strict=True)
+        _trained_small(np.stack(images), np.stack(labels), truth).save(path)
     foreign = dict.fromkeys(("things", "persons", "portraits", "digits", "fashion"), False)
-    for normalisation, order in SMALL:
-        usual = usual_normalizations(order, 3)[NAMES[normalisation]]
-        truth = replace(usual, size=(SIDE, SIDE), antialias=True)
-        path = folder / "normalization" / f"small_{normalisation}_{order}.keras"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _trained_small(images, labels, truth).save(path)
-        model = keras.saving.load_model(path)
-        name = f"small {normalisation} {order}"
-        yield Subject(name, model, truth, normalisation, {"living": True, **foreign})
+    model = keras.saving.load_model(path)
+    return Subject(name, model, truth, normalisation, {"living": True, **foreign})
 
 
 def _trained_small(images: np.ndarray, labels: np.ndarray, truth: Preprocessing) -> keras.Model:
@@ -190,7 +196,7 @@ def rows(subject: Subject, photographs: Mapping[str, list[np.ndarray]]) -> Itera
     classes = [str(number) for number in range(subject.model.output_shape[-1])]
     teacher = Teacher(subject.model, "network", classes, preprocessing=subject.truth)
     for pool, is_own in subject.pools.items():
-        for number in (MAX_IMAGES, MIN_IMAGES):
+        for number in NUMBERS:
             images = photographs[pool][:number]
             said = check_normalization(teacher, images).to_config()
             yield Row(
@@ -201,7 +207,7 @@ def rows(subject: Subject, photographs: Mapping[str, list[np.ndarray]]) -> Itera
                 said["images"],
                 said["declared"],
                 said["usual"],
-                _orders(subject, images[:ORDERED]) if number == MAX_IMAGES else (),
+                _orders(subject, images[:ORDERED]) if number == NUMBERS[0] else (),
             )
 
 
@@ -220,21 +226,24 @@ def _orders(subject: Subject, images: Sequence[np.ndarray]) -> tuple[float, ...]
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", help="of the networks; by default all")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, default=Path(".networks"), help="of the networks")
-    parser.add_argument("--results", type=Path, help="measured before: the table only")
+    parser.add_argument("--keep", action="store_true", help="what was measured before")
     parser.add_argument("--write", type=Path, help="the guide whose table is written")
     arguments = parser.parse_args()
-    results = arguments.results or arguments.folder / "normalization/results.json"
-    if arguments.results is None:
-        folder = arguments.folder.resolve()
-        photographs = pools(arguments.data, folder)
-        measured = []
-        for subject in chain(small_networks(folder, arguments.data), real_networks(folder)):
-            measured += [asdict(row) for row in rows(subject, photographs)]
-            results.write_text(json.dumps(measured, indent=1))
-            print(subject.name, flush=True)
-    page = normalization_report.markdown([Row(**row) for row in json.loads(results.read_text())])
+    folder = arguments.folder.resolve()
+    results = {name: folder / "normalization" / f"{name}.json" for name in (*SMALL, *REAL)}
+    wanted = arguments.names or list(results)
+    photographs = pools(arguments.data, folder)
+    for name in wanted:
+        if not (arguments.keep and results[name].exists()):
+            subject = small(name, folder, arguments.data) if name in SMALL else real(name, folder)
+            measured = [asdict(row) for row in rows(subject, photographs)]
+            results[name].write_text(json.dumps(measured, indent=1))
+            print(name, flush=True)
+    measured = [row for name in wanted for row in json.loads(results[name].read_text())]
+    page = normalization_report.markdown([Row(**row) for row in measured])
     if arguments.write:
         text = normalization_report.filled(arguments.write.read_text(encoding="utf-8"), page)
         arguments.write.write_text(text, encoding="utf-8")
