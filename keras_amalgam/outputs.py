@@ -66,6 +66,8 @@ _IF: dict[Kind, str] = {
     "logits": "their softmax is the classes' probabilities",
     "probabilities": "they are quantized",
 }
+# Layers and operations that show a tensor's numbers in another shape.
+_VIEWS = {"Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze", "Transpose"}
 _OTHER_SHAPES = {
     3: ("rows of numbers", "such as boxes, landmarks, tokens or a mask"),
     4: ("a map", "such as a mask, a heat map or features"),
@@ -91,7 +93,7 @@ def kind_of(model: keras.Model, outputs: Outputs, owner: str) -> Kind:
         raise ValueError(f"`outputs` must be one of {KINDS}. Received: {outputs!r}.")
     model = as_functional(model)
     _check_output(model, owner)
-    looks_like = final_activation(model.output) or _probe(_as_vectors(model))
+    looks_like = final_activation(innermost(model.output)) or _probe(_as_vectors(model))
     if outputs == "auto":
         return _recognised(looks_like, num_logits(model.output.shape), owner)
     if outputs not in _MAY_BE.get(looks_like, (looks_like,)):
@@ -262,6 +264,23 @@ def final_activation(output: keras.KerasTensor) -> str | None:
         return _ACTIVATIONS.get(name.replace("_", ""))
     # By name, as the operations behind ops.softmax and ops.sigmoid are no public classes.
     return _ACTIVATIONS.get(type(last).__name__.lower())
+
+
+def innermost(output: keras.KerasTensor) -> keras.KerasTensor:
+    """The tensor that an output only shows, inside of nested models or as a map of 1×1.
+
+    Args:
+        output: Of a functional model.
+    """
+    operation, node, place = output._keras_history
+    if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
+        return innermost(operation.outputs[place])
+    if type(operation).__name__ in _VIEWS:
+        shown = operation._inbound_nodes[node].arguments.keras_tensors[0]
+        # Flattened maps are another thing: a softmax over their channels does not sum to one.
+        if num_logits(shown.shape) == num_logits(output.shape) is not None:
+            return innermost(shown)
+    return output
 
 
 def _without_activation(model: keras.Model) -> keras.Model:

@@ -64,7 +64,7 @@ def test_sigmoid_of_the_logits_is_the_models_output(end):
     np.testing.assert_allclose(scipy.special.expit(logits), model(IMAGES), atol=2e-7)
 
 
-@pytest.mark.parametrize("end", list(ENDS)[1:4])
+@pytest.mark.parametrize("end", list(ENDS)[1:5])
 def test_several_sigmoids_are_refused_as_a_multi_label_head_unless_said_to_be_classes(end):
     model = sharpened(classifier(ENDS[end], "sigmoid"))
     seem = "4 independent sigmoids: a multi-label head, several labels can hold at once"
@@ -94,6 +94,15 @@ def test_other_activations_that_leave_no_logits_are_refused_unless_vouched_for(
     with pytest.raises(ValueError, match=f"seem to be .*{seem}.* Say outputs='{may_be}' if"):
         logits_of(model, "auto")
     assert logits_of(model, may_be).output.shape == (None, 4)
+
+
+def test_softmax_over_the_channels_of_a_flattened_map_is_not_taken_for_a_classifiers():
+    model = classifier(
+        lambda x, _: keras.layers.Flatten()(keras.layers.Softmax()(keras.layers.Reshape((4, 2))(x)))
+    )
+    assert np.asarray(model(IMAGES)).sum(-1) == pytest.approx(4)
+    with pytest.raises(ValueError, match="8 independent sigmoids .*, or small logits"):
+        logits_of(model, "auto")
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "log_softmax", "leaky_relu", "softplus"])
@@ -212,7 +221,8 @@ def test_original_model_is_untouched():
         ("nested model", "softmax", "sigmoid", "probabilities"),
         ("nested model", "linear", "sigmoid", "logits"),
         ("nested model", "linear", "probabilities", "logits"),
-        ("nested model", "sigmoid", "probabilities", "either sigmoids or small logits"),
+        ("nested model", "sigmoid", "probabilities", "sigmoid"),
+        ("lambda layer", "sigmoid", "probabilities", "either sigmoids or small logits"),
     ],
 )
 def test_outputs_said_to_be_what_they_are_not_are_refused(end, activation, said, are):
@@ -225,7 +235,7 @@ def test_hidden_sigmoids_must_be_named():
     seem = r"4 independent sigmoids \(a multi-label head, .*\), or small logits"
     say = "Say outputs='sigmoid' if exactly one class holds on every image, or outputs='logits'"
     with pytest.raises(ValueError, match=f"seem to be {seem}.*{say}"):
-        logits_of(classifier(ENDS["nested model"], "sigmoid"), "auto")
+        logits_of(classifier(ENDS["lambda layer"], "sigmoid"), "auto")
 
 
 def test_untrained_head_of_zeros_counts_as_logits():

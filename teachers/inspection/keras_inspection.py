@@ -10,7 +10,7 @@ import keras
 
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.keras_bounds import is_archive, read_config, read_version
-from keras_amalgam.outputs import seems_to_be
+from keras_amalgam.outputs import innermost, seems_to_be
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -23,7 +23,6 @@ from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_rea
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
 
-_PASSED_ON = {"Dropout", "Flatten", "Identity", "Permute", "Reshape"}
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
@@ -126,22 +125,10 @@ def _layout(shape: tuple[int | None, ...]) -> Any:
 
 
 def _answer(tensor: Any) -> str:
-    last, made = _maker(tensor)
-    while made is not None:
-        last, made = _maker(made)
+    last = innermost(tensor)._keras_history.operation
     activation = getattr(getattr(last, "activation", None), "__name__", "linear")
     operator = type(last).__name__ if activation == "linear" else activation
     return seems_to_be(operator, tensor.shape)
-
-
-def _maker(tensor: Any) -> tuple[Any, Any]:
-    """The operation that makes a tensor, and the tensor that it only passes on, if it does."""
-    operation, node, place = tensor._keras_history
-    if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
-        return operation, operation.outputs[place]
-    if type(operation).__name__ in _PASSED_ON:
-        return operation, operation._inbound_nodes[node].arguments.keras_tensors[0]
-    return operation, None
 
 
 def _without_loading(path: Path, obstacle: str) -> Inspection:

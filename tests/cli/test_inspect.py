@@ -11,7 +11,9 @@ from onnx import helper
 from PIL import Image
 
 import keras_amalgam as ka
+from keras_amalgam import teachers
 from keras_amalgam.cli.main import main
+from keras_amalgam.cli.screen import columns
 
 DIGITS = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
 
@@ -155,6 +157,66 @@ def test_what_cannot_be_converted_says_why_and_how_it_can_teach(tmp_path, capsys
     assert "domain com.kitchen, opset 2, node 'node_relu_4'" in " ".join(said.split())
     assert "run by onnxruntime outside of the training step" in said
     assert any(line.startswith("* layer2") for line in lines)
+
+
+def long_named():
+    """Names as a converter makes them of nested scopes, and an activation fused into one tensor."""
+    scope = (
+        "a_scope_with_a_name_as_long_as_those_of_real_networks_are_with_another_one_inside_of_it"
+    )
+    image = keras.Input((16, 16, 3), name=f"{scope}_image")
+    x = image
+    for number in range(2):
+        x = keras.layers.Conv2D(4, 3, use_bias=False, name=f"{scope}_conv_{number}")(x)
+        x = keras.layers.BatchNormalization(name=f"{scope}_bn_{number}")(x)
+        x = keras.layers.ReLU(name=f"{scope}_relu_{number}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name=f"{scope}_pooled")(x)
+    return keras.Model(image, keras.layers.Dense(5, name=f"{scope}_answer")(x))
+
+
+@pytest.mark.parametrize("name", ["n.tflite", "n.keras", "n"])
+def test_page_keeps_to_the_screens_width_whatever_names_are_in_the_file(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    if name.endswith(".keras"):
+        long_named().save(name)
+    else:
+        form = {"format": "litert"} if name.endswith(".tflite") else {}
+        long_named().export(name, **form, verbose=False)
+    capsys.readouterr()
+    assert main(["inspect", name]) == 0
+    said = capsys.readouterr().out
+    wide = [line for line in said.splitlines() if len(line) > 100]
+    assert all(line.startswith("  keras-amalgam convert ") for line in wide)  # To be copied.
+    assert "Names that begin with … are cut in front: --json shows them whole." in said
+    (default,) = [line for line in said.splitlines() if line.startswith("* …")]
+    assert default.split()[-2:] == ["map", {"n.tflite": "CONV_2D"}.get(name, default.split()[-1])]
+    assert main(["inspect", "--json", name]) == 0
+    assert "…" not in capsys.readouterr().out
+
+
+def test_tflite_tap_of_fused_operations_goes_by_one_of_their_names(tmp_path):
+    """The name that inspect shows is one that the runtime taps, and means that tensor."""
+    long_named().export(tmp_path / "n.tflite", format="litert", verbose=False)
+    found = teachers.inspect(tmp_path / "n.tflite")
+    fused = [tap for tap in found.taps if ";" in tap.name]
+    assert fused and all(tap.module and ";" not in tap.module for tap in fused)
+    names = [name for tap in fused for name in (tap.name, tap.module)]
+    runtime = teachers.open_runtime(tmp_path / "n.tflite", taps=names)
+    images = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype("float32")
+    got = runtime.run(images)
+    for tap in fused:
+        np.testing.assert_array_equal(got[tap.module], got[tap.name])
+
+
+@pytest.mark.parametrize("width", [101, 140, 400])
+def test_columns_shorten_the_widest_names_alone(width):
+    rows = [("tap", "shape", "kind"), ("n" * width, "(?, 7, 7, 80)", "map"), ("x", "(?, 80)", "v")]
+    first, second, third = columns(rows).splitlines()
+    assert len(first) == 100 and second.startswith("  …nnn") and second.endswith("  map")
+    assert second.index("(?, 7") == first.index("shape") == third.index("(?, 80)")
+    assert columns(rows[::2]).splitlines() == ["  tap  shape    kind", "  x    (?, 80)  v"]
 
 
 def test_a_damaged_file_is_no_usage_error(tmp_path, capsys):
