@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 BACKEND = "tensorflow"
 
@@ -28,7 +29,7 @@ def refuse_other_backends() -> None:
 
 def _chosen() -> tuple[str, str, str]:
     """The backend, what chose it, and what to do if it is another."""
-    keras = sys.modules.get("keras")
+    keras: Any = sys.modules.get("keras")
     by_variable = os.environ.get("KERAS_BACKEND", "")
     if hasattr(keras, "config"):
         remedy = f"Set KERAS_BACKEND={BACKEND} before Keras is imported, and start again."

@@ -1,9 +1,10 @@
 """The command `keras-amalgam`: finds the sub-command, turns errors into exit codes."""
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from absl import flags
@@ -89,12 +90,14 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
             print(f"{(command.__doc__ or '').strip()}\n\nflags:\n{_flag_help(values)}")
             return 0
         importlib.import_module("keras_amalgam.backend")
-        command.check(values, positional)
+        with _without_greetings():  # Some checks need Keras.
+            command.check(values, positional)
     except (flags.Error, ValueError) as error:
         return _usage_error(name, error)
     except ImportError as error:
         return _failure(name, error)
-    _import_tensorflow()
+    with _without_greetings():
+        importlib.import_module("tensorflow")
     try:
         _under_keras_defaults(command, values, positional)
     except flags.Error as error:  # Seen to be wrong only when the files it names were read.
@@ -126,14 +129,15 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _import_tensorflow() -> None:
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
     """Import TensorFlow without its greetings, which precede its heeding of any log level."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        importlib.import_module("tensorflow")
+        yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)

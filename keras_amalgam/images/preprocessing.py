@@ -100,7 +100,7 @@ class Preprocessing:
         scale, offset = self.scale_and_offset()
         if isinstance(scale, list):
             # Rescaling would ask at every call which axis is the channels', by the user's setting.
-            x = ops.cast(x, "float32") * np.float32(scale) + np.float32(offset)
+            x = ops.cast(x, "float32") * np.array(scale, np.float32) + np.array(offset, np.float32)
         elif scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
         return x
