@@ -42,9 +42,7 @@ def refuse_excess(
         )
 
 
-def _asked_bytes(
-    config: Any, custom_objects: Mapping[str, Any] | None, safe_mode: bool
-) -> int:
+def _asked_bytes(config: Any, custom_objects: Mapping[str, Any] | None, safe_mode: bool) -> int:
     """Of all weights that are made until the network stands, or Keras refuses it."""
     before = global_state.get_global_attribute(_WAITING)
     numbers = copy.deepcopy(global_state.get_global_attribute(_NUMBERS))
