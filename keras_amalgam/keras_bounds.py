@@ -55,10 +55,7 @@ def read_config(path: Path) -> Any:
     Raises:
         ValueError: If it is no JSON, or too large.
     """
-    if is_archive(path):
-        text = read_member(path, _CONFIG) or "null"
-    else:
-        text = _config_attribute(path)
+    text = (read_member(path, _CONFIG) or "null") if is_archive(path) else _config_attribute(path)
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:

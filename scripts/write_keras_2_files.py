@@ -414,7 +414,8 @@ def answers(model, names):
     """What the model gives for the images, by name."""
     given = model(IMAGES, training=False)
     if not isinstance(given, dict):
-        given = dict(zip(names, given if isinstance(given, list) else [given]))
+        listed = given if isinstance(given, list) else [given]
+        given = {name: listed[index] for index, name in enumerate(names)}
     return {name: np.asarray(given[name], "float32") for name in names}
 
 
@@ -434,10 +435,8 @@ def write(folder):
     version = version.replace("-tf", "")
     archive = Path(folder) / f"keras_{version}.zip"
     os.makedirs(folder, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as place,
-        zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out,
-    ):
+    place = tempfile.mkdtemp()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
         np.save(Path(place) / "images.npy", IMAGES)
         out.write(Path(place) / "images.npy", "images.npy")
         for name, model, names in models():
