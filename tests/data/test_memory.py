@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_amalgam import data
-from keras_amalgam.data.memory import Footprint, free_memory
+from keras_amalgam.data.memory import ControlGroup, Footprint, free_memory
 
 GIGABYTE = 10**9
 
@@ -49,6 +49,17 @@ def test_free_memory_is_at_most_what_the_machine_has():
     assert 10**6 < free <= installed
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("1000000", 1000000 - 700000 + 500000 + 40000), ("max", None)]
+)
+def test_a_container_has_what_its_limit_leaves_and_what_is_kept_of_files(tmp_path, limit, expected):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 9\nactive_file 500000\ninactive_file 40000\n")
+    assert ControlGroup(tmp_path, "memory.max", "memory.current").free() == expected
+    assert ControlGroup(tmp_path / "none", "memory.max", "memory.current").free() is None
+
+
 def counted(count):
     """Images that count how often one was read."""
     read = []
@@ -74,12 +85,13 @@ def test_stream_reads_images_that_fit_once_for_all_epochs():
 def test_stream_reads_images_anew_where_they_do_not_fit_and_warns():
     dataset, read = counted(20)
     # A source as large as no memory, of which only the first images are ever read.
-    large = dataset.repeat(10**10)
-    with pytest.warns(UserWarning, match=r"200,000,000,000 images of 4 × 4 × 1.*cache=False"):
-        stream = data.stream(large, batch_size=10, epoch=data.Epoch(steps=2, window=30))
+    large = dataset.repeat(20_000).map(lambda image: tf.tile(image, (250, 250, 3)))
+    with pytest.warns(UserWarning, match=r"400,000 images of 1000 × 1000 × 3, 1,200.*cache=False"):
+        stream = data.stream(large, batch_size=5, epoch=data.Epoch(steps=2, window=10))
+    before = len(read)
     for _ in range(2):
         assert sum(1 for _ in stream) == 2
-    assert len(read) > 20
+    assert len(read) > before
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -9,6 +9,7 @@ from keras_amalgam import data, evaluation
 from keras_amalgam.teachers.reference_preprocessing import resizing_weights
 
 SIZES = [(60, 80), (90, 50), (64, 64), (33, 120), (24, 24)] * 4
+CLASSES = 64  # Many, so that another resize decides otherwise.
 KINDS = {
     "squeezed": {"size": (24, 20)},
     "centre of the squeezed": {"size": (24, 20), "crop_fraction": 0.8},
@@ -21,8 +22,15 @@ KINDS = {
 
 
 def photographs(channels=3):
+    """Of patches, so that resizing leaves something of them, and noise."""
     generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (*size, channels)).astype("uint8") for size in SIZES]
+    images = []
+    for height, width in SIZES:
+        patches = generator.uniform(40, 215, (18, 18, channels))
+        rows, columns = (np.arange(side) * 18 // side for side in (height, width))
+        noise = generator.uniform(-40, 40, (height, width, channels))
+        images.append((patches[rows][:, columns] + noise).astype("uint8"))
+    return images
 
 
 def make_teacher(channels=3, **settings):
@@ -31,11 +39,11 @@ def make_teacher(channels=3, **settings):
     inputs = keras.Input((None, None, channels))
     x = keras.layers.Conv2D(32, 3, activation="relu")(inputs)
     x = keras.layers.GlobalMaxPooling2D()(x)
-    dense = keras.layers.Dense(8, kernel_initializer="he_normal", name="logits")
+    dense = keras.layers.Dense(CLASSES, kernel_initializer="he_normal", name="logits")
     teacher = ka.Teacher(
         keras.Model(inputs, dense(x)),
         "fine",
-        list("abcdefgh"),
+        [str(number) for number in range(CLASSES)],
         preprocessing=ka.Preprocessing(mean=0.5, std=0.25, **settings),
     )
     # So that no class is everybody's.
@@ -87,7 +95,7 @@ def test_accuracy_is_that_of_the_authors_pipeline(kind):
     labels = answers(teacher, images)
     assert len(set(labels)) > 2
     assert evaluation.own_accuracy(teacher, labelled(images, labels)) == 1.0
-    wrong = np.where(np.arange(len(labels)) % 4 == 0, (labels + 1) % 8, labels)
+    wrong = np.where(np.arange(len(labels)) % 4 == 0, (labels + 1) % CLASSES, labels)
     assert evaluation.own_accuracy(teacher, labelled(images, wrong)) == 0.75
 
 
