@@ -25,6 +25,8 @@ class Artifact:
         seconds: Wall time of the export, the check included.
         resized_to: `(height, width)` that a bundle brings encoded images to; `None` where the
             student does that by itself, and for the other formats.
+        covers: Whether a photograph of another shape than the artifact's is cut about its centre
+            before it is handed over, as the student itself does it, rather than squeezed.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Artifact:
     operators: Mapping[str, int]
     seconds: float
     resized_to: tuple[int, int] | None = None
+    covers: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values."""

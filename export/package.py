@@ -17,14 +17,17 @@ from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.tflite import metadata
 from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
+from keras_amalgam.export.verification.reference import canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_encoded
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.writing import whole_directory
 
 Exporter = Callable[..., Artifact]
 """One of this package's `to_…`, or such a one with some arguments given (`functools.partial`)."""
 
 
+@keras_defaults()
 def package(
     model: keras.Model,
     directory: str | PathLike[str],
@@ -36,6 +39,7 @@ def package(
     fallbacks: Mapping[str, Mapping[str, Exporter]] | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    canvas: Sequence[Any] | None = None,
 ) -> dict[str, Verification]:
     """Writes artifacts of a student, verifies each in a process of its own, and reports.
 
@@ -56,11 +60,13 @@ def package(
         class_names: Head to class names; by default the model's attribute.
         overwrite: Whether an earlier such folder is replaced. Any other never is, nor one that
             holds files which its `export.json` does not list.
+        canvas: Of the images that the student was evaluated on, as in `verify`.
 
     Returns:
         Name to what was measured.
 
     Raises:
+        TypeError: If `exporters` or `fallbacks` do not map names to functions.
         ValueError: If an argument cannot be used, an artifact cannot be made, or it misses a
             threshold; then all that was missed is said.
         FileExistsError: If the folder exists and is not to be replaced.
@@ -80,16 +86,20 @@ def package(
         )
         ```
     """
+    fallbacks = fallbacks or {}
+    _check_exporters(exporters, fallbacks)
     labels = labels_module.resolve(model, describe(model), class_names)
     limits = thresholds or Thresholds()
     limits.check_measurable(labelled)
+    canvas_for(model, canvas)  # What does not fit is refused before anything is written.
     encoded = collect(images, labelled, labels)
-    fallbacks = fallbacks or {}
     _check_names(exporters, fallbacks)
     with whole_directory(
         Path(directory), overwrite, mark=report.JSON_NAME, is_own=report.is_own
     ) as folder:
-        verified = write_verified(model, folder, exporters, encoded, labels, limits, fallbacks)
+        verified = write_verified(
+            model, folder, exporters, encoded, labels, limits, fallbacks, canvas
+        )
         _check_kept(verified)
         report.write(folder, model.name, verified, limits)
     return {name: _moved(one, folder, Path(directory)) for name, one in verified.items()}
@@ -103,6 +113,7 @@ def write_verified(
     labels: Labels,
     thresholds: Thresholds,
     fallbacks: Mapping[str, Mapping[str, Exporter]],
+    canvas: Sequence[Any] | None = None,
 ) -> dict[str, Verification]:
     """Writes artifacts into a folder that is there, and verifies each.
 
@@ -114,6 +125,7 @@ def write_verified(
         labels: Head to class names.
         thresholds: As in `package`.
         fallbacks: As in `package`.
+        canvas: As in `package`.
 
     Returns:
         Name to what was measured; a fallback stands under its own name. What misses a threshold is
@@ -139,7 +151,7 @@ def write_verified(
                         raise ValueError(f"Nothing can stand for '{name}'. {said}") from error
                     error.args = (said,)  # The folder it names is gone when this is read.
                     raise
-                one = verify_encoded(artifact, model, encoded, labels, thresholds)
+                one = verify_encoded(artifact, model, encoded, labels, thresholds, canvas=canvas)
                 if one.missed and left:
                     passed_over[file] = one.missed
                     continue
@@ -170,6 +182,28 @@ def _check_kept(verified: Mapping[str, Verification]) -> None:
 
 def _each(missed: Mapping[str, Sequence[str]]) -> str:
     return " ".join(f"{name}: {one}" for name, those in missed.items() for one in those)
+
+
+def _check_exporters(exporters: Any, fallbacks: Any) -> None:
+    """Refuses anything but names of artifacts with what writes them."""
+    _check_writers("`exporters`", exporters)
+    if not isinstance(fallbacks, Mapping):
+        raise TypeError(
+            "`fallbacks` must map the name of an artifact to what stands in for it. Received: "
+            f"{fallbacks!r} of type {type(fallbacks).__name__}. Expected: such as "
+            "{'student_int8.tflite': {'student.tflite': export.to_tflite}}."
+        )
+    for name, others in fallbacks.items():
+        _check_writers(f"`fallbacks[{name!r}]`", others)
+
+
+def _check_writers(argument: str, given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+        raise TypeError(
+            f"{argument} must map names of files to the functions that write them. Received: "
+            f"{given!r} of type {type(given).__name__}. Expected: such as "
+            "{'student.onnx': export.to_onnx, 'student.tflite': export.to_tflite}."
+        )
 
 
 def _check_names(

@@ -13,8 +13,9 @@ import numpy as np
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact, size_on_disk
+from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.labels import Labels
-from keras_amalgam.export.samples import checked_images, random_images
+from keras_amalgam.export.samples import checked_images, photographs_of, random_images
 from keras_amalgam.export.signatures import (
     Signature,
     describe,
@@ -116,9 +117,10 @@ def prepare(
     Args:
         model: The student.
         class_names: Head to class names; `None` means the model's attribute `class_names`.
-        images: Raw images for the comparison; `None` means seeded noise.
-        image_shape: The size of the noise; by default one that the model has to resize.
-        in_float32: Whether a model of reduced precision is replaced by its float32 copy.
+        images: Raw images for the comparison; `None` means generated ones: noise of the model's
+            own size, enlarged to photographs with sensor noise where the model shrinks them.
+        image_shape: The size of what is generated; by default that of photographs.
+        in_float32: Whether a model of another precision is replaced by its float32 copy.
 
     Returns:
         The export's job.
@@ -133,8 +135,7 @@ def prepare(
     labels = labels_module.resolve(model, signature, class_names)
     _check_logits(model, signature, labels)
     if images is None:
-        size = spatial_size(model, image_shape, remedy="`images=`")
-        images = random_images(signature, size if image_shape else _off_size(signature, size))
+        images = _generated(model, signature, image_shape)
     else:
         images = checked_images(images, signature, "images")
     model = float32_copy(model) if in_float32 else model
@@ -170,6 +171,20 @@ def _innermost(output: Any) -> Any:
     if not isinstance(operation, keras.Model) or not getattr(operation, "outputs", None):
         return output
     return _innermost(operation.outputs[number])
+
+
+def _generated(
+    model: keras.Model, signature: Signature, image_shape: Sequence[int] | None
+) -> np.ndarray:
+    size = spatial_size(model, image_shape, remedy="`images=`")
+    entrance = entrance_of(model)
+    if entrance is None or signature.image_shape[:2] != (None, None):
+        # Photographs could be too large for what the model does first.
+        return random_images(signature, size if image_shape else _off_size(signature, size))
+    images = random_images(signature, entrance.resize.full_size)
+    if image_shape is None:
+        return photographs_of(images)
+    return images if size == entrance.resize.full_size else photographs_of(images, size)
 
 
 def _off_size(signature: Signature, size: tuple[int, int]) -> tuple[int, int]:

@@ -9,12 +9,48 @@ from keras_amalgam.export.signatures import Signature
 
 DEFAULT_SAMPLES = 8
 MAX_CALIBRATION_IMAGES = 512
+# Phones take photographs of 10 to 20 times a student's size; of large students we make them smaller
+# and fewer, so that a check takes seconds and some hundred megabytes.
+TIMES_LARGER = (10, 13)
+MAX_PIXELS = 2**22
+MAX_PIXELS_TOGETHER = 2**23
+SENSOR_NOISE = 25.0  # Standard deviation in grey levels, as in a dark room.
 
 
 def random_images(signature: Signature, size: tuple[int, int]) -> np.ndarray:
     """Seeded uniform noise, shape `(8, height, width, channels)`, uint8."""
     shape = (DEFAULT_SAMPLES, *size, signature.image_shape[2])
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photographs_of(images: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """What a camera would have seen of some images: the same, larger, with a sensor's noise.
+
+    A resize that does not average, or averages in another way, makes other images of them.
+
+    Args:
+        images: Raw images in 0..255, shape `(count, height, width, channels)`.
+        size: `(height, width)` of the photographs; by default 10 and 13 times the images', as
+            far as that is not above 4 million pixels each and 8 million together.
+
+    Returns:
+        As many as there is room for, two at least if they are given, uint8.
+    """
+    import tensorflow as tf
+
+    size = size or _of_a_photograph(images.shape[1], images.shape[2])
+    images = images[: max(2, MAX_PIXELS_TOGETHER // (size[0] * size[1]))]
+    enlarged = tf.image.resize(images, size, method="bicubic").numpy()
+    noise = np.random.default_rng(1).standard_normal(enlarged.shape, np.float32)
+    return np.clip(np.rint(enlarged + SENSOR_NOISE * noise), 0, 255).astype(np.uint8)
+
+
+def _of_a_photograph(height: int, width: int) -> tuple[int, int]:
+    taller, wider = (
+        side * times for side, times in zip((height, width), TIMES_LARGER, strict=True)
+    )
+    share = min(1.0, (MAX_PIXELS / (taller * wider)) ** 0.5)
+    return max(height, int(taller * share)), max(width, int(wider * share))
 
 
 def checked_images(images: Any, signature: Signature, argument: str) -> np.ndarray:

@@ -13,8 +13,10 @@ from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.signatures import bare_copy, flat_operations
 from keras_amalgam.export.staging import staged
+from keras_amalgam.keras_settings import keras_defaults
 
 
+@keras_defaults()
 def to_keras(
     model: keras.Model,
     path: str | PathLike[str],
@@ -35,7 +37,7 @@ def to_keras(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise.
+            channels)`; by default generated photographs.
         tolerance: Largest allowed absolute difference of a logit from the model in memory; by
             default 1e-4, or 1e-5 of a head's largest logit where that is more.
         overwrite: Whether an existing file at `path` is replaced.

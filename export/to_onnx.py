@@ -1,6 +1,7 @@
 """A student as an ONNX file, for onnxruntime and other runtimes."""
 
 import contextlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -14,18 +15,24 @@ import numpy as np
 from keras_amalgam.export import labels, parity
 from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.entrance import fitted_to_itself
+from keras_amalgam.export.handing_over import handing_over
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 from keras_amalgam.export.staging import staged
+from keras_amalgam.keras_settings import keras_defaults
 
 OPSETS = range(13, 19)
+PHOTOGRAPH_KEY = "photograph"
+"""Metadata property: what an application does with one before it hands it over, as JSON."""
 AXIS_NAMES = ("batch", "height", "width", "channels")
 LAYOUTS = {"NHWC": (0, 1, 2, 3), "NCHW": (0, 3, 1, 2)}
 """How each layout orders the axes of `AXIS_NAMES`."""
 _LARGEST_MAP = 2048
 
 
+@keras_defaults()
 def to_onnx(
     model: keras.Model,
     path: str | PathLike[str],
@@ -41,8 +48,9 @@ def to_onnx(
 
     The graph takes `image`, raw float32 images of shape `(batch, height, width, channels)`, or
     `(batch, channels, height, width)`, in 0..255 with a dynamic batch, and gives one float32
-    output per head under the head's name. A student of reduced precision is written as its
-    float32 copy. The labels are the metadata property `labels`, as JSON.
+    output per head under the head's name. A student of another precision is written as its
+    float32 copy. The labels are the metadata property `labels`, and what an application does with
+    a photograph first is the property `photograph`, both as JSON.
 
     Args:
         model: The student, a functional model from raw images to a dict of heads; a single
@@ -54,7 +62,7 @@ def to_onnx(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise.
+            channels)`; by default generated photographs.
         tolerance: Largest allowed absolute difference of a logit from the Keras model's; by
             default 1e-4, or 1e-5 of a head's largest logit where that is more.
         overwrite: Whether an existing file at `path` is replaced.
@@ -95,13 +103,20 @@ def to_onnx(
             f"ONNX has one name for one tensor. Received: a head called '{INPUT_NAME}', as the "
             "file's input is. Expected: another name. Rename the task."
         )
+    height, width, channels = job.signature.image_shape
+    size = None if height is None or width is None else (height, width)
+    photograph = handing_over(size, channels, covers=False)
+    properties = {
+        labels.ONNX_KEY: labels.to_json(job.labels),
+        PHOTOGRAPH_KEY: json.dumps(photograph),
+    }
     target = Path(path)
     with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
         given = np.transpose(job.images, LAYOUTS[layout])
 
         def write_and_check(careful: bool) -> tuple[Any, dict[str, Any]]:
             proto = convert(job.model, job.signature, opset, layout, careful)
-            onnx.helper.set_model_props(proto, {labels.ONNX_KEY: labels.to_json(job.labels)})
+            onnx.helper.set_model_props(proto, properties)
             onnx.checker.check_model(proto, full_check=True)
             onnx.save(proto, str(partial))
             return proto, job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
@@ -143,7 +158,7 @@ def convert(
     order = LAYOUTS[layout]
     axes = (None, *signature.image_shape)
     image = tf.TensorSpec([axes[axis] for axis in order], tf.float32, name=INPUT_NAME)
-    serve = serving_function(model, signature)
+    serve = serving_function(fitted_to_itself(model), signature)
     function = tf.function(
         lambda image: serve(tf.transpose(image, np.argsort(order))),
         input_signature=[image],

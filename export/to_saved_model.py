@@ -11,10 +11,12 @@ import numpy as np
 
 from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.entrance import fitted_to_itself
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, serving_function
 from keras_amalgam.export.staging import staged, system_error
+from keras_amalgam.keras_settings import keras_defaults
 
 SIGNATURE_KEY = "serving_default"
 
@@ -26,6 +28,7 @@ _STORAGE = ("traced_save", "traced_restore")
 """Functions of weights on the disk, which no request calls."""
 
 
+@keras_defaults()
 def to_saved_model(
     model: keras.Model,
     path: str | PathLike[str],
@@ -39,7 +42,7 @@ def to_saved_model(
 
     The signature `serving_default` takes `image`, raw float32 images of shape `(batch, height,
     width, channels)` in 0..255, and returns one float32 tensor per head under the head's name. A
-    student of reduced precision is written as its float32 copy. The labels lie in
+    student of another precision is written as its float32 copy. The labels lie in
     `assets.extra/labels.json` and `assets.extra/labels_<head>.txt`.
 
     Args:
@@ -49,7 +52,7 @@ def to_saved_model(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise.
+            channels)`; by default generated photographs.
         tolerance: Largest allowed absolute difference of a logit from the Keras model's; by
             default 1e-4, or 1e-5 of a head's largest logit where that is more.
         overwrite: Whether an existing SavedModel at `path` is replaced.
@@ -75,7 +78,8 @@ def to_saved_model(
     with staged(path, suffix="", overwrite=overwrite) as partial:
         image = (None, *job.signature.image_shape)
         spec = tf.TensorSpec(image, tf.float32, name=INPUT_NAME)
-        write({SIGNATURE_KEY: (serving_function(job.model, job.signature), spec)}, partial)
+        serve = serving_function(fitted_to_itself(job.model), job.signature)
+        write({SIGNATURE_KEY: (serve, spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")
         operators = operator_counts(partial)

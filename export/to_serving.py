@@ -22,10 +22,12 @@ from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
 from keras_amalgam.export.to_saved_model import operator_counts, write
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.tasks.names import TASK_NAME
 from keras_amalgam.writing import folders
 
 
+@keras_defaults()
 def to_serving(
     model: keras.Model,
     directory: str | PathLike[str],
@@ -55,7 +57,8 @@ def to_serving(
     | `encoded` | strings `(batch,)`: JPEG or PNG files of any size | the same |
     | `classify` | as `encoded` | `<head>_classes` and `<head>_scores`, `(batch, top_k)` |
 
-    `encoded` decodes, resizes as the student itself does, and normalises, all in the graph. Needs
+    `encoded` decodes, applies the EXIF orientation, resizes antialiased to the size that the
+    student begins with, and normalises, all in the graph. Needs
     `pip install 'keras-amalgam[serving]'`.
 
     Args:
@@ -74,7 +77,8 @@ def to_serving(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison and the warm-up, rounded to whole grey
-            levels; by default seeded noise.
+            levels; by default generated ones. Where they have the student's size, `encoded` and
+            `classify` are compared on photographs of them, larger and with sensor noise.
         tolerance: Largest allowed absolute difference of a logit, or of a score, from the Keras
             model's; by default 1e-4, or 1e-5 of a head's largest logit where that is more.
         check: Called with the version's record while it is still aside; what it raises leaves
@@ -113,7 +117,7 @@ def to_serving(
             write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
             labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
             warmup.write(partial, bundle.name, job.images)
-            measured = endpoints.check(partial, job, bounds, f"Bundle '{target}'")
+            measured = endpoints.check(partial, job, bounds, f"Bundle '{target}'", resized_to)
             worst = _worst(measured, len(job.images))
             if check is not None:
                 check(_record(job, partial, worst, resized_to))

@@ -1,5 +1,6 @@
 """A student as a TFLite file, for phones and small devices."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,18 +11,22 @@ import numpy as np
 
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export.artifact import Artifact
+from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.samples import calibration_images
 from keras_amalgam.export.signatures import describe, serving_function, spatial_size
 from keras_amalgam.export.staging import staged
 from keras_amalgam.export.tflite import conversion, metadata, runtime
 from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
+from keras_amalgam.images.resizing import fitted
+from keras_amalgam.keras_settings import keras_defaults
 
 COMPARED_CALIBRATION_IMAGES = 64
 RAW_IMAGES = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 """Scale and zero point with which an integer image is the raw pixel."""
 
 
+@keras_defaults()
 def to_tflite(
     model: keras.Model,
     path: str | PathLike[str],
@@ -45,7 +50,7 @@ def to_tflite(
 
     The file's signature `serving_default` takes `image`, raw images of shape `(batch, height,
     width, channels)` in 0..255, and returns one tensor of logits per head under the head's name;
-    read them by name (`get_signature_runner`), not by position. A student of reduced precision is
+    read them by name (`get_signature_runner`), not by position. A student of another precision is
     converted from its float32 copy. Class names and a description of every tensor travel inside
     the file as a zip (`unzip -l student.tflite` lists `metadata.json`, `labels.json` and
     `labels_<head>.txt`), the description also beside it, as `student.metadata.json`.
@@ -67,7 +72,9 @@ def to_tflite(
             size: a `tf.data.Dataset` of images or of dicts with the key `"image"`, batched or not,
             or an array. The first 512 are used; take fewer with `.take`.
         image_shape: `(height, width)` or `(height, width, channels)` for a student that takes
-            any size; by default the size that it first resizes images to.
+            any size; by default the size that it first resizes images to. Where the application
+            cannot shrink photographs antialiased, twice to eight times that: the file then does
+            it, for a student whose own resize is antialiased.
         batch: Images in a call; `None` for any number, which costs some operators more.
         image_dtype: Of the image: for `"int8"` `"uint8"` (the default), `"int8"` (the pixel minus
             128) or `"float32"`; `"float32"` for the others.
@@ -81,7 +88,7 @@ def to_tflite(
         class_names: Head to class names in the order of the head's units; by default the model's
             attribute `class_names`.
         images: Raw images in 0..255 for the comparison, shape `(count, height, width,
-            channels)`; by default seeded noise, for `"int8"` and `"int16"` the first 64
+            channels)`; by default generated ones, for `"int8"` and `"int16"` the first 64
             calibration images. `"int8"` compares on their whole grey levels.
         tolerance: Largest allowed absolute difference of a logit, instead of the default bound.
         min_agreement: Smallest allowed share of images with the same class, 0..1, instead of the
@@ -114,10 +121,12 @@ def to_tflite(
     job = prepare(model, class_names, images, image_shape=size, in_float32=True)
     if plan.image_dtype != "float32":
         job = job.with_images(np.rint(job.images))
+    entrance = entrance_of(job.model)
+    covers = entrance is not None and entrance.resize.covers
     outputs = decisions.outputs_of(job.labels, joint, top_k)
     if joint and ranges is not None and decisions.has_overlaps(job.labels):
         raise _overlapping(precision)
-    serve = serving_function(job.model, job.signature)
+    serve = serving_function(fitted(job.model, size), job.signature)
     function = decisions.function(serve, job.labels, joint, top_k)
     target = Path(path)
     beside = metadata.beside(target)
@@ -128,7 +137,7 @@ def to_tflite(
         loaded = runtime.load(partial)
         _check_input(loaded, plan, job.images)
         described = metadata.describe(
-            job.model.name, loaded, plan.precision, plan.quantizer, outputs
+            job.model.name, loaded, plan.precision, plan.quantizer, outputs, covers
         )
         metadata.append(partial, outputs, described)
         metadata.beside(partial).write_text(metadata.to_json(described), encoding="utf-8")
@@ -137,7 +146,8 @@ def to_tflite(
         actual = decisions.check_ids(runtime.run(loaded, job.images), job.labels, subject)
         measured = job.verify(actual, bounds, subject, joint)
     operators = conversion.operator_counts(flatbuffer)
-    return job.artifact(target, measured, ("tflite", precision), operators)
+    artifact = job.artifact(target, measured, ("tflite", precision), operators)
+    return dataclasses.replace(artifact, covers=covers)
 
 
 def _check_input(loaded: runtime.LiteRtModel, plan: Plan, images: np.ndarray) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras_amalgam.backend  # noqa: F401
+
 import keras
 from keras import ops
 

@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 import numpy as np
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
 from keras_amalgam.teachers.patterns import ODD_SIZES, closed, patterns
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
@@ -19,6 +20,7 @@ _ROUNDING = 1e-6  # What float32 leaves of numbers around 1.
 _SAME_DIRECTION = 0.999
 
 
+@keras_defaults()
 def check_parity(
     model: keras.Model,
     source: Source,

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import onnxruntime
 import PIL
 import tensorflow
 
+from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.plausibility import TeacherWarning, doubt
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
@@ -20,6 +23,7 @@ from keras_amalgam.teachers.image_bytes import (
     decoded,
     entering_source,
 )
+from keras_amalgam.teachers.normalization_check import NormalizationCheck, check_normalization
 from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
 from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
 from keras_amalgam.teachers.runtimes.own_source import AsSource, refuse_other_source
@@ -36,6 +40,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 _REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
 
 
+@keras_defaults()
 def check_teacher(
     teacher: Teacher,
     source: Source | None = None,
@@ -50,7 +55,8 @@ def check_teacher(
     On one side an image is decoded and preprocessed by the source's own code, or by a second
     computation of the declared preprocessing in NumPy and Pillow, and runs through the source's own
     runtime. On the other side it is decoded by TensorFlow and runs through `teacher.signals`, as in
-    a training.
+    a training. On the caller's own images the declared normalisation is compared with the running
+    statistics of the network's batch normalizations, and a `UserWarning` says if another fits.
 
     Args:
         teacher: Of a converted model. Of a `RuntimeTeacher` the preprocessing is compared, and
@@ -69,6 +75,9 @@ def check_teacher(
         hashes; `source` and `model`, which runtimes and preprocessings were compared; and the
         errors of `agreement`, the worst or for means the mean over the images, of `input`, what
         enters the network; `outputs`, what the source returns; `taps`, the teacher's features.
+        `warnings` are sentences about what 16 and more `images` contradict: that a linear head
+        returns logits. They are `TeacherWarning`s as well. `normalization` is what
+        `NormalizationCheck.to_config` says of the caller's images, or None.
 
     Raises:
         ValueError: If an error is past the tolerance. The message says whether it is the
@@ -81,6 +90,8 @@ def check_teacher(
     ```
     """
     check_tolerance(tolerance)
+    are_users = images is not None
+    normalization = None if images is None else _normalization(teacher, images)
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
@@ -110,8 +121,27 @@ def check_teacher(
             "input": inputs,
             "outputs": outputs,
             "taps": taps,
+            "warnings": _warned(teacher, received) if are_users else [],
+            "normalization": normalization.to_config() if normalization else None,
         }
     )
+
+
+def _warned(teacher: Teacher, received: Sequence[Received]) -> list[str]:
+    """What the user's images tell of the teacher, warned of; generated ones tell nothing."""
+    found = doubt(teacher, np.concatenate([ours.logits for ours in received]))
+    if found is None:
+        return []
+    warnings.warn(found, TeacherWarning, stacklevel=3)
+    return [found]
+
+
+def _normalization(teacher: Teacher, images: Mapping[str, bytes]) -> NormalizationCheck:
+    """What running statistics say of the images, warned of if another normalisation fits."""
+    check = check_normalization(teacher, map(decoded, images.values()))
+    if check.warning:
+        warnings.warn(check.warning, TeacherWarning, stacklevel=3)
+    return check
 
 
 def _paired(teacher: Teacher, source: Source | None) -> Pairing:

@@ -9,12 +9,18 @@ import keras
 import numpy as np
 
 from keras_amalgam.export import parity
+from keras_amalgam.export.entrance import entrance_of, fitted_to_itself
 from keras_amalgam.export.labels import Labels, classified, without_classes
+from keras_amalgam.export.samples import DEFAULT_SAMPLES, photographs_of
 from keras_amalgam.export.serving.images_in_graph import encoded_function
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 
 FLOAT, UINT8, ENCODED, CLASSIFY = "serving_default", "uint8", "encoded", "classify"
+OF_FILES = (ENCODED, CLASSIFY)
 CLASSES, SCORES = "_classes", "_scores"
+
+_SHARE_OF_FILES = 1e-4
+"""Of the largest logit, what another order of a resize's sums may make of a photograph."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +61,7 @@ def endpoints(
         top_k: How many classes `classify` names; fewer where a head has fewer.
     """
     images = (None, *signature.image_shape)
-    serve = serving_function(model, signature)
+    serve = serving_function(fitted_to_itself(model), signature)
     encoded = encoded_function(model, signature, resized_to)
     return {
         FLOAT: Endpoint(serve, images, "float32"),
@@ -65,15 +71,17 @@ def endpoints(
     }
 
 
-def inputs_of(images: np.ndarray) -> dict[str, Any]:
-    """The same images in the form that each signature takes.
+def inputs_of(images: np.ndarray, photographs: np.ndarray | None = None) -> dict[str, Any]:
+    """Images in the form that each signature takes.
 
     Args:
         images: uint8, shape `(batch, height, width, channels)`.
+        photographs: What the signatures of files get, likewise; by default the same.
     """
     import tensorflow as tf
 
-    contents = tf.stack([tf.io.encode_png(image) for image in images])
+    photographs = images if photographs is None else photographs
+    contents = tf.stack([tf.io.encode_png(image) for image in photographs])
     return {
         FLOAT: tf.constant(images, tf.float32),
         UINT8: tf.constant(images),
@@ -82,16 +90,24 @@ def inputs_of(images: np.ndarray) -> dict[str, Any]:
     }
 
 
-def run(directory: Path, images: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-    """What every signature of a SavedModel gives, the first image alone and the others together."""
+def run(
+    directory: Path, images: np.ndarray, photographs: np.ndarray | None = None
+) -> dict[str, dict[str, np.ndarray]]:
+    """What every signature of a SavedModel gives, the first image alone and the others together.
+
+    Args:
+        directory: The SavedModel.
+        images: As in `inputs_of`.
+        photographs: As in `inputs_of`.
+    """
     import tensorflow as tf
 
     # The signatures' captured variables live as long as the loaded object does.
     loaded = tf.saved_model.load(str(directory))
-    batches = [inputs_of(batch) for batch in (images[:1], images[1:]) if len(batch)]
-    given = {}
+    inputs, given = inputs_of(images, photographs), {}
     for name, signature in loaded.signatures.items():
-        outputs = [signature(**{INPUT_NAME: batch[name]}) for batch in batches]
+        batches = [batch for batch in (inputs[name][:1], inputs[name][1:]) if len(batch)]
+        outputs = [signature(**{INPUT_NAME: batch}) for batch in batches]
         given[name] = {
             key: np.concatenate([np.asarray(output[key]) for output in outputs])
             for key in outputs[0]
@@ -140,15 +156,23 @@ def _row(
 
 
 def check(
-    directory: Path, job: Any, bounds: parity.Bounds, subject: str
+    directory: Path,
+    job: Any,
+    bounds: parity.Bounds,
+    subject: str,
+    resized_to: tuple[int, int] | None = None,
 ) -> dict[str, dict[str, parity.HeadParity]]:
     """Runs every signature of a SavedModel and compares it with the Keras model.
+
+    The signatures of files get photographs, larger than the student is, and are compared with what
+    the student makes of them when they are brought to it antialiased.
 
     Args:
         directory: The SavedModel.
         job: The export.
         bounds: What logits, and scores, must keep to.
         subject: What is compared, for messages.
+        resized_to: As for `encoded_function`.
 
     Returns:
         Signature to head to measurements.
@@ -156,17 +180,33 @@ def check(
     Raises:
         ValueError: If one disagrees.
     """
+    photographs, of_photographs = _seen_in_files(job, resized_to)
     logits = parity.reference(job.model, job.signature, job.images)
+    of_files = parity.reference(of_photographs, job.signature, photographs)
+    bounds_of_files = bounds
+    if bounds.max_share is not None:
+        share = max(bounds.max_share, _SHARE_OF_FILES)
+        bounds_of_files = dataclasses.replace(bounds, max_share=share)
     measured = {}
-    for name, given in run(directory, job.images).items():
-        expected = logits
+    for name, given in run(directory, job.images, photographs).items():
+        expected = of_files if name in OF_FILES else logits
         if name == CLASSIFY:
-            expected = {head: softmax(logits[head]) for head in classified(job.labels)}
+            expected = {head: softmax(of_files[head]) for head in classified(job.labels)}
             given = as_probabilities(given, expected, job.labels)
         whose, without = f"{subject}, signature '{name}',", without_classes(job.labels)
         measured[name] = parity.compare(expected, given, whose, without)
-        parity.check(measured[name], bounds, whose)
+        parity.check(measured[name], bounds_of_files if name in OF_FILES else bounds, whose)
     return measured
+
+
+def _seen_in_files(job: Any, resized_to: tuple[int, int] | None) -> tuple[np.ndarray, keras.Model]:
+    """What the signatures of files are compared on, and the model that says what is right."""
+    entrance = entrance_of(job.model, resized_to)
+    if entrance is None:
+        return job.images, job.model
+    if resized_to is None and None in job.signature.image_shape[:2]:
+        return job.images, entrance.joined()
+    return photographs_of(job.images[:DEFAULT_SAMPLES]), entrance.joined()
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.decisions import IDS
+from keras_amalgam.export.handing_over import handing_over
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.tflite.runtime import LiteRtModel
 from keras_amalgam.version import __version__
@@ -23,7 +24,12 @@ def beside(path: Path) -> Path:
 
 
 def describe(
-    name: str, loaded: LiteRtModel, precision: str, quantizer: str, labels: Labels
+    name: str,
+    loaded: LiteRtModel,
+    precision: str,
+    quantizer: str,
+    labels: Labels,
+    covers: bool = False,
 ) -> dict[str, Any]:
     """The metadata of a file, JSON-ready.
 
@@ -33,10 +39,11 @@ def describe(
         precision: As in `Plan`.
         quantizer: As in `Plan`.
         labels: Output to class names, none for an embedding.
+        covers: As in `Artifact`.
     """
     given = loaded.runner.get_output_details()
     in_order = [*labels, *sorted(set(given) - set(labels))]
-    channels = loaded.image_shape[3]
+    _, height, width, channels = loaded.image_shape
     image = {
         "shape": list(loaded.image_shape),
         "dtype": np.dtype(loaded.dtype).name,
@@ -44,6 +51,8 @@ def describe(
         "channels": CHANNELS.get(channels or 0, str(channels)),
         **_quantization(loaded.quantization),
     }
+    if height and width and channels:
+        image["photograph"] = handing_over((height, width), channels, covers)
     return {
         "name": name,
         "format": "tflite",

@@ -13,6 +13,7 @@ from keras_amalgam.export.signatures import INPUT_NAME
 from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
 
 SIGNATURE_KEY = "serving_default"
+_IN_A_RESIZE = r".*/(resize|cover)_\d+x\d+[^/;]*/"
 
 Quantizer = Callable[[Path, Plan, np.ndarray | None], bytes]
 """From a SavedModel, a plan and raw float32 images for calibration to a flatbuffer."""
@@ -61,6 +62,9 @@ def with_litert(saved_model: Path, plan: Plan, calibration: np.ndarray | None) -
     }
     manager = recipe_manager.RecipeManager()
     manager.load_quantization_recipe(recipes[plan.precision]())
+    # Its integer form of the resize's products is none that LiteRT runs, or a wrong one.
+    for product in (TFLOperationName.BATCH_MATMUL, TFLOperationName.FULLY_CONNECTED):
+        manager.add_quantization_config(_IN_A_RESIZE, product, algorithm_key="no_quantize")
     ends = {TFLOperationName.INPUT: plan.image_dtype, TFLOperationName.OUTPUT: plan.head_dtype}
     for operation in [end for end, dtype in ends.items() if dtype == "float32"]:
         if plan.precision in CALIBRATED:

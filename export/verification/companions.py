@@ -72,7 +72,7 @@ def _wrong_metadata(artifact: Artifact, labels: Labels) -> Iterator[str]:
             f"{'another' if beside.is_file() else 'none'} at '{beside.name}'. Expected: the same."
         )
     loaded = runtime.load(artifact.path)
-    expected = metadata.describe("", loaded, artifact.precision, "", labels)
+    expected = metadata.describe("", loaded, artifact.precision, "", labels, artifact.covers)
     expected = json.loads(metadata.to_json(expected))
     if differing := _differing(inside, expected, _AS_IS):
         yield (

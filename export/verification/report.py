@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,32 @@ def table(verified: Mapping[str, Verification]) -> str:
         for row in rows
     ]
     for name, one in verified.items():
-        for task, both in one.measured["accuracy"].items():
-            difference = 100 * (both["artifact"] - both["student"])
+        for whose, task, accuracy, student in accuracy_rows(name, one):
             lines.append(
-                f"{name}: {task} {both['artifact']:.2%} right, the student {both['student']:.2%} "
-                f"({difference:+.2f} points)"
+                f"{whose}: {task} {accuracy:.2%} right, the student on its canvas {student:.2%} "
+                f"({100 * (accuracy - student):+.2f} points)"
             )
         lines += [f"{name} misses a threshold: {missed}" for missed in one.missed]
         for passed_over, missed in one.instead_of.items():
             lines.append(f"{name} stands for {passed_over}: {' '.join(missed)}")
     return "\n".join(lines)
+
+
+def accuracy_rows(name: str, one: Verification) -> Iterator[tuple[str, str, float, float]]:
+    """Of each labelled task the artifact's accuracy and the student's; of a bundle by signature.
+
+    Args:
+        name: The artifact's.
+        one: What was measured of it.
+
+    Yields:
+        Whose it is, the task, the accuracy, and the student's, 0..1.
+    """
+    for task, both in one.measured["accuracy"].items():
+        if "signatures" not in both:
+            yield name, task, both["artifact"], both["student"]
+        for signature, accuracy in both.get("signatures", {}).items():
+            yield f"{name}, {signature}", task, accuracy, both["student"]
 
 
 def write(
@@ -103,8 +119,17 @@ def _page(document: Mapping[str, Any], verified: Mapping[str, Verification]) -> 
         headings=HEADINGS,
         rows=rows,
         verified=verified,
+        accuracy_rows=accuracy_rows,
+        canvas_of=_canvas_in_words,
         bounds_of=_bounds_in_words,
     )
+
+
+def _canvas_in_words(canvas: Sequence[Any] | None) -> str:
+    if canvas is None:
+        return "the size that it begins with"
+    height, width, method = canvas
+    return f"a canvas of {height} × {width} pixels, {method}"
 
 
 def _bounds_in_words(bounds: Mapping[str, float | None]) -> str:

@@ -1,10 +1,11 @@
-"""Runs one artifact in a fresh process: `python runner.py JOB.json`. Imports nothing of ours.
+"""Runs one artifact in a fresh process: `python runner.py JOB.json`. Not of our package.
 
 The job names the artifact, its format, a zip of encoded images and where the answers go. The
 answers are what the artifact gives for every image, how long one image takes, and how much memory
 loading and running it adds to a process that has its runtime already.
 """
 
+import importlib.util
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 MODES = {1: "L", 3: "RGB"}
 WARM_UP = 10
@@ -39,31 +40,40 @@ class Opened(NamedTuple):
         return {key: values[: len(images)] for key, values in answers.items()}
 
 
-def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """One encoded image as raw pixels, shape `(height, width, channels)`, uint8.
+def shown(
+    pixels: np.ndarray, size: tuple[int, int] | None, channels: int, covers: bool = False
+) -> np.ndarray:
+    """A photograph as the documentation tells an application to hand it over, uint8.
 
     Args:
-        content: A file that Pillow reads.
+        pixels: Its own, shape `(height, width, 1 or 3)`, uint8.
         size: `(height, width)` to bring it to, bilinearly; `None` leaves its own.
         channels: 1 or 3.
+        covers: Whether another shape is cut about its centre, rather than squeezed.
     """
-    opened = Image.open(io.BytesIO(content))
-    if opened.mode.startswith("I;16"):  # Pillow would cut off what is above 255.
-        opened = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
-    image = opened.convert(MODES[channels])
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image = image.convert(MODES[channels])
     if size is not None and image.size != (size[1], size[0]):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        target, filter = (size[1], size[0]), Image.Resampling.BILINEAR
+        image = ImageOps.fit(image, target, filter) if covers else image.resize(target, filter)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
-def as_jpeg_or_png(content: bytes) -> bytes:
+def as_jpeg_or_png(content: bytes, pixels: np.ndarray) -> bytes:
     """The file, or its pixels as PNG where it is of another kind, which a bundle does not take."""
-    image = Image.open(io.BytesIO(content))
-    if image.format in ("JPEG", "PNG"):
+    if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         return content
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def decoder(path: str) -> Callable[[bytes], np.ndarray]:
+    """The function from a file's bytes to its pixels, of a module that needs Pillow only."""
+    spec: Any = importlib.util.spec_from_file_location("decoder", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.pixels_of
 
 
 def open_tflite(path: str, threads: int) -> Opened:
@@ -146,14 +156,14 @@ def open_keras(path: str, threads: int) -> Opened:
     return Opened(lambda images: tf.constant(images, tf.float32), run)
 
 
-def open_signatures(path: str) -> Callable[[bytes, np.ndarray], dict[str, Any]]:
-    """A bundle's other signatures in TensorFlow: from a file, and from its image of their size."""
+def open_signatures(path: str) -> Callable[[bytes, np.ndarray, np.ndarray], dict[str, Any]]:
+    """A bundle's other signatures in TensorFlow: from a file, its pixels, and those as shown."""
     import tensorflow as tf
 
     loaded: Any = tf.saved_model.load(path)
 
-    def run(content: bytes, image: np.ndarray) -> dict[str, Any]:
-        file = tf.constant([as_jpeg_or_png(content)])
+    def run(content: bytes, pixels: np.ndarray, image: np.ndarray) -> dict[str, Any]:
+        file = tf.constant([as_jpeg_or_png(content, pixels)])
         given = {"uint8": tf.constant(image[np.newaxis]), "encoded": file, "classify": file}
         return {
             # Texts of fixed width can be saved without pickling.
@@ -216,13 +226,16 @@ def main(job: dict[str, Any]) -> None:
     """Runs a job and writes its answers.
 
     Args:
-        job: `artifact`, `format`, `images`, `size` or null, `channels`, `threads`, `repeats`,
-            `outputs`, the .npz to write or null, and `measured`, the .json to write.
+        job: `artifact`, `format`, `images`, `decoder`, a module's file, `size` or null,
+            `channels`, `covers`, `threads`, `repeats`, `outputs`, the .npz to write or null, and
+            `measured`, the .json to write.
     """
     with zipfile.ZipFile(job["images"]) as archive:
         contents = [archive.read(name) for name in sorted(archive.namelist())]
     import_runtime(job["format"], job["threads"])
-    first = decode(contents[0], job["size"], job["channels"])[np.newaxis]
+    pixels_of = decoder(job["decoder"])
+    wanted = job["size"], job["channels"], job["covers"]
+    first = shown(pixels_of(contents[0]), *wanted)[np.newaxis]
     before = peak_bytes()
     opened = OPENERS[job["format"]](job["artifact"], job["threads"])
     opened(first)
@@ -238,8 +251,10 @@ def main(job: dict[str, Any]) -> None:
         others = open_signatures(job["artifact"]) if job["format"] == "serving" else None
         rows = []
         for content in contents:
-            image = decode(content, job["size"], job["channels"])
-            rows.append(opened(image[np.newaxis]) | (others(content, image) if others else {}))
+            pixels = pixels_of(content)
+            image = shown(pixels, *wanted)
+            more = others(content, pixels, image) if others else {}
+            rows.append(opened(image[np.newaxis]) | more)
         heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}
         np.savez(job["outputs"], **heads)
     with open(job["measured"], "w") as file:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_amalgam.export import parity
@@ -19,24 +18,12 @@ is wrong, such as channels in another order, is far beyond."""
 
 
 def split(outputs: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Outputs named `signature/output` as signature to outputs; the float signature's are `""`."""
+    """Outputs named `signature/output` as signature to outputs; others are `FLOAT`'s."""
     given: dict[str, dict[str, np.ndarray]] = {}
     for name, values in outputs.items():
         signature, _, output = name.rpartition("/")
-        given.setdefault(signature, {})[output] = values
+        given.setdefault(signature or endpoints.FLOAT, {})[output] = values
     return given
-
-
-def brought_to(image: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """A decoded image in the size that `encoded` brings it to, as it does: bilinearly, in floats.
-
-    Args:
-        image: Raw pixels, shape `(height, width, channels)`.
-        size: `(height, width)`; `None` for a student that resizes by itself.
-    """
-    if size is None:
-        return image
-    return np.asarray(keras.ops.image.resize(image.astype(np.float32), size, "bilinear"))
 
 
 def compare(
@@ -46,7 +33,7 @@ def compare(
     labels: Labels,
     own: Mapping[str, np.ndarray],
     thresholds: Thresholds,
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray], list[str]]:
     """Holds every signature but the float one against the student.
 
     `classify` is held against the logits of `encoded`, which decodes as it does: its names and
@@ -55,13 +42,14 @@ def compare(
     Args:
         given: Signature to its outputs.
         expected: Head to the student's logits of images in the float signature's size.
-        from_files: Head to the student's logits of the files as decoded.
+        from_files: Head to the student's logits of the files, brought to it antialiased.
         labels: Head to class names.
         own: Head to the images that its decisions count on.
         thresholds: Of the artifact.
 
     Returns:
-        Signature to head to measurements, and what is missed, a sentence each.
+        Signature to head to measurements; what `classify` says as probabilities by head; and what
+        is missed, a sentence each.
     """
     probabilities = {
         head: endpoints.softmax(given[ENCODED][head])
@@ -87,4 +75,4 @@ def compare(
             f"Expected: {one.expected}."
             for one in parity.exceeded(heads, bounds)
         ]
-    return measured, missed
+    return measured, said, missed

@@ -7,6 +7,8 @@ from typing import Any
 
 from keras_amalgam.export import parity
 from keras_amalgam.export.arguments import check_limit
+from keras_amalgam.export.serving.endpoints import FLOAT
+from keras_amalgam.export.verification import decided
 
 NEED_LABELS = ("max_accuracy_loss", "min_accuracy")
 
@@ -20,8 +22,10 @@ class Thresholds:
 
     Attributes:
         max_error: Largest allowed difference of a logit from the Keras student's.
-        min_agreement: Smallest allowed share of images with the student's class, 0..1.
-        max_accuracy_loss: How many points of accuracy a task may lose against the student.
+        min_agreement: Smallest allowed share of images with the student's class, 0..1: on what the
+            artifact was given, and on the student's canvas.
+        max_accuracy_loss: How many points of accuracy a task may lose against the student on its
+            canvas.
         min_accuracy: Smallest allowed accuracy of a task, 0..1.
         max_bytes: Of the artifact on disk.
         max_memory_bytes: That loading and running one image may add to a process.
@@ -83,6 +87,12 @@ class Thresholds:
                 f"Task '{one.head}' disagrees with the student. Received: {one.received}. "
                 f"Expected: {one.expected}."
             )
+        least = self.bounds(precision).min_agreement
+        for signature, records in {
+            FLOAT: measured["heads"],
+            **measured.get("signatures", {}),
+        }.items():
+            missed += decided.missed(records, least, signature)
         for what, value, word, limit in self._limits(measured):
             # Written so that a NaN misses.
             kept = value >= limit if word == "at least" else value <= limit
@@ -103,11 +113,15 @@ class Thresholds:
             ("One image takes too long, in ms", latency, "at most", self.max_latency_ms),
         ]
         for task, one in measured["accuracy"].items():
-            loss = 100 * (one["student"] - one["artifact"])
-            what = f"Task '{task}' loses too many points of accuracy"
-            limits.append((what, loss, "at most", self.max_accuracy_loss))
-            what = f"Task '{task}' is not accurate enough"
-            limits.append((what, one["artifact"], "at least", self.min_accuracy))
+            for signature, accuracy in one.get("signatures", {FLOAT: one["artifact"]}).items():
+                whose = f"Task '{task}'"
+                if signature != FLOAT:
+                    whose = f"Signature '{signature}', task '{task}',"
+                loss = 100 * (one["student"] - accuracy)
+                what = f"{whose} loses too many points of accuracy"
+                limits.append((what, loss, "at most", self.max_accuracy_loss))
+                what = f"{whose} is not accurate enough"
+                limits.append((what, accuracy, "at least", self.min_accuracy))
         for what, value, word, limit in limits:
             if limit is not None:
                 yield what, value, word, limit

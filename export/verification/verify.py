@@ -18,10 +18,20 @@ from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.serving.endpoints import CLASSIFY, FLOAT
 from keras_amalgam.export.signatures import Signature, describe, float32_copy
-from keras_amalgam.export.verification import companions, runner, signatures_of_bundle
+from keras_amalgam.export.verification import (
+    companions,
+    decided,
+    reference,
+    runner,
+    signatures_of_bundle,
+)
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
+from keras_amalgam.images import pillow_files
+from keras_amalgam.images.pillow_files import pixels_of
+from keras_amalgam.keras_settings import keras_defaults
 
 _RUN = """
 import json, runpy, sys
@@ -39,10 +49,12 @@ class Verification:
     Attributes:
         artifact: The artifact's record.
         measured: `images`, `bytes`, `memory_bytes`, `latency_ms` (`one_thread` and `all_threads`,
-            each `median` and `p95`), `heads` (the agreement of each with the student), `bounds`
-            (what that was held to) and `accuracy` (of each labelled task the artifact's and the
+            each `median` and `p95`), `canvas` (height, width and method of what the student was
+            evaluated on; `None` for its own size), `heads` (the agreement of each with the
+            student: on what the artifact was given, and `on_canvas`), `bounds` (what that was held
+            to) and `accuracy` (of each labelled task the artifact's and, on the canvas, the
             student's, 0..1); of a bundle also `signatures`, the agreement of each other one by
-            head.
+            head, and in `accuracy` of each, the artifact's being the least of them.
         missed: What the thresholds miss, a sentence each.
         instead_of: Artifacts that this one replaces, with what each missed.
     """
@@ -63,6 +75,7 @@ class Verification:
         return name | record | dict(self.measured) | found
 
 
+@keras_defaults()
 def verify(
     artifact: Artifact,
     model: keras.Model,
@@ -72,24 +85,32 @@ def verify(
     thresholds: Thresholds | None = None,
     class_names: Mapping[str, Sequence[str]] | None = None,
     repeats: int = 50,
+    canvas: Sequence[Any] | None = None,
 ) -> Verification:
     """Runs an artifact in a process of its own and compares it with its student.
 
-    Everything begins with encoded images: both sides decode them, bring them to the artifact's size
-    where it has one, and compute. The process imports the artifact's runtime and nothing of this
-    package.
+    Everything begins with photographs at their own size. The artifact gets what the documentation
+    tells an application to hand over: a bundle the files; an artifact of fixed size what Pillow's
+    bilinear filter makes of them; others the pixels. Its logits are compared with the student's on
+    the same pixels, and its decisions and accuracies with those of the student as it was
+    evaluated: on photographs that the data sets' canvas has brought to size, antialiased. What is
+    lost on another way to the student's size is seen so. The process imports the artifact's runtime
+    and nothing of this package.
 
     Args:
         artifact: What an exporter returned.
         model: The student.
         images: Images for the comparison: a folder, files, bytes of files, or an array of raw
             images `(count, height, width, channels)`; or task to such, so that how often a head
-            decides alike is measured on images of its task.
+            decides alike is measured on images of its task. Photographs as in use, at their own
+            size: those on a canvas already show nothing of what resizing does.
         labelled: Task to a folder with one sub-folder for each class, or to images as above with
             their class numbers: for the accuracies.
         thresholds: What the artifact must keep to; by default the bounds of its precision.
         class_names: Head to class names; by default the model's attribute.
         repeats: Calls that are timed.
+        canvas: `(height, width)` or `(height, width, method)` of the images that the student was
+            evaluated on, as of `data.canvas`; by default the size that it begins with.
 
     Returns:
         The measurements, with what they miss.
@@ -126,10 +147,12 @@ def verify(
     labels = labels_module.resolve(model, signature, class_names)
     thresholds = thresholds or Thresholds()
     thresholds.check_measurable(labelled)
+    reference.canvas_for(model, canvas)  # What does not fit is refused before files are read.
     encoded = collect(images, labelled, labels)
-    return verify_encoded(artifact, model, encoded, labels, thresholds, repeats)
+    return verify_encoded(artifact, model, encoded, labels, thresholds, repeats, canvas)
 
 
+@keras_defaults()
 def verify_encoded(
     artifact: Artifact,
     model: keras.Model,
@@ -137,51 +160,72 @@ def verify_encoded(
     labels: Labels,
     thresholds: Thresholds,
     repeats: int = 50,
+    canvas: Sequence[Any] | None = None,
 ) -> Verification:
     """As `verify`, with images and labels that were read already."""
-    signature = describe(model)
-    size = _size(artifact, signature)
-    channels = signature.image_shape[2]
-    outputs, one = _run(artifact, encoded, size, channels, 1, repeats)
-    _, all_threads = _run(artifact, encoded, size, channels, os.cpu_count() or 1, repeats, False)
-    given = signatures_of_bundle.split(outputs)
-    outputs = given.pop("")
-    if "" in outputs:  # A model of one unnamed output.
-        outputs = dict.fromkeys(signature.heads, outputs[""])
+    model = float32_copy(model)
+    signature, known = describe(model), reference.canvas_for(model, canvas)
+    size, channels = _size(artifact, signature), signature.image_shape[2]
+    answers, cost = _measured(artifact, encoded, signature, size, repeats)
     subject = f"Artifact '{artifact.path.name}'"
-    outputs = decisions.check_ids(outputs, labels, subject)
-    images = [runner.decode(content, size, channels) for content in encoded.contents]
-    expected = _reference(model, signature, images)
+    outputs = decisions.check_ids(answers[FLOAT], labels, subject)
+    shown = (
+        runner.shown(pixels_of(content), size, channels, artifact.covers)
+        for content in encoded.contents
+    )
+    expected = reference.answers(model, signature, shown)
+    contents, resized_to = encoded.contents, artifact.resized_to or size
+    evaluated = reference.on_canvas(model, contents, known, resized_to)
     joint = decisions.JOINT in outputs and decisions.JOINT not in labels
     if joint:
-        expected[decisions.JOINT] = decisions.joined(labels, expected)
+        for values in (expected, evaluated):
+            values[decisions.JOINT] = decisions.joined(labels, values)
     without = labels_module.without_classes(labels)
     own = {task: encoded.of(task) for task in labels}
     heads = parity.compare(expected, outputs, subject, without, own)
-    measured = {
-        "images": len(encoded.contents),
+    measured = cost | {
+        "images": len(contents),
+        "canvas": None if known is None else [*known.size, known.method],
+        "heads": parity.summary(heads, len(contents))["heads"],
+        "bounds": dataclasses.asdict(thresholds.bounds(artifact.precision)),
+    }
+    answers[FLOAT], wrong = outputs, []
+    if len(answers) > 1:
+        of_files = evaluated
+        if known is not None:
+            of_files = reference.on_canvas(model, contents, None, resized_to)
+        measured["signatures"], classified, wrong = signatures_of_bundle.compare(
+            answers, expected, of_files, labels, own, thresholds
+        )
+        answers[CLASSIFY] = classified
+    decided.add_to(measured, answers, evaluated, encoded.labels, own, without)
+    missed = thresholds.missed(measured, heads, artifact.precision)
+    missed += companions.wrong(artifact, decisions.outputs_of(labels, joint, 0))
+    return Verification(artifact, measured, tuple(missed + wrong))
+
+
+def _measured(
+    artifact: Artifact,
+    encoded: EncodedImages,
+    signature: Signature,
+    size: tuple[int, int] | None,
+    repeats: int,
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
+    """What the artifact answers, signature to head to values, and what it costs."""
+    channels = signature.image_shape[2]
+    outputs, one = _run(artifact, encoded, size, channels, 1, repeats)
+    _, all_threads = _run(artifact, encoded, size, channels, os.cpu_count() or 1, repeats, False)
+    answers = signatures_of_bundle.split(outputs)
+    if "" in answers[FLOAT]:  # A model of one unnamed output.
+        answers[FLOAT] = dict.fromkeys(signature.heads, answers[FLOAT][""])
+    return answers, {
         "bytes": size_on_disk(artifact.path),
         "memory_bytes": one["memory_bytes"],
         "latency_ms": {
             name: {"median": run["median_ms"], "p95": run["p95_ms"]}
             for name, run in (("one_thread", one), ("all_threads", all_threads))
         },
-        "heads": parity.summary(heads, len(encoded.contents))["heads"],
-        "accuracy": _accuracies(encoded, outputs, expected),
-        "bounds": dataclasses.asdict(thresholds.bounds(artifact.precision)),
     }
-    missed = thresholds.missed(measured, heads, artifact.precision)
-    missed += companions.wrong(artifact, decisions.outputs_of(labels, joint, 0))
-    if given:
-        decoded = (runner.decode(content, None, channels) for content in encoded.contents)
-        resized_to = artifact.resized_to or size
-        images = [signatures_of_bundle.brought_to(image, resized_to) for image in decoded]
-        from_files = _reference(model, signature, images)
-        measured["signatures"], more = signatures_of_bundle.compare(
-            given, expected, from_files, labels, own, thresholds
-        )
-        missed += more
-    return Verification(artifact, measured, tuple(missed))
 
 
 def _size(artifact: Artifact, signature: Signature) -> tuple[int, int] | None:
@@ -212,8 +256,10 @@ def _run(
             "artifact": str(artifact.path.resolve()),
             "format": artifact.format,
             "images": str(folder / "images.zip"),
+            "decoder": pillow_files.__file__,
             "size": size,
             "channels": channels,
+            "covers": artifact.covers,
             "threads": threads,
             "repeats": repeats,
             "outputs": str(folder / "outputs.npz") if wants_outputs else None,
@@ -240,32 +286,3 @@ def _run(
             return {}, measured
         with np.load(folder / "outputs.npz") as outputs:
             return dict(outputs), measured
-
-
-def _reference(
-    model: keras.Model, signature: Signature, images: Sequence[np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The student's own answers, images of one size together."""
-    model = float32_copy(model)
-    answers: dict[str, list[Any]] = {head: [None] * len(images) for head in signature.heads}
-    for shape in sorted({image.shape for image in images}):
-        numbers = [number for number, image in enumerate(images) if image.shape == shape]
-        batch = np.stack([images[number] for number in numbers])
-        for head, values in parity.reference(model, signature, batch).items():
-            for number, row in zip(numbers, values, strict=True):
-                answers[head][number] = row
-    return {head: np.stack(rows) for head, rows in answers.items()}
-
-
-def _accuracies(
-    encoded: EncodedImages, artifact: Mapping[str, np.ndarray], student: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    """The share of right classes of each labelled task, 0..1, of artifact and student."""
-    accuracies = {}
-    for task, classes in encoded.labels.items():
-        known = classes >= 0
-        accuracies[task] = {
-            name: float((outputs[task][known].argmax(axis=-1) == classes[known]).mean())
-            for name, outputs in (("artifact", artifact), ("student", student))
-        }
-    return accuracies

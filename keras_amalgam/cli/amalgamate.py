@@ -3,11 +3,12 @@
     keras-amalgam amalgamate --teacher cars/ --teacher birds/ --images photos/ --out runs/mine
 
 A teacher is a folder written by Teacher.save: card.json and model.keras, or the original file of a
-network that runs in its own runtime. The images are all JPEG, PNG, BMP and GIF files (.jpg, .jpeg,
-.png, .bmp, .gif) below a folder; they need no labels. If photos/ has one sub-folder per teacher,
-named like it (photos/cars, photos/birds), the student is told which collection an image came from
-(--ownership source), which helps: it is provenance, not a label. Images elsewhere below photos/ are
-then left out, which is said.
+network that runs in its own runtime. The images are all JPEG, PNG, BMP, GIF, WEBP, TIFF and AVIF
+files below a folder (.jpg, .jpeg, .png, .bmp, .gif, .webp, .tif, .tiff, .avif), and others that
+Pillow reads; they need no labels. What is passed over is said. If photos/ has one sub-folder per
+teacher, named like it (photos/cars, photos/birds), the student is told which collection an image
+came from (--ownership source), which helps: it is provenance, not a label. Images elsewhere below
+photos/ are then left out, which is said.
 
 Every teacher sees what its authors showed it. Photographs are brought to one canvas, no smaller
 than the largest size that a teacher resizes to, from which teachers and student take their own
@@ -17,7 +18,8 @@ shapes are refused until --canvas says what is to be done with them.
 
 With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
 teacher names its classes, the report says how accurate teachers and student are: the teachers on
-the photographs at their own size, and on the canvas where that differs.
+the photographs at their own size, and on the canvas where that differs. Test images of some
+teachers only are welcome; the joint accuracy, the task unknown, needs those of all.
 """
 
 import time

@@ -8,6 +8,7 @@ from absl import flags
 from keras_amalgam.cli.class_file import class_lines
 
 FORMATS = ("tflite", "serving", "onnx", "saved_model", "keras")
+METHODS = ("resize", "pad", "crop")
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
 # Flags that mean something for some formats only; naming one elsewhere is an error.
 ONLY_FOR = {
@@ -77,6 +78,13 @@ def define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     define_list("size", None, "HEIGHT,WIDTH, where the student takes any.", flag_values=values)
+    define_list(
+        "canvas",
+        None,
+        "HEIGHT,WIDTH[,METHOD] of the images that the student was evaluated on; by default as "
+        "report.json beside it says, else the student's own size.",
+        flag_values=values,
+    )
     flags.DEFINE_integer("batch", 1, "Images in a call; 0 for any number.", 0, flag_values=values)
     define_string("image_dtype", None, "uint8, int8 or float32, for int8.", flag_values=values)
     define_string("head_dtype", "float32", "float32, or int8 for int8.", flag_values=values)
@@ -139,6 +147,7 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
             raise ValueError(f"There is no file {file}.")
         class_lines(file)
     size_of(values)
+    canvas_of(values)
     if values.name is not None and not _is_word(values.name):
         raise ValueError(
             "--name wants ASCII letters, digits, '_', '-' and '.': files and tensors bear it. "
@@ -182,6 +191,20 @@ def size_of(values: flags.FlagValues) -> tuple[int, int] | None:
             f"--size wants HEIGHT,WIDTH or one number. Received: {','.join(values.size)}."
         )
     return sides[0], sides[-1]
+
+
+def canvas_of(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
+    """`--canvas` as height, width and perhaps a method."""
+    if values.canvas is None:
+        return None
+    sides = [int(side) if side.isdecimal() else 0 for side in values.canvas[:2]]
+    method = values.canvas[2:]
+    if len(sides) != 2 or min(sides) < 1 or method not in ([], *([one] for one in METHODS)):
+        raise ValueError(
+            f"--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD with one of {', '.join(METHODS)}. "
+            f"Received: {','.join(values.canvas)}."
+        )
+    return (sides[0], sides[1], *method)
 
 
 def limits_of(values: flags.FlagValues) -> dict[str, Any]:

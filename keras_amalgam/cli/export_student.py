@@ -9,9 +9,12 @@ FORMAT is tflite, serving, onnx, saved_model or keras; STUDENT is a .keras file.
 read from the labels beside it, or from --classes TASK=FILE.
 
 Every artifact runs in a process of its own, on the images' files, and is compared with the student:
-its largest error, how often it decides alike, its accuracy where labelled images are given, its
-size, memory and latency. If a threshold is missed, the command fails and leaves nothing, unless
---fallback names other precisions: then the first that keeps all thresholds takes its place.
+its largest error, how often it decides alike, its size, memory and latency; where labelled images
+are given, its accuracy with that of the student on the canvas of its evaluation. Give photographs
+as they come, at their own size: what is lost on their way to the artifact's is seen so.
+
+If a threshold is missed, the command fails and leaves nothing, unless --fallback names other
+precisions: then the first that keeps all thresholds takes its place.
 
 The folder holds the artifact, export.json and export.html. A serving bundle gets a new version
 beside those that it holds; its report lies in the version's assets.extra.
@@ -91,6 +94,7 @@ def _package(values: flags.FlagValues, positional: list[str]) -> None:
     format, path = positional
     from keras_amalgam import export
     from keras_amalgam.export.verification import report
+    from keras_amalgam.export.verification.reference import canvas_beside
 
     thresholds = export.Thresholds(**export_flags.limits_of(values))
     thresholds.check_measurable(values.test)
@@ -103,6 +107,7 @@ def _package(values: flags.FlagValues, positional: list[str]) -> None:
         "images": export_flags.images_of(values),
         "labelled": export_flags.pairs(values, "test"),
         "thresholds": thresholds,
+        "canvas": export_flags.canvas_of(values) or canvas_beside(Path(path)),
     }
     if format == "serving":
         verified = _serve(values, student, arguments)
@@ -195,11 +200,14 @@ def _decoded(
     size: tuple[int, int] | None,
     most: int,
 ) -> Any:
+    from keras_amalgam.export.entrance import entrance_of
     from keras_amalgam.export.verification.encoded import collect
 
     labelled = None if images else export_flags.pairs(values, "test")
     encoded = collect(images, labelled, student.class_names)
-    return encoded.decoded(size, student.input_shape[-1], most)
+    entrance = entrance_of(student)
+    covers = entrance is not None and entrance.resize.covers
+    return encoded.decoded(size, student.input_shape[-1], most, covers)
 
 
 def _tflite_exporters(

@@ -1,5 +1,7 @@
 """Unlabelled image streams to learn from, and labelled data sets to evaluate with."""
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.data.augmentation import Augmentation as Augmentation
 from keras_amalgam.data.canvases import canvas_for as canvas_for
 from keras_amalgam.data.canvases import check_canvas as check_canvas

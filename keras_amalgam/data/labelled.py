@@ -13,7 +13,8 @@ from keras_amalgam.data.prepared import read_prepared
 from keras_amalgam.data.sources import from_arrays
 from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_image_spec
 from keras_amalgam.images.checks import check_images
-from keras_amalgam.images.files import check_folder, decode_files, list_images
+from keras_amalgam.images.files import decode_files, list_images
+from keras_amalgam.images.folders import class_folders, composed
 
 
 def labelled_from_tfds(
@@ -72,7 +73,7 @@ def labelled_from_folder(
             images at their own sizes, for batches of one.
         batch_size: Images per batch; the last may be smaller.
         class_names: The sub-folders in the order of the labels, as the teacher has them; sorted if
-            None.
+            None. Accents may be composed in one and decomposed in the other.
         channels: Without a canvas: 3 for RGB, 1 for grey.
 
     Returns:
@@ -88,25 +89,25 @@ def labelled_from_folder(
         class_names=cub.class_names)
     """
     channels = channels if canvas is None else Canvas.parse(canvas).channels
-    folder = check_folder(path)
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = class_folders(path)
     if not found:
         raise ValueError(
-            f"Folder '{folder}' has no class sub-folders. Received: no sub-folder. Put the "
-            "images of each class into a sub-folder of its name."
+            f"Folder '{path}' has no class sub-folders. Received: no sub-folder. Put the images of "
+            "each class into a sub-folder of its name."
         )
-    names = found if class_names is None else list(class_names)
-    if sorted(names) != found:
+    names = list(found) if class_names is None else list(class_names)
+    if sorted(map(composed, names)) != list(found):
+        wanted = set(map(composed, names))
         raise ValueError(
-            f"Class names and the sub-folders of '{folder}' differ. Received: only in class_names "
-            f"{sorted(set(names) - set(found))}, only in the folder "
-            f"{sorted(set(found) - set(names))}. Make them the same."
+            f"Class names and the sub-folders of '{path}' differ. Received: only in class_names "
+            f"{sorted(wanted - set(found))}, only in the folder {sorted(set(found) - wanted)}. "
+            "Make them the same."
         )
-    per_class = [list_images(folder / name) for name in names]
+    per_class = [list_images(found[composed(name)]) for name in names]
     labels = np.repeat(np.arange(len(names)), [len(files) for files in per_class])
     images = decode_files([file for files in per_class for file in files], channels)
     pairs = tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(labels))
-    return _labelled(pairs, f"Folder '{folder}'", names, canvas, batch_size)
+    return _labelled(pairs, f"Folder '{path}'", names, canvas, batch_size)
 
 
 def labelled_from_arrays(

@@ -10,6 +10,8 @@ said.task_accuracy, said.joint_accuracy
 ```
 """
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.evaluation.ablation import Removal as Removal
 from keras_amalgam.evaluation.ablation import noise as noise
 from keras_amalgam.evaluation.ablation import removals as removals

@@ -292,7 +292,7 @@ _REPORT = _record(
                 _record(
                     {
                         "removed": _maybe(_text),
-                        "tasks": _each(_fraction),
+                        "tasks": _each(_maybe(_fraction)),
                         "joint": _maybe(_fraction),
                         "gradient_norms": _each(_positive),
                     }

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.resizing import Resize
+from keras_amalgam.keras_settings import keras_defaults
 
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
-# The usual factors on 0..255 pixels are 1/255, 1/127.5 and one over a standard deviation near 60;
-# those on 0..1 are above one.
-MAX_PIXEL_SCALE = 1 / 16
+# Behind these, the axes are no longer those of the image that entered.
+_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Preprocessing:
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
             )
 
+    @keras_defaults()
     def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
         """Add the preprocessing to a functional graph.
 
@@ -97,7 +98,10 @@ class Preprocessing:
         x = images if self.size is None else self._to_size(images, self.size)
         x = self._to_channels(x, channels)
         scale, offset = self.scale_and_offset()
-        if scale != 1.0 or offset != 0.0:
+        if isinstance(scale, list):
+            # Rescaling would ask at every call which axis is the channels', by the user's setting.
+            x = ops.cast(x, "float32") * np.float32(scale) + np.float32(offset)
+        elif scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
         return x
 
@@ -130,7 +134,7 @@ class Preprocessing:
         if given == 1 and channels == 3:
             return keras.layers.Concatenate(dtype="float32")([images] * 3)
         if given == 3 and channels == 1:
-            return ops.image.rgb_to_grayscale(images)
+            return ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.flip(images, axis=-1) if order == "bgr" else images
 
     @property
@@ -268,55 +272,23 @@ def check_takes_images(model: keras.Model, owner: str) -> None:
             "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
             "with data_format='channels_last'."
         )
-
-
-def has_built_in_rescaling(model: keras.Model) -> bool:
-    """Whether the model itself takes 0..255 images.
-
-    True if a `Rescaling` or `Normalization` layer stands before the first layer with weights,
-    as in `keras.applications`' MobileNetV3 and EfficientNet.
-
-    Args:
-        model: A functional or sequential model with one input.
-    """
-    return _built_in_rescaling(model) is not None
-
-
-def check_rescaled_once(model: keras.Model, preprocessing: Preprocessing, owner: str) -> None:
-    """Refuse a preprocessing that shrinks pixels which the model shrinks itself.
-
-    Args:
-        model: A functional or sequential model with one input.
-        preprocessing: What goes before it.
-        owner: Whom to name in the error, such as `"Teacher 'birds'"`.
-
-    Raises:
-        ValueError: If both bring 0..255 to about 0..1 or -1..1.
-    """
-    layer = _built_in_rescaling(model)
-    scale, _ = preprocessing.scale_and_offset()
-    if layer is not None and np.max(scale) <= MAX_PIXEL_SCALE and _takes_pixels(layer):
+    if layer := _convolution_over_rows(model):
         raise ValueError(
-            f"{owner} would have its images rescaled twice. Received: preprocessing with "
-            f"scale={preprocessing.scale:.4g}, std={preprocessing.std}, and a model whose layer "
-            f"{layer.name!r} takes 0..255. Pass Preprocessing(…, scale=1.0), or leave it out."
+            f"{owner} takes its images channels-last, but its layer {layer!r} is channels-first. "
+            "That comes of keras.config.set_image_data_format('channels_first'), or of a keras.json"
+            " that says so. Set it to 'channels_last' before you build the model."
         )
 
 
-def _built_in_rescaling(model: keras.Model) -> keras.layers.Layer | None:
-    for layer in model.layers:
-        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            return layer
-        if isinstance(layer, keras.Model) and (inner := _built_in_rescaling(layer)):
-            return inner
-        if layer.weights:
+def _convolution_over_rows(model: keras.Model) -> str | None:
+    """The first convolution that takes the rows of a channels-last image for its channels."""
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            if layer := _convolution_over_rows(operation):
+                return layer
+        elif type(operation).__name__ in _TURNING:
             return None
+        elif hasattr(operation, "kernel_size"):
+            first = operation.data_format == "channels_first"
+            return operation.name if first else None
     return None
-
-
-def _takes_pixels(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's numbers are made for 0..255: it divides by the order of a hundred."""
-    if isinstance(layer, keras.layers.Rescaling):
-        return bool(np.max(np.abs(layer.scale)) <= MAX_PIXEL_SCALE)
-    deviation = np.sqrt(ops.convert_to_numpy(layer.variance))
-    return bool(np.max(deviation) >= 1 / MAX_PIXEL_SCALE)

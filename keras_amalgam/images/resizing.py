@@ -81,7 +81,7 @@ class Resize:
         height, width = (ops.sum(line, axis=-1, keepdims=True) for line in (rows, columns))
         kept = (height, width)
         if self.covers:
-            kept = _kept(height, width, *self.full_size)
+            kept = kept_part(height, width, *self.full_size)
         by_row = self._weights(rows, height, kept[0], axis=0)
         by_column = self._weights(columns, width, kept[1], axis=1)
         # Channels wait in front, so that both products are over the last two axes.
@@ -131,11 +131,14 @@ def first_resize(model: keras.Model) -> tuple[Resize, Any] | None:
         The resize and its symbolic result in the model; `None` if the model begins otherwise.
     """
     # A nested model's own `output` is the one inside of it; only its node knows the one here.
-    for node in chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values()):
-        resize = resize_of(node.operation)
-        if resize is not None and node.arguments.keras_tensors[0] is model.inputs[0]:
-            return resize, node.outputs[0]
-    return None
+    nodes = [
+        node
+        for node in chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
+        if any(tensor is model.inputs[0] for tensor in node.arguments.keras_tensors)
+    ]
+    if len(nodes) != 1 or (resize := resize_of(nodes[0].operation)) is None:
+        return None
+    return resize, nodes[0].outputs[0]
 
 
 def fitted(model: keras.Model, size: Size) -> keras.Model:
@@ -174,7 +177,7 @@ def _by(size: Size) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _kept(height: Any, width: Any, wanted_height: int, wanted_width: int) -> tuple[Any, Any]:
+def kept_part(height: Any, width: Any, wanted_height: int, wanted_width: int) -> tuple[Any, Any]:
     """The sides of the largest part of the wanted shape, in whole pixels, at least one."""
     # The half keeps a quotient that is whole from being rounded to below it.
     rows = ops.floor((width * wanted_height + 0.5) / wanted_width)

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from keras_amalgam import data
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.images.files import EXTENSIONS
+from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.recipes import canvas_choice, students
+from keras_amalgam.recipes import canvas_choice, normalizations, students
 from keras_amalgam.recipes.canvas_choice import Choice, Placed
 from keras_amalgam.recipes.recipe import Recipe, check_evaluated
 from keras_amalgam.student import build_student, own_preprocessing
@@ -75,7 +75,8 @@ def recipe(
     unlabelled = _unlabelled(images, collections, image_shape[-1])
     counts = {name: int(dataset.cardinality()) for name, dataset in unlabelled.items()}
     _check_batch_size(batch_size, counts, images)
-    left_out = _left_out(images, names) if known else Counter()
+    found = walk(images)
+    left_out = _left_out(found, names) if known else Counter()
     with_space = common_features > 0 and all(teacher.tap for teacher in teachers)
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
@@ -111,7 +112,11 @@ def recipe(
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=[*([_left_out_note(left_out, images)] if left_out else []), *notes],
+        notes=[
+            *_notes(left_out, found),
+            *notes,
+            *normalizations.warnings(teachers, unlabelled),
+        ],
         teacher_bytes=teacher_bytes,
     )
 
@@ -184,15 +189,16 @@ def _check_batch_size(batch_size: int, counts: Mapping[str, int], images: Path) 
         )
 
 
-def _left_out(images: Path, collections: Sequence[str]) -> Counter[str]:
-    """Number of image files in no collection, by the folder inside `images` that they lie in."""
-    parts = [
-        file.relative_to(images).parts
-        for file in images.rglob("*")
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and file.is_file()
-    ]
+def _left_out(found: Walk, collections: Sequence[str]) -> Counter[str]:
+    """Number of image files in no collection, by the top folder that they lie in."""
+    parts = [file.relative_to(found.folder).parts for file in found.files]
     folders = [inside[0] if len(inside) > 1 else "" for inside in parts]
     return Counter(folder for folder in sorted(folders) if folder not in collections)
+
+
+def _notes(left_out: Counter[str], found: Walk) -> list[str]:
+    notes = [_left_out_note(left_out, found.folder)] if left_out else []
+    return [*notes, found.note()] if found.note() else notes
 
 
 def _left_out_note(left_out: Counter[str], images: Path) -> str:

@@ -279,3 +279,23 @@ def test_command_reports_accuracies_images_and_bytes_known_beforehand(vehicles, 
     assert (settings["images of cars"], settings["images left out"]) == (6, 3)
     assert settings["mirrored images"] is False
     assert f"sub-folder: 3, in {folders['photos'] / 'dogs'} (3)." in said.out
+
+
+def test_a_teacher_whose_statistics_another_normalisation_fits_is_in_the_notes(make, tmp_path):
+    imagenet = ka.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    half = ka.Preprocessing(mean=0.5, std=0.5)
+    teachers = [
+        ka.Teacher(
+            make.remembering_network(make.colour_images(seed=1), imagenet),
+            name,
+            class_names=VEHICLES,
+            preprocessing=declared,
+        )
+        for name, declared in (("right", imagenet), ("wrong", half))
+    ]
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(make.colour_images(seed=2)):
+        Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
+    recipe = own_teachers.recipe(teachers, tmp_path / "photos", {}, **DEFAULTS)
+    (note,) = recipe.notes
+    assert note.startswith("Teacher 'wrong' seems") and "ImageNet's mean and std fits" in note

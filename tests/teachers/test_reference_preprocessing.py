@@ -109,7 +109,7 @@ def test_graph_agrees_for_images_cut_to_the_networks_shape(shape, crop_fraction)
     [
         {"interpolation": "bicubic"},
         {"interpolation": "nearest"},
-        {"antialias": True},
+        {"antialias": False},
         {"crop_fraction": 1.0},
         {"crop_fraction": 0.9},
         {"crop_to_aspect_ratio": True},
@@ -136,5 +136,5 @@ def test_pictures_of_every_mode_are_decoded_to_grey_or_rgb():
 
 @pytest.mark.parametrize("content", [b"", b"no image", encoded(pixels(40, 40, 3))[:200]])
 def test_what_is_no_image_is_refused(content):
-    with pytest.raises(ValueError, match="must be JPEG or PNG. Received"):
+    with pytest.raises(ValueError, match="must be JPEG or PNG"):
         decoded_by_pillow(content)

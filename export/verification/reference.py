@@ -1,0 +1,124 @@
+"""What the student says of photographs: as it was evaluated, on the canvas of its data sets."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_amalgam.export import parity
+from keras_amalgam.export.entrance import entrance_of
+from keras_amalgam.export.signatures import Signature, describe
+from keras_amalgam.images.canvas import Canvas
+from keras_amalgam.images.decoding import decode
+
+CanvasSize = Sequence[Any]
+"""`(height, width)`, or with one of `canvas`' methods as third."""
+
+REPORT = "report.json"
+_MAX_BATCH_PIXELS = 2**22
+
+
+def photographs(contents: Iterable[bytes], channels: int) -> Iterator[np.ndarray]:
+    """Images as the data sets decode them, uint8, one at a time: together they may be too many.
+
+    Args:
+        contents: Files.
+        channels: 1 or 3.
+    """
+    for content in contents:
+        yield decode(content, channels).numpy()
+
+
+def canvas_for(model: keras.Model, canvas: CanvasSize | None) -> Canvas | None:
+    """The canvas that a student was evaluated on.
+
+    Args:
+        model: The student.
+        canvas: Its size and method; `None` for the student's own size.
+
+    Raises:
+        ValueError: If it is not one, or not one of images that the student takes.
+    """
+    if canvas is None:
+        return None
+    height, width, channels = describe(model).image_shape
+    size, method = tuple(canvas[:2]), canvas[2] if len(canvas) == 3 else "resize"
+    if len(canvas) not in (2, 3) or not all(
+        own in (None, side) for own, side in zip((height, width), size, strict=True)
+    ):
+        raise ValueError(
+            f"The canvas does not fit model '{model.name}'. Received: {tuple(canvas)}. Expected: "
+            f"(height, width) or (height, width, method) agreeing with the model's "
+            f"{(height, width)}. Leave `canvas=` out for the model's own size."
+        )
+    return Canvas.parse((*size, channels, method))
+
+
+def canvas_beside(student: Path) -> list[Any] | None:
+    """The canvas in the report of the run that trained a student; `None` if there is none.
+
+    Args:
+        student: The student's file, which a run writes beside its `report.json`.
+    """
+    try:
+        report = json.loads((student.parent / REPORT).read_text(encoding="utf-8"))
+        canvas = report["settings"]["canvas"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return canvas if isinstance(canvas, list) else None
+
+
+def on_canvas(
+    model: keras.Model,
+    contents: Iterable[bytes],
+    canvas: Canvas | None,
+    size: tuple[int, int] | None,
+) -> dict[str, np.ndarray]:
+    """What the student says of photographs on the canvas of its evaluation.
+
+    Args:
+        model: The student, in float32.
+        contents: Files.
+        canvas: As of `canvas_for`. Without one photographs are brought antialiased to the size that
+            the student begins with.
+        size: `(height, width)` for a student that takes any size and does not begin so.
+
+    Returns:
+        Head to its values, in the order of the files.
+    """
+    signature = describe(model)
+    images = photographs(contents, signature.image_shape[2])
+    if canvas is not None:
+        return answers(model, signature, (canvas(image).numpy() for image in images))
+    entrance = entrance_of(model, size)
+    return answers(model if entrance is None else entrance.joined(), signature, images)
+
+
+def answers(
+    model: keras.Model, signature: Signature, images: Iterable[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """A model's values on images of any sizes, in their order; those of one size go together.
+
+    Args:
+        model: The model, in float32.
+        signature: With its heads; its sizes may be other ones.
+        images: Shape `(height, width, channels)` each.
+    """
+    rows = [
+        parity.reference(model, signature, np.stack(batch))
+        for _, of_one_size in itertools.groupby(images, lambda image: image.shape)
+        for batch in _batches(of_one_size)
+    ]
+    return {head: np.concatenate([row[head] for row in rows]) for head in signature.heads}
+
+
+def _batches(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Images of one size, as many together as memory is no matter of."""
+    remaining = iter(images)
+    for first in remaining:
+        count = min(parity.REFERENCE_BATCH, max(1, _MAX_BATCH_PIXELS // max(1, first[..., 0].size)))
+        yield [first, *itertools.islice(remaining, count - 1)]

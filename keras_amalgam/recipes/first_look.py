@@ -1,0 +1,28 @@
+"""What the teachers answer to some of the images, before anything is trained."""
+
+import numpy as np
+
+from keras_amalgam.plausibility import SIGN_IMAGES, doubt
+from keras_amalgam.recipes.recipe import Recipe
+from keras_amalgam.recipes.unlabelled import unlabelled_images
+
+IMAGES = 64  # Of each teacher.
+
+
+def doubts(recipe: Recipe) -> list[str]:
+    """Warnings about teachers whose answers to the images can hardly be logits.
+
+    A teacher is asked about the images of its own collection, if they are known to be.
+
+    Args:
+        recipe: With its teachers and streams.
+    """
+    images, sources = unlabelled_images(recipe, IMAGES * len(recipe.teachers))
+    found = []
+    for number, teacher in enumerate(recipe.teachers):
+        own = images[sources == number]
+        asked = (own if len(own) >= SIGN_IMAGES else images)[:IMAGES]
+        # As it is: a graph for one batch would cost more than it saves.
+        logits = teacher.signals(images.shape[-1])(asked, training=False)["logits"]
+        found.append(doubt(teacher, np.asarray(logits)))
+    return [one for one in found if one]
