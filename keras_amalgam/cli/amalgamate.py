@@ -111,8 +111,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         raise ValueError("--channels must be 1 or 3. Received: 2.")
     if len(_tests(values)) < len(values.test):
         raise ValueError(f"--test wants one folder per teacher. Received: {values.test}.")
-    _size(values)
-    _canvas(values)
+    student_size(values)
+    chosen_canvas(values)
     output.check(values)
     output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
@@ -137,7 +137,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
             images,
             tests,
             student=values.student,
-            image_shape=(*_size(values), values.channels),
+            image_shape=(*student_size(values), values.channels),
             epochs=values.epochs,
             batch_size=values.batch_size,
             learning_rate=values.learning_rate,
@@ -145,7 +145,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
             common_features=values.common_features,
             ownership=values.ownership,
             flip=values.flip,
-            canvas=_canvas(values),
+            canvas=chosen_canvas(values),
             teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
         )
     except ValueError as error:
@@ -159,7 +159,7 @@ def _tests(values: flags.FlagValues) -> dict[str, str]:
     return dict(test.split("=", 1) for test in values.test)
 
 
-def _size(values: flags.FlagValues) -> tuple[int, int]:
+def student_size(values: flags.FlagValues) -> tuple[int, int]:
     """`--size` as height and width."""
     sides = _sides(values.size)
     if len(sides) not in (1, 2) or min(sides) < LEAST_SIDE:
@@ -170,7 +170,7 @@ def _size(values: flags.FlagValues) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _canvas(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
+def chosen_canvas(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
     """`--canvas` as height, width and, if given, the method."""
     if values.canvas is None:
         return None

@@ -12,12 +12,42 @@ import tensorflow as tf
 SHARE = 0.25
 
 _MEMORY_INFO = Path("/proc/meminfo")
-# Of a container: cgroup's second version, then its first.
-_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+
+
+@dataclass(frozen=True)
+class ControlGroup:
+    """Where a Linux container says how much memory it may take.
+
+    Args:
+        folder: With the files.
+        limit: Name of the file with the bytes it may take.
+        used: Name of the file with those it takes, files that are kept in memory among them.
+        prefix: Of the names in `memory.stat`.
+    """
+
+    folder: Path
+    limit: str
+    used: str
+    prefix: str = ""
+
+    def free(self) -> int | None:
+        """Bytes until the limit; what is kept of files counts as free. None without a limit."""
+        try:
+            limit, used = (
+                int((self.folder / name).read_text()) for name in (self.limit, self.used)
+            )
+            lines = (self.folder / "memory.stat").read_text().splitlines()
+            counts = dict(line.split() for line in lines)
+        except (OSError, ValueError):  # Not in such a container, or "max".
+            return None
+        kept = (counts.get(f"{self.prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+        return max(1, limit - used + sum(map(int, kept)))
+
+
+_CONTROL_GROUPS = (
+    ControlGroup(Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    ControlGroup(
+        Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
     ),
 )
 
@@ -83,8 +113,8 @@ class Footprint:
 
 def free_memory() -> int | None:
     """Bytes that this process could still take, within its container's limit; None if unknown."""
-    free = [number for number in (_of_machine(), *map(_of_container, _LIMITS)) if number]
-    return min(free, default=None)
+    free = [_of_machine(), *(group.free() for group in _CONTROL_GROUPS)]
+    return min((number for number in free if number is not None), default=None)
 
 
 def _of_machine() -> int | None:
@@ -95,14 +125,6 @@ def _of_machine() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Not on Windows.
-        return None
-
-
-def _of_container(files: tuple[str, str]) -> int | None:
-    try:
-        limit, used = (Path(file).read_text().strip() for file in files)
-        return max(1, int(limit) - int(used))
-    except (OSError, ValueError):  # No such container, or "max": without a limit.
         return None
 
 

@@ -39,12 +39,14 @@ def stream(
             `from_tfds`, `from_folder`, `from_arrays` or your own; or one such data set.
         batch_size: Images per batch.
         canvas: `(height, width, channels)`, or with a method of `canvas` as fourth, that all
-            images are brought to. None if they have one shape already.
+            images are brought to; `canvas_for` says which is right for the teachers. None if they
+            have one shape already.
         proportions: Name -> relative weight (they need not sum to 1).
         augmentation: For all images, or name -> for the images of that source.
         seed: Orders and augmentations depend on it, and on the global seed if one is set
             (`keras.utils.set_random_seed`).
-        epoch: Length, shuffling, remainder and caching.
+        epoch: Length, shuffling, remainder and caching. Without a word about caching, images of
+            more than a quarter of the free memory are read anew in each epoch, with a warning.
 
     Returns:
         A finite data set of known cardinality. From a mapping, batches `{"image": (batch, height,

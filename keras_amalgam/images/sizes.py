@@ -1,15 +1,17 @@
 """How large the images of a folder are, read from their files' first bytes without decoding."""
 
 import os
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from keras_amalgam.images.files import list_images
+from keras_amalgam.images.folders import walk
+from keras_amalgam.images.pillow_files import UNREADABLE, opened
 
-# Of EXIF: those that exchange height and width.
+# Orientations that exchange height and width.
 _TURNED = (5, 6, 7, 8)
 
 
@@ -24,25 +26,40 @@ def image_sizes(path: str | os.PathLike[str], recursive: bool = True) -> np.ndar
         Shape `(images, 2)`, int64: height and width in pixels, in sorted order of the files.
 
     Raises:
-        ValueError: If the folder is missing or holds no images, or a file is not an image.
+        ValueError: If the folder is missing or holds no images, or the size of one cannot be read.
 
     Example:
         >>> height, width = image_sizes("photos").max(axis=0)
     """
-    return np.array([_size_of(file) for file in list_images(path, recursive)], np.int64)
+    found = walk(path, recursive)
+    if not found.files:
+        raise ValueError(
+            f"Folder '{found.folder}' holds no images. {found.note()} Give a folder with images."
+        )
+    return np.array([_size_of(file) for file in found.files], np.int64)
 
 
 def _size_of(file: Path) -> tuple[int, int]:
+    # No pixel is decoded here, so nothing can be too large for it.
+    with file.open("rb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = opened(stream)
+        except ValueError as error:
+            raise ValueError(
+                f"Image file '{file}' is corrupt: its size cannot be read. {error} Repair or "
+                "remove it."
+            ) from error
+        width, height = image.size
+        return (width, height) if _is_turned(image) else (height, width)
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether its EXIF says so; as in decoding, not where that is damaged, and without XMP."""
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
     try:
-        with warnings.catch_warnings():
-            # No pixel is decoded here, so nothing can be too large for it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                width, height = image.size
-                orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Image file '{file}' is corrupt: its size cannot be read. Received: {error}. Repair "
-            "or remove it."
-        ) from error
-    return (width, height) if orientation in _TURNED else (height, width)
+        # Not a PNG's own method, which decodes all pixels to find what may stand behind them.
+        return Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
+    except (struct.error, *UNREADABLE):
+        return False

@@ -63,8 +63,16 @@ class Recipe:
                 f"{list(self.streams)}."
             )
         check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)
-        for teacher in self.teachers:
-            names = getattr(self.evaluation.get(teacher.name), "class_names", None)
+        if not set(self.photographs) <= set(self.evaluation):
+            raise ValueError(
+                f"The recipe {self.name!r} has photographs of tasks without test images. Received: "
+                f"photographs of {list(self.photographs)}. Expected: of some of "
+                f"{list(self.evaluation)}."
+            )
+        shown = (self.evaluation, self.photographs)
+        tests = [(t, images.get(t.name)) for t in self.teachers for images in shown]
+        for teacher, images in tests:
+            names = getattr(images, "class_names", None)
             if names is not None and tuple(names) != teacher.class_names:
                 raise ValueError(
                     f"The test images of teacher {teacher.name!r} number the classes otherwise "

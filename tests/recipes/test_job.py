@@ -231,6 +231,19 @@ def test_test_images_of_other_class_names_than_the_teachers_are_refused(recipe, 
     assert "Expected: ['0', '1', '2']" in str(refused.value)
 
 
+def test_photographs_without_test_images_or_of_other_classes_are_refused(recipe, make):
+    def photographs(names):
+        labels = np.arange(4) % len(names)
+        return data.labelled_from_arrays(make.images(4), labels, class_names=names, batch_size=1)
+
+    right = {"digits": photographs(("0", "1", "2"))}
+    assert dataclasses.replace(recipe, photographs=right).photographs == right
+    with pytest.raises(ValueError, match="number the classes otherwise"):
+        dataclasses.replace(recipe, photographs={"digits": photographs(("0", "2", "1"))})
+    with pytest.raises(ValueError, match=r"without test images. Received: photographs of \['dig"):
+        dataclasses.replace(recipe, evaluation={}, photographs=right)
+
+
 @pytest.mark.parametrize("names", [("0", "1", "2"), None])
 def test_test_images_of_the_teachers_class_names_or_none_are_taken(recipe, make, names):
     images = data.labelled_from_arrays(make.images(4), np.arange(4) % 3, class_names=names)
