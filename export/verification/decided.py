@@ -66,24 +66,25 @@ def accuracies(
     return found
 
 
-def missed(
-    heads: Mapping[str, Mapping[str, float | None]], least: float, signature: str = FLOAT
-) -> list[str]:
-    """The heads that decide otherwise than the student on its canvas too often, a sentence each.
+def missed(measured: Mapping[str, Any], least: float) -> list[str]:
+    """What decides otherwise than the student on its canvas too often, a sentence each.
 
     Args:
-        heads: Head to its measurements, with the share `on_canvas`.
-        least: The smallest allowed share.
-        signature: Whose they are.
+        measured: A verification's numbers, as `add_to` leaves them.
+        least: The smallest allowed share of images with the same class, 0..1.
     """
-    subject = "Task" if signature == FLOAT else f"Signature '{signature}', task"
-    return [
-        f"{subject} '{head}' decides otherwise than the student on its canvas. Received: "
-        f"the same class on {share:.1%}. Expected: at least {least:.1%}."
-        for head, one in heads.items()
-        # Written so that a NaN misses.
-        if (share := one["on_canvas"]) is not None and not share >= least
-    ]
+    sentences = []
+    for signature, heads in {FLOAT: measured["heads"], **measured.get("signatures", {})}.items():
+        whose = "Task" if signature == FLOAT else f"Signature '{signature}', task"
+        for head, one in heads.items():
+            share = one["on_canvas"]
+            # Written so that a NaN misses.
+            if share is not None and not share >= least:
+                sentences.append(
+                    f"{whose} '{head}' decides otherwise than the student on its canvas. Received: "
+                    f"the same class on {share:.1%}. Expected: at least {least:.1%}."
+                )
+    return sentences
 
 
 def _share(values: np.ndarray, classes: np.ndarray, where: np.ndarray | slice) -> float:

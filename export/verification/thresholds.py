@@ -8,7 +8,6 @@ from typing import Any
 from keras_amalgam.export import parity
 from keras_amalgam.export.arguments import check_limit
 from keras_amalgam.export.serving.endpoints import FLOAT
-from keras_amalgam.export.verification import decided
 
 NEED_LABELS = ("max_accuracy_loss", "min_accuracy")
 
@@ -87,12 +86,6 @@ class Thresholds:
                 f"Task '{one.head}' disagrees with the student. Received: {one.received}. "
                 f"Expected: {one.expected}."
             )
-        least = self.bounds(precision).min_agreement
-        for signature, records in {
-            FLOAT: measured["heads"],
-            **measured.get("signatures", {}),
-        }.items():
-            missed += decided.missed(records, least, signature)
         for what, value, word, limit in self._limits(measured):
             # Written so that a NaN misses.
             kept = value >= limit if word == "at least" else value <= limit

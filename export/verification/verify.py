@@ -200,6 +200,7 @@ def verify_encoded(
         answers[CLASSIFY] = classified
     decided.add_to(measured, answers, evaluated, encoded.labels, own, without)
     missed = thresholds.missed(measured, heads, artifact.precision)
+    missed += decided.missed(measured, thresholds.bounds(artifact.precision).min_agreement)
     missed += companions.wrong(artifact, decisions.outputs_of(labels, joint, 0))
     return Verification(artifact, measured, tuple(missed + wrong))
 

@@ -6,6 +6,7 @@ from keras_amalgam.export.samples import (
     MAX_CALIBRATION_IMAGES,
     calibration_images,
     checked_images,
+    photographs_of,
     random_images,
     spanning_full_range,
 )
@@ -24,6 +25,27 @@ def test_random_images_are_the_same_every_time():
     assert first.shape == (8, 6, 8, 3)
     assert first.max() > 250
     np.testing.assert_array_equal(first, random_images(SIGNATURE, SIZE))
+
+
+def test_photographs_are_larger_and_show_their_images_once_they_are_averaged():
+    images = random_images(SIGNATURE, (28, 20))
+    photographs = photographs_of(images)
+    assert photographs.shape == (8, 280, 260, 3)
+    shrunk = tf.image.resize(photographs, (28, 20), antialias=True)
+    plain = tf.image.resize(photographs, (28, 20))
+    likeness, of_plain = (
+        np.corrcoef(np.ravel(one), np.ravel(images))[0, 1] for one in (shrunk, plain)
+    )
+    assert likeness > 0.9 and np.abs(shrunk - plain).mean() > 10 and of_plain > 0.5
+    np.testing.assert_array_equal(photographs, photographs_of(images))
+
+
+@pytest.mark.parametrize("side", [224, 384, 3000])
+def test_photographs_of_large_images_keep_to_a_size(side):
+    photographs = photographs_of(np.zeros((8, side, side, 1), np.uint8))
+    assert len(photographs) == 2
+    assert side <= photographs.shape[1] and side <= photographs.shape[2]
+    assert photographs[0].size <= max(2**22, side * side)
 
 
 @pytest.mark.parametrize(

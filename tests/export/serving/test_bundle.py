@@ -226,8 +226,10 @@ def test_head_that_is_a_map_is_refused(tmp_path):
 def test_bundle_of_a_sabotaged_student_does_not_pass(twin, student, class_names, images, tmp_path):
     path = export.to_serving(twin, tmp_path, class_names=class_names, images=images).path
     job = prepare(student, class_names, images)
+    photographs, _ = endpoints._seen_in_files(job, None)
+    every = endpoints.run(path, images, photographs)
     for name in ("serving_default", "uint8", "encoded", "classify"):
-        given = {name: endpoints.run(path, images)[name]}
+        given = {name: every[name]}
         with (
             pytest.MonkeyPatch.context() as patch,
             pytest.raises(ValueError, match=f"signature '{name}', disagrees"),

@@ -17,6 +17,7 @@ from keras_amalgam import export
 from keras_amalgam.export import parity
 from keras_amalgam.export.verification import runner, verify
 from keras_amalgam.export.verification.encoded import collect
+from keras_amalgam.images import pillow_files
 
 pytestmark = pytest.mark.usefixtures("verified_here")
 
@@ -267,8 +268,10 @@ def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
         "artifact": str(exported.folder / "student_int8.tflite"),
         "format": "tflite",
         "images": str(tmp_path / "images.zip"),
+        "decoder": pillow_files.__file__,
         "size": [28, 28],
         "channels": 3,
+        "covers": False,
         "threads": 1,
         "repeats": 1,
         "outputs": None,
