@@ -12,7 +12,7 @@ from keras_amalgam import data
 from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.recipes import canvas_choice, normalizations, students
+from keras_amalgam.recipes import canvas_choice, students
 from keras_amalgam.recipes.canvas_choice import Choice, Placed
 from keras_amalgam.recipes.recipe import Recipe, check_evaluated
 from keras_amalgam.student import build_student, own_preprocessing
@@ -112,11 +112,7 @@ def recipe(
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=[
-            *_notes(left_out, found),
-            *notes,
-            *normalizations.warnings(teachers, unlabelled),
-        ],
+        notes=[*_notes(left_out, found), *notes],
         teacher_bytes=teacher_bytes,
     )
 
