@@ -137,6 +137,13 @@ def test_all_images_are_used_without_collections(vehicles):
     assert not recipe.notes
 
 
+def test_what_is_passed_over_below_the_images_is_noted(vehicles):
+    (vehicles.images / "README.md").write_text("Photos of vehicles.")
+    write_images(vehicles.images / "cars" / ".thumbnails", 2)
+    (note,) = make_recipe(vehicles).notes
+    assert note == f"Passed over in '{vehicles.images}': 1 .md, 1 hidden."
+
+
 @pytest.mark.parametrize("flip", [True, False])
 def test_images_are_mirrored_only_if_told(vehicles, flip):
     """Every image is dark on the left, so a mirrored one is dark on the right."""

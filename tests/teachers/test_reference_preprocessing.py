@@ -5,9 +5,10 @@ import io
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keras_amalgam import Preprocessing
+from keras_amalgam.teachers.image_bytes import decoded
 from keras_amalgam.teachers.reference_preprocessing import (
     decoded_by_pillow,
     reference_input,
@@ -132,6 +133,19 @@ def test_pictures_of_every_mode_are_decoded_to_grey_or_rgb():
         buffer = io.BytesIO()
         Image.new(mode, (5, 4)).save(buffer, "PNG")
         assert decoded_by_pillow(buffer.getvalue()).shape == (4, 5, channels)
+
+
+def test_both_sides_of_a_comparison_see_a_photo_the_right_way_up():
+    values = pixels(40, 50, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for format in ("PNG", "JPEG"):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, format, exif=exif)
+        content = buffer.getvalue()
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
+        np.testing.assert_array_equal(decoded_by_pillow(content), expected)
+        assert np.abs(decoded(content).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", encoded(pixels(40, 40, 3))[:200]])
