@@ -3,6 +3,7 @@
 This script runs in the TensorFlow that is to be tested, 2.2 to 2.15, in an environment of its own:
 `python scripts/write_keras_2_files.py tests/teachers/keras_2`. It adds one archive, named after the
 version of Keras, with the models as that version saves them and what each gives for one input.
+With the word `trained` behind the folder, it writes a trained SavedModel instead.
 """
 
 import importlib
@@ -456,5 +457,24 @@ def write(folder):
     print(archive, archive.stat().st_size)
 
 
+def write_trained(folder):
+    """Write the archive of a SavedModel with the state of its optimizer, and what it gives."""
+    inputs = tf.keras.Input(SHAPE)
+    x = L.GlobalAveragePooling2D()(L.BatchNormalization()(L.Conv2D(4, 3)(inputs)))
+    model = tf.keras.Model(inputs, L.Dense(3, activation="softmax")(x))
+    optimizers = getattr(tf.keras.optimizers, "legacy", tf.keras.optimizers)
+    model.compile(optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    model.fit(IMAGES, np.array([1]), epochs=3, verbose=0)
+    randomize(model)
+    place = Path(tempfile.mkdtemp())
+    model.save(str(place / "trained"), save_format="tf")
+    np.savez(place / "expected.npz", images=IMAGES, y=answers(model, ("y",))["y"])
+    archive = Path(folder) / f"trained_{tf.__version__}.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(place.rglob("*")):
+            out.write(path, str(path.relative_to(place)))
+    print(archive, archive.stat().st_size)
+
+
 if __name__ == "__main__":
-    write(sys.argv[1])
+    (write_trained if sys.argv[2:] == ["trained"] else write)(sys.argv[1])

@@ -1,5 +1,6 @@
 """The serving functions of a SavedModel without the objects around them."""
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,16 @@ def load_frozen(directory: Path) -> Any:
     """
     import tensorflow as tf
 
+    # TensorFlow 1's loader says at every use that there is a newer one.
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        meta_graph = _frozen(directory)
+    finally:
+        logger.setLevel(level)
     with tempfile.TemporaryDirectory() as place:
-        frozen = SavedModel(saved_model_schema_version=1, meta_graphs=[_frozen(directory)])
+        frozen = SavedModel(saved_model_schema_version=1, meta_graphs=[meta_graph])
         Path(place, "saved_model.pb").write_bytes(frozen.SerializeToString())
         return tf.saved_model.load(place)
 

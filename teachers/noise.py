@@ -49,6 +49,12 @@ def as_noise(errors: Mapping[str, float]) -> _Errors:
     return {LARGEST: errors["max_abs_error"], MEAN: errors["mean_abs_error"]}
 
 
+def may_be_noise(errors: Mapping[str, float], tolerance: float) -> bool:
+    """Whether an error is past the tolerance and small enough for the source's noise to matter."""
+    scale = max(1.0, errors["range"])
+    return tolerance * scale < errors["max_abs_error"] <= MOST * scale
+
+
 def is_noise(errors: Mapping[str, float]) -> bool:
     """Whether an error is no larger than the source's own, in its mean and its largest part.
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.teachers.noise import is_noise, own_noise, source_noise
+from keras_amalgam.teachers.noise import is_noise, may_be_noise, own_noise, source_noise
 from keras_amalgam.teachers.pairing import Pair, Pairing, Source, pair
 from keras_amalgam.teachers.patterns import ODD_SIZES, closed, patterns
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, run_model
@@ -53,7 +53,7 @@ def check_parity(
     Returns:
         `{"outputs": {name: errors}, "taps": {name: errors}}`, where errors are those of
         `agreement`, the worst over the batches, and `source_noise` and `mean_source_noise` where
-        the tolerance was missed: the differences of the source from itself.
+        the tolerance was missed by little: the differences of the source from itself.
 
     Raises:
         TypeError: If `taps` is a single name, or `tolerance` no number.
@@ -208,12 +208,12 @@ def _errors(
     images: np.ndarray,
     tolerance: float,
 ) -> dict[str, Errors]:
-    """Of all pairs, with the source's own noise where the tolerance is missed."""
+    """Of all pairs, with the source's own noise where it could be all that there is."""
     found: dict[str, Errors] = {}
     for group in _groups(pairs, len(images)):
         found |= _errors_together(pairing, model, group, images)
-    missed = [p for p in pairs if is_past(found[p.source], tolerance, p in pairing.outputs)]
-    for group in _groups(missed, len(images)):
+    doubtful = [p for p in pairs if may_be_noise(found[p.source], tolerance)]
+    for group in _groups(doubtful, len(images)):
         names = [p.source for p in group]
         for name, noise in source_noise(pairing.runtime, images, names, agreement).items():
             found[name] |= noise
@@ -300,7 +300,8 @@ def _difference(pairing: Pairing, found: dict[str, Errors], tolerance: float) ->
         f"{errors['max_abs_error']:.3g} in a range of {errors['range']:.3g} (cosine "
         f"{errors['cosine']:.6f}). Expected at most {tolerance:g} of the range, or of 1, "
         f"and outputs in the same direction. {own_noise(errors)}If the source computes in less "
-        "than float32, pass a larger `tolerance=`; to look into the model, convert with `verify=False`."
+        "than float32, pass a larger `tolerance=`; to look into the model, convert with "
+        "`verify=False`."
     )
 
 

@@ -100,8 +100,8 @@ def _unreadable() -> tuple[type[Exception], ...]:
     """What TensorFlow raises at a directory that it cannot read."""
     import tensorflow as tf
 
-    wrong = (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError)
-    return (*wrong, DecodeError, tf.errors.OpError)
+    wrong = (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError)
+    return (*wrong, OSError, RuntimeError, DecodeError, tf.errors.OpError)
 
 
 def _loaded(directory: Path) -> Any:

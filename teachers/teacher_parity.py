@@ -23,7 +23,7 @@ from keras_amalgam.teachers.image_bytes import (
     decoded,
     entering_source,
 )
-from keras_amalgam.teachers.noise import as_noise, own_noise
+from keras_amalgam.teachers.noise import as_noise, may_be_noise, own_noise
 from keras_amalgam.teachers.normalization_check import NormalizationCheck, check_normalization
 from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
 from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
@@ -195,8 +195,9 @@ def _from_bytes_on(
     if tap is not None:
         ours[tap.source] = [each.features for each in received if each.features is not None]
     errors = {name: _combined(map(agreement, theirs[name], ours[name])) for name in ours}
-    other = in_another_order(pairing.runtime)
-    if other and any(is_past(each, tolerance, True) for each in errors.values()):
+    doubtful = any(may_be_noise(each, tolerance) for each in errors.values())
+    other = in_another_order(pairing.runtime) if doubtful else None
+    if other is not None:
         again = _signals(teacher, pairing, other, expected)
         for name in ours:
             pairs = zip(theirs[name], again[name], strict=True)
