@@ -272,7 +272,8 @@ def _check_operators(proto: Any, model: keras.Model) -> None:
         raise NotImplementedError(
             f"Model '{model.name}' needs operators that ONNX does not have. Received: "
             f"{'; '.join(foreign)}. Expected: operators of opset {opsets['']}. Replace the layer: "
-            "a resizing must be bilinear or nearest without antialias; or export with "
+            "a resizing must be bilinear or nearest without antialias, or that of `Preprocessing`, "
+            "which antialiases in stock operations; or export with "
             "`to_saved_model`."
         )
 

@@ -149,5 +149,6 @@ def _not_in_tflite(model: keras.Model, operators: list[str]) -> NotImplementedEr
         f"Model '{model.name}' needs operators that TFLite does not have. Received: "
         f"{'; '.join(operators)}. Expected: TFLite's own operators only, so that the file runs on "
         "every device without Flex or custom kernels. Replace the layer: a resizing must be "
-        "bilinear or nearest without antialias; or export with `to_saved_model` or `to_onnx`."
+        "bilinear or nearest without antialias, or that of `Preprocessing`, which antialiases in "
+        "stock operations; or export with `to_saved_model` or `to_onnx`."
     )

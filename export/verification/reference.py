@@ -1,8 +1,9 @@
 """What the student says of photographs: as it was evaluated, on the canvas of its data sets."""
 
+import functools
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,18 @@ def photographs(contents: Iterable[bytes], channels: int) -> Iterator[np.ndarray
         contents: Files.
         channels: 1 or 3.
     """
+    decoded = _decoder(channels)
     for content in contents:
-        yield decode(content, channels).numpy()
+        yield decoded(content).numpy()
+
+
+@functools.cache
+def _decoder(channels: int) -> Callable[[Any], Any]:
+    """As a graph, since reading EXIF takes many small operations."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((), tf.string)
+    return tf.function(lambda content: decode(content, channels), input_signature=[spec])
 
 
 def canvas_for(model: keras.Model, canvas: CanvasSize | None) -> Canvas | None:
