@@ -73,7 +73,7 @@ def upright(image: Image.Image) -> Image.Image:
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (struct.error, SyntaxError, ValueError, OSError):
         return image
     return image if turn is None else image.transpose(turn)
