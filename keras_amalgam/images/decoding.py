@@ -209,7 +209,7 @@ def _orientation_in(exif: tf.Tensor) -> tf.Tensor:
 
     def number(places: tf.Tensor) -> tf.Tensor:
         """Of bytes along the last axis."""
-        weights = 256 ** np.arange(places.shape.as_list()[-1], dtype=np.int64)
+        weights = 256 ** np.arange(int(places.shape[-1] or 0), dtype=np.int64)
         return tf.reduce_sum(
             tf.cast(places, tf.int64) * tf.where(is_little, weights, weights[::-1]), axis=-1
         )
