@@ -22,7 +22,7 @@ _SHORT, _LONG = 3, 4  # Types of a tag's value.
 _ENTRY = 12  # Bytes of a tag.
 
 
-def decode(content: tf.Tensor, channels: int | None = None) -> tf.Tensor:
+def decode(content: tf.Tensor | bytes, channels: int | None = None) -> tf.Tensor:
     """One image of any kind that the library reads, the right way up.
 
     JPEG and PNG files are decoded in the graph. Others are handed to Pillow in this process, so a
@@ -193,7 +193,7 @@ def _first_part(
 ) -> tf.Tensor:
     """Where the first wanted part of a file begins, or some other place if there is none."""
     (at,) = tf.while_loop(
-        lambda at: (at < length) & ~is_wanted(at),
+        lambda at: tf.logical_and(at < length, tf.logical_not(is_wanted(at))),
         lambda at: (following(at),),
         (tf.constant(start),),
         maximum_iterations=MAX_PARTS,
@@ -209,7 +209,7 @@ def _orientation_in(exif: tf.Tensor) -> tf.Tensor:
 
     def number(places: tf.Tensor) -> tf.Tensor:
         """Of bytes along the last axis."""
-        weights = 256 ** np.arange(places.shape[-1], dtype=np.int64)
+        weights = 256 ** np.arange(int(places.shape[-1] or 0), dtype=np.int64)
         return tf.reduce_sum(
             tf.cast(places, tf.int64) * tf.where(is_little, weights, weights[::-1]), axis=-1
         )

@@ -24,7 +24,14 @@ FORMATS = (
 )
 """Raster images that people have, which their first bytes tell from other files."""
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """What Pillow raises for files that are damaged, or not images."""
 
 _TURNS = {
@@ -105,16 +112,15 @@ def upright(image: Image.Image) -> Image.Image:
     Not `ImageOps.exif_transpose`: that writes the other tags anew, and fails where one is damaged.
 
     Raises:
-        OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError: If its pixels are
-            damaged.
+        OSError, SyntaxError, ValueError and others, all in `UNREADABLE`: If its pixels are damaged.
     """
     image.load()
     # Of XMP, which Pillow asks where EXIF is silent, browsers and our graphs know nothing.
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (struct.error, *UNREADABLE):
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except UNREADABLE:
         return image
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
