@@ -1,9 +1,9 @@
 """The running statistics of a network's first batch normalizations, to compare images with."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ class RunningStatistics:
 
     def __init__(self, model: keras.Model, paths: Sequence[str]) -> None:
         self._variances, self._are_read = [], []
-        tapped = with_taps(model, paths)
+        tapped = with_taps(_up_to(model, paths), paths)
         moments: dict[str, Any] = {}
         for path, output in zip(paths, tapped.output["taps"], strict=True):
             layer = _layer_at(model, path)
@@ -64,24 +64,24 @@ class RunningStatistics:
             for index, total in enumerate(totals):
                 total += ops.convert_to_numpy(found[str(index)]) * (len(batch) / number)
         medians = [
-            np.median(_divergence(mean, square - mean**2, variance)[is_read])
-            for (mean, square), variance, is_read in zip(
+            np.median(_divergence(*total[:, is_read], variance[is_read]))
+            for total, variance, is_read in zip(
                 totals, self._variances, self._are_read, strict=True
             )
         ]
         return float(np.mean(medians))
 
 
-def _divergence(shift: np.ndarray, spread: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def _divergence(shift: np.ndarray, square: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """The mean of both Kullback-Leibler divergences of normal distributions, per channel.
 
     Args:
         shift: Difference of the means.
-        spread: Variance of the one.
+        square: Mean square difference of the one from the mean of the other.
         variance: Of the other, positive.
     """
     # A channel that no image moves diverges much, and not without bounds.
-    spread = np.maximum(spread, 1e-6 * variance)
+    spread = np.maximum(square - shift**2, 1e-6 * variance)
     return ((spread + shift**2) / variance + (variance + shift**2) / spread - 2) / 4
 
 
@@ -106,16 +106,27 @@ def first_normalizations(model: keras.Model, most: int) -> list[str]:
         model: A functional or sequential model.
         most: How many at most.
     """
-    paths = []
-    for path in candidates(model):
-        layer = _layer_at(model, path)
-        if (
-            isinstance(layer, keras.layers.BatchNormalization)
-            and _is_called_once(model, path)
-            and _remembers(layer)
-        ):
-            paths.append(path)
-    return paths[:most]
+    found = (
+        path
+        for path in candidates(model)
+        if isinstance(layer := _layer_at(model, path), keras.layers.BatchNormalization)
+        and _is_called_once(model, path)
+        and _remembers(layer)
+    )
+    return list(islice(found, most))
+
+
+def _up_to(model: keras.Model, paths: Sequence[str]) -> keras.Model:
+    """The part of a model that some layers need, as to call all of it again takes long."""
+    functional = as_functional(model)
+    last = {path.split("/")[0] for path in paths}
+    outputs = [node.outputs[0] for node in _nodes(functional) if node.operation.name in last]
+    return keras.Model(functional.input, outputs)
+
+
+def _nodes(model: keras.Model) -> Iterator[Any]:
+    """The calls that a model consists of."""
+    return chain.from_iterable(as_functional(model)._nodes_by_depth.values())
 
 
 def _layer_at(model: keras.Model, path: str) -> Any:
@@ -125,8 +136,7 @@ def _layer_at(model: keras.Model, path: str) -> Any:
 def _is_called_once(model: keras.Model, path: str) -> bool:
     """Whether it stands at one place only, and so do the models around it."""
     for name in path.split("/"):
-        nodes = chain.from_iterable(as_functional(model)._nodes_by_depth.values())
-        if Counter(node.operation.name for node in nodes)[name] != 1:
+        if Counter(node.operation.name for node in _nodes(model))[name] != 1:
             return False
         model = model.get_layer(name)
     return True

@@ -155,6 +155,20 @@ def test_divergence_is_the_mean_of_both_kullback_leibler_divergences():
     np.testing.assert_allclose(received, expected, rtol=1e-4)
 
 
+def test_channels_that_are_dead_or_multiplied_by_nothing_are_passed_over(networks):
+    model = keras.models.clone_model(networks["ImageNet's mean and std"])
+    model.set_weights(networks["ImageNet's mean and std"].get_weights())
+    teacher = teacher_of(model, preprocessing(IMAGENET))
+    before = check_normalization(teacher, photographs()).declared.divergence
+    last = [each for each in model.layers if isinstance(each, keras.layers.BatchNormalization)][-1]
+    gain, shift, mean, variance = last.get_weights()
+    gain[0], mean[1], variance[1] = 0.0, 0.0, 0.0
+    last.set_weights([gain, shift, mean, variance])
+    check = check_normalization(teacher, photographs())  # Divisions by zero are errors.
+    assert abs(check.declared.divergence - before) < 0.02
+    assert check.clear.name == "ImageNet's mean and std"
+
+
 def kullback_leibler(p, q):
     """Of two normal distributions `(mean, variance)`: Bishop, 2006, exercise 1.30."""
     ratio = p[1] / q[1]
