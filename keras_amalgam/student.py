@@ -90,8 +90,8 @@ def build_student(
 
 
 def _check_backbone(backbone: keras.Model) -> None:
-    check_takes_images(backbone, "The backbone")
     output = as_functional(backbone).output
+    check_takes_images(backbone, "The backbone")
     if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
         raise ValueError(
             "The backbone's output must be a map (batch, height, width, channels) or a vector "
