@@ -108,8 +108,8 @@ def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False)
 
 
 def _check_backbone(backbone: keras.Model) -> None:
-    check_takes_images(backbone, "The backbone")
     output = as_functional(backbone).output
+    check_takes_images(backbone, "The backbone")
     if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
         raise ValueError(
             "The backbone's output must be a map (batch, height, width, channels) or a vector "
