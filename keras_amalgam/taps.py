@@ -27,19 +27,6 @@ class Tap:
     tokens: Literal["auto", "map", "pooled"] = "auto"
 
 
-def without_lists_of_one(model: keras.Model) -> keras.Model:
-    """A model that has its one input or output in a list, with it as it is; any other unchanged.
-
-    Keras 2 wrote them so, and some authors do.
-    """
-    listed = [ports for ports in (model.input, model.output) if isinstance(ports, (list, tuple))]
-    if not any(len(ports) == 1 for ports in listed):
-        return model
-    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
-    is_one = isinstance(model.output, (list, tuple)) and len(model.outputs) == 1
-    return keras.Model(inputs, model.outputs[0] if is_one else model.output, name=model.name)
-
-
 def as_functional(model: keras.Model) -> keras.Model:
     """The model as a functional one over the same layers, without lists of one.
 
@@ -64,7 +51,9 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{type(model).__name__}, whose layers are called in Python code. Rebuild it with "
             "keras.Model(inputs, outputs)."
         )
-    return without_lists_of_one(model)
+    if isinstance(model.output, (list, tuple)) and len(model.inputs) == len(model.outputs) == 1:
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    return model
 
 
 def candidates(model: keras.Model) -> dict[str, tuple[int | None, ...]]:

@@ -1,61 +1,16 @@
 """Configurations of Keras 2 in the words of Keras 3."""
 
-import inspect
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Iterator
 from typing import Any
 
-import keras
-from keras import ops
-
+from keras_amalgam.teachers.keras_2_layers import (
+    class_in_keras_3,
+    name_in_keras_3,
+    settings_in_keras_3,
+)
 from keras_amalgam.teachers.keras_2_operations import ELLIPSIS, operation_of
 
-# Settings that Keras 3 no longer has, with the values that change nothing; `None` for any value.
-_GONE: dict[str, tuple[Any, ...] | None] = {
-    "adjustment": (None,),
-    "batch_input_shape": None,  # The input layer has it.
-    "causal": (False,),
-    "force_generator": None,  # Random numbers are for training.
-    "fused": None,  # How it is computed.
-    "groups": (1,),  # Of depthwise, separable and transposed convolutions.
-    "implementation": None,  # How it is computed.
-    "key_shape": None,  # The graph says it.
-    "noise_shape": None,  # Noise is for training.
-    "query_shape": None,  # The graph says it.
-    "ragged": (False,),
-    "renorm": (False,),
-    "renorm_clipping": None,
-    "renorm_momentum": None,
-    "rng_type": None,
-    "seed": None,  # Random numbers are for training.
-    "time_major": (False,),
-    "trainable": None,  # Of layers that have nothing to train.
-    "value_shape": None,  # The graph says it.
-    "virtual_batch_size": (None,),
-}
-# What only a new network needs: the file has the weights, and a teacher is not trained.
-_FOR_TRAINING = ("_initializer", "_regularizer", "_constraint")
-_RENAMED_CLASSES = {
-    "BatchNormalizationV1": "BatchNormalization",
-    "BatchNormalizationV2": "BatchNormalization",
-    "SyncBatchNormalization": "BatchNormalization",
-    "ThresholdedReLU": "ReLU",
-    # They change images in training only.
-    "RandomHeight": "Identity",
-    "RandomWidth": "Identity",
-}
-_RENAMED_SETTINGS = {
-    ("LeakyReLU", "alpha"): "negative_slope",
-    ("ThresholdedReLU", "theta"): "threshold",
-    ("InputLayer", "batch_input_shape"): "batch_shape",
-}
-# TensorFlow's own names for functions that were passed as activations.
-_RENAMED_ACTIVATIONS = {"softmax_v2": "softmax", "swish_v2": "swish", "swish_f32": "swish"}
-_INTERPOLATIONS = ("area", "bicubic", "bilinear", "lanczos3", "lanczos5", "nearest")
-# Layers of which Keras 3 makes something else without saying so.
-_OTHERS = {"RandomCrop": "cuts in another place"}
 MODELS = ("Functional", "Model", "Sequential")
-Rule = Callable[[dict[str, Any]], None]
 
 
 def in_keras_3(config: Any) -> dict[str, Any]:
@@ -63,7 +18,7 @@ def in_keras_3(config: Any) -> dict[str, Any]:
 
     Sequential models become functional ones. Regularizers, constraints and initializers, which
     are for training, are left out. What Keras 3 has not, such as calls of TensorFlow and Keras 2's
-    `hard_sigmoid`, becomes operations of Keras while the model is built, see `STAND_INS`.
+    `hard_sigmoid`, becomes operations of Keras while the model is built, see `keras_2_stand_ins`.
 
     Args:
         config: Parsed; `{"class_name": …, "config": …}`.
@@ -85,11 +40,6 @@ def layers_of(config: dict[str, Any]) -> list[dict[str, Any]]:
     inner = config["config"]
     # Until Keras 2.2, a sequential model's configuration was the list itself.
     return inner if isinstance(inner, list) else inner["layers"]
-
-
-def name_in_keras_3(name: str) -> str:
-    """A layer's name without the slashes that Keras 3 does not allow."""
-    return name.replace("/", "_")
 
 
 def _model(config: dict[str, Any]) -> dict[str, Any]:
@@ -228,13 +178,11 @@ def _layer(layer: dict[str, Any]) -> dict[str, Any]:
         name, function = layer["config"]["name"], layer["config"]["function"]
         operation_of(function)
         return _stand_in("TensorFlowCall", {"name": name_in_keras_3(name), "function": function})
-    known = getattr(keras.layers, _RENAMED_CLASSES.get(kind, kind), None)
+    known = class_in_keras_3(kind)
     if known is None:
         # A class of the user's, or one that Keras will say it does not know.
         return layer | {"module": None, "registered_name": layer.get("registered_name") or kind}
-    if kind in _OTHERS:
-        raise ValueError(f"Received: a layer of class {kind}, which {_OTHERS[kind]} in Keras 3.")
-    settings = _settings(kind, dict(layer["config"]), known)
+    settings = settings_in_keras_3(kind, layer["config"], known, _layer)
     translated = {
         "module": "keras.layers",
         "class_name": known.__name__,
@@ -251,144 +199,3 @@ def _layer(layer: dict[str, Any]) -> dict[str, Any]:
 
 def _stand_in(kind: str, config: dict[str, Any]) -> dict[str, Any]:
     return {"module": None, "class_name": kind, "registered_name": kind, "config": config}
-
-
-def _settings(kind: str, settings: dict[str, Any], known: type) -> dict[str, Any]:
-    """The settings of a layer of Keras, as Keras 3 calls them.
-
-    Raises:
-        ValueError: If one of them means something that Keras 3 cannot do.
-    """
-    if kind == "SyncBatchNormalization":
-        settings["synchronized"] = True
-    accepted = set(_parameters(known))
-    translated = {}
-    for name, value in settings.items():
-        key = _RENAMED_SETTINGS.get((kind, name), name)
-        if key.endswith(_FOR_TRAINING):
-            continue
-        if key in accepted:
-            translated[key] = _setting(kind, key, value)
-        elif known.__name__ == kind:
-            _refuse_unless_gone(kind, key, value)
-    return translated
-
-
-def _parameters(known: type) -> Iterator[str]:
-    """Names of what a class takes, with its parents' where it hands further ones to them."""
-    for parent in known.__mro__:
-        if "__init__" in vars(parent):
-            parameters = inspect.signature(parent.__init__).parameters
-            yield from parameters
-            if "kwargs" not in parameters or parent is keras.layers.Layer:
-                return
-
-
-def _refuse_unless_gone(kind: str, name: str, value: Any) -> None:
-    values = _GONE.get(name, ())
-    if values is not None and value not in values:
-        raise ValueError(
-            f"Received: a layer of class {kind} with {name}={value!r}, which Keras 3 does not have."
-        )
-
-
-def _setting(kind: str, name: str, value: Any) -> Any:
-    if name == "name":
-        return name_in_keras_3(value)
-    if name == "dtype" and isinstance(value, dict):
-        return value["config"]["name"]
-    if name.endswith("activation"):
-        return _activation(kind, name, value)
-    if name == "axis" and isinstance(value, list) and len(value) == 1:
-        return value[0]
-    if name == "interpolation" and value not in _INTERPOLATIONS:
-        raise ValueError(
-            f"Received: a layer of class {kind} with interpolation={value!r}. Keras 3 has "
-            f"{', '.join(_INTERPOLATIONS)}."
-        )
-    if isinstance(value, dict) and "class_name" in value and "config" in value:
-        return _inner(kind, _layer(value))
-    return value
-
-
-def _activation(kind: str, name: str, value: Any) -> Any:
-    if isinstance(value, dict) and value.get("class_name") == "function":
-        value = value["config"]
-    if isinstance(value, dict):
-        return _inner(kind, _layer(value))
-    value = _RENAMED_ACTIVATIONS.get(value, value)
-    if value == "hard_sigmoid" and name != "activation":
-        raise _other_hard_sigmoid(kind)
-    return value
-
-
-def _inner(kind: str, layer: dict[str, Any]) -> dict[str, Any]:
-    """A layer inside another; nothing can stand in its place."""
-    if layer["class_name"] in STAND_INS:
-        raise _other_hard_sigmoid(kind)
-    return layer
-
-
-def _other_hard_sigmoid(kind: str) -> ValueError:
-    return ValueError(
-        f"Received: a layer of class {kind} with hard_sigmoid inside, which is 0.2·x + 0.5 in "
-        "Keras 2 and x/6 + 0.5 in Keras 3."
-    )
-
-
-class _StandIn(keras.Operation):
-    """Stands in a configuration for operations of Keras, and is not in the model."""
-
-    def make(self, *args: Any, **kwargs: Any) -> Any:
-        """The result, by operations of Keras."""
-        raise NotImplementedError
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Leave the result where Keras looks for it when it builds a model."""
-        result = self.make(*args, **kwargs)
-        outputs = list(result) if isinstance(result, (list, tuple)) else [result]
-        self._inbound_nodes.append(SimpleNamespace(output_tensors=outputs))
-        return result
-
-
-class HardSigmoid(_StandIn):
-    """Keras 2's `hard_sigmoid`, `clip(0.2·x + 0.5, 0, 1)`, perhaps after a layer.
-
-    Args:
-        layer: That layer without its activation, as a configuration.
-        name: Of what comes out.
-    """
-
-    def __init__(self, layer: dict[str, Any] | None, name: str) -> None:
-        """See the class."""
-        super().__init__(name=name)
-        self._layer = keras.saving.deserialize_keras_object(layer) if layer else None
-
-    def make(self, x: Any) -> Any:
-        """See the class."""
-        x = self._layer(x) if self._layer else x
-        return ops.clip(ops.add(ops.multiply(x, 0.2), 0.5), 0.0, 1.0)
-
-
-class TensorFlowCall(_StandIn):
-    """A call of TensorFlow in a functional model.
-
-    Args:
-        function: Its public name without `tf.`, such as `"nn.relu"`.
-        name: Of what comes out.
-    """
-
-    def __init__(self, function: str, name: str) -> None:
-        """See the class."""
-        super().__init__(name=name)
-        self._make = operation_of(function)
-
-    def make(self, *args: Any, **kwargs: Any) -> Any:
-        """See the class."""
-        result = self._make(*args, **kwargs)
-        if isinstance(result, keras.KerasTensor) and not self._inbound_nodes:
-            result._keras_history.operation.name = self.name
-        return result
-
-
-STAND_INS = {kind.__name__: kind for kind in (HardSigmoid, TensorFlowCall)}

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from keras_amalgam.keras_bounds import is_archive, opened_weights
-from keras_amalgam.teachers.keras_2 import MODELS, layers_of, name_in_keras_3
+from keras_amalgam.teachers.keras_2 import MODELS, layers_of
+from keras_amalgam.teachers.keras_2_layers import name_in_keras_3
 
 # Where a model keeps its layers in a .keras file: since Keras 2.13, and before.
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")

@@ -1,6 +1,6 @@
 """Files of Keras 2 give in Keras 3 what they gave there, or are refused.
 
-The archives hold what `scripts/write_keras_2_files.py` wrote with TensorFlow 2.2, 2.4, 2.9, 2.12
+The archives hold what `scripts/keras_2_files` wrote with TensorFlow 2.2, 2.4, 2.9, 2.12
 and 2.15: models, and what each gave for one image.
 """
 
