@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.heads import Kind
 from keras_amalgam.images.preprocessing import (
     Preprocessing,
     as_input_of,
@@ -17,7 +18,7 @@ from keras_amalgam.images.preprocessing import (
     check_takes_images,
     has_built_in_rescaling,
 )
-from keras_amalgam.outputs import Kind, Outputs, kind_of, to_logits
+from keras_amalgam.outputs import Outputs, kind_of, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
     CARD,

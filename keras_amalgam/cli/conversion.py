@@ -13,9 +13,9 @@ from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
+from keras_amalgam.heads import num_logits
 from keras_amalgam.images.files import list_images
 from keras_amalgam.images.preprocessing import Preprocessing, has_built_in_rescaling
-from keras_amalgam.outputs import num_logits
 from keras_amalgam.plausibility import TeacherWarning
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps

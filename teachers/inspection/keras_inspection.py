@@ -9,9 +9,10 @@ from typing import Any
 import h5py
 import keras
 
+from keras_amalgam.heads import seems_to_be
 from keras_amalgam.images.preprocessing import has_built_in_rescaling
 from keras_amalgam.keras_bounds import read_config, read_member
-from keras_amalgam.outputs import innermost, seems_to_be
+from keras_amalgam.outputs import innermost
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
