@@ -20,8 +20,12 @@ class Answering(Protocol):
     """What is asked of a `keras_amalgam.Teacher` here."""
 
     name: str
-    outputs: str
-    returns: str
+
+    @property
+    def outputs(self) -> str: ...  # noqa: D102
+
+    @property
+    def returns(self) -> str: ...  # noqa: D102
 
     @property
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.heads import Kind
 from keras_amalgam.images.built_in import BuiltIn, check_normalised_once, implied_preprocessing
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import (
@@ -18,7 +19,7 @@ from keras_amalgam.images.preprocessing import (
     check_takes_images,
 )
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.outputs import Kind, Outputs, kind_of, to_logits
+from keras_amalgam.outputs import Outputs, kind_of, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
     CARD,

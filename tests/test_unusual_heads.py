@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 import keras_amalgam as ka
-from keras_amalgam.outputs import num_logits, to_logits
+from keras_amalgam.heads import num_logits
+from keras_amalgam.outputs import to_logits
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
 SAID = ka.Preprocessing(scale=1 / 255)

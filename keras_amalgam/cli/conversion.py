@@ -13,12 +13,12 @@ from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
+from keras_amalgam.heads import num_logits
 from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.images.files import list_images
 from keras_amalgam.images.folders import walk
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
-from keras_amalgam.outputs import num_logits
 from keras_amalgam.plausibility import TeacherWarning
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher

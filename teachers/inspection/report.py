@@ -17,7 +17,7 @@ class Tensor:
         shape: Its sizes as in the file, `None` where open.
         dtype: Its element type.
         note: Of an image its layout, `"channels first"` or `"channels last"`; of an output what it
-            seems to be, in the words of `keras_amalgam.outputs.seems_to_be`; empty if neither is
+            seems to be, in the words of `keras_amalgam.heads.seems_to_be`; empty if neither is
             known, or the network itself reads on from the output.
     """
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.heads import seems_to_be
 from keras_amalgam.images.built_in import BuiltIn
-from keras_amalgam.outputs import seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
