@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Errors only: no notices of indexes that are not there, and no warning that the installation is editable.
+PIP := $(BIN)/python -W ignore::UserWarning -m pip --quiet --quiet
 # Set OUT to keep an earlier run.
 OUT ?= runs/demo
 
@@ -14,12 +16,12 @@ help:
 # The environment is made anew whenever what it is made from changes.
 $(VENV)/.ready: requirements.txt constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) install --upgrade pip
+	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@
 
 $(VENV)/.ready-torch: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,torch,hub,networks]'
+	$(PIP) install -c constraints.txt -e '.[dev,torch,hub,networks]'
 	touch $@
 
 ## setup        make .venv with everything that demo and tests need

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_amalgam.onednn import uses_onednn
+
 _VERSIONS = ("keras", "tensorflow", "onnxruntime", "torch")
 _HEAD = """\
 # How fast converted networks run
@@ -36,6 +38,7 @@ def markdown(
         machine: Number of threads, and the load before.
     """
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+    versions += f", oneDNN {'on' if uses_onednn() else 'off'}"
     head = _HEAD.format(
         threads=machine[0],
         load=machine[1],

@@ -6,6 +6,8 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
+from keras_amalgam.onednn import uses_onednn
+
 MOST_BYTES, MOST_TIME = 1.0, 1.05
 _VERSIONS = ("keras", "tensorflow", "ai-edge-litert")
 _HEAD = """\
@@ -44,7 +46,8 @@ def markdown(rows: Sequence[Any], refused: Sequence[str], load: float) -> str:
     head = _HEAD.format(
         load=load,
         machine=platform.machine(),
-        versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS),
+        versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in _VERSIONS)
+        + f", oneDNN {'on' if uses_onednn() else 'off'}",
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
     missed = [

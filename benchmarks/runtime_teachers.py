@@ -1,6 +1,6 @@
 """What a teacher costs that runs its original file, against the same network converted.
 
-    python benchmarks/runtime_teachers.py [--size 96] [--batch 32] [--steps 8] [--repeats 5]
+    python -m benchmarks.runtime_teachers [--size 96] [--batch 32] [--steps 8] [--repeats 5]
 
 One MobileNetV2 with random weights is written as ONNX, TFLite and SavedModel. A student learns from
 it: converted into the training step, in each runtime beside the step, and from cached signals. All

@@ -12,6 +12,8 @@ if __name__ != "keras_amalgam.export":
         "`from keras_amalgam import export`."
     )
 
+import keras_amalgam.backend  # noqa: F401
+
 # Each function is bound here at once: a later import of the module of the same name then finds it
 # loaded and leaves the function in place. The modules load their heavy libraries when they run.
 from keras_amalgam.export.artifact import Artifact as Artifact

@@ -4,7 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.keras_settings import keras_defaults
 
+
+@keras_defaults()
 def with_common_embedding(amalgamator: Any, name: str = "embedding") -> keras.Model:
     """The student together with its embedding in the space that it shares with its teachers.
 

@@ -16,6 +16,7 @@ from keras_amalgam.export.signatures import (
     spatial_size,
 )
 from keras_amalgam.export.tflite import conversion, runtime
+from keras_amalgam.keras_settings import keras_defaults
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Latency:
     threads: int | None
 
 
+@keras_defaults()
 def measure_latency(
     target: str | PathLike[str] | keras.Model | Callable[[np.ndarray], Any],
     image: np.ndarray | None = None,

@@ -20,12 +20,14 @@ from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.reference import canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_encoded
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.writing import whole_directory
 
 Exporter = Callable[..., Artifact]
 """One of this package's `to_…`, or such a one with some arguments given (`functools.partial`)."""
 
 
+@keras_defaults()
 def package(
     model: keras.Model,
     directory: str | PathLike[str],
@@ -64,6 +66,7 @@ def package(
         Name to what was measured.
 
     Raises:
+        TypeError: If `exporters` or `fallbacks` do not map names to functions.
         ValueError: If an argument cannot be used, an artifact cannot be made, or it misses a
             threshold; then all that was missed is said.
         FileExistsError: If the folder exists and is not to be replaced.
@@ -83,12 +86,13 @@ def package(
         )
         ```
     """
+    fallbacks = fallbacks or {}
+    _check_exporters(exporters, fallbacks)
     labels = labels_module.resolve(model, describe(model), class_names)
     limits = thresholds or Thresholds()
     limits.check_measurable(labelled)
     canvas_for(model, canvas)  # What does not fit is refused before anything is written.
     encoded = collect(images, labelled, labels)
-    fallbacks = fallbacks or {}
     _check_names(exporters, fallbacks)
     with whole_directory(
         Path(directory), overwrite, mark=report.JSON_NAME, is_own=report.is_own
@@ -178,6 +182,28 @@ def _check_kept(verified: Mapping[str, Verification]) -> None:
 
 def _each(missed: Mapping[str, Sequence[str]]) -> str:
     return " ".join(f"{name}: {one}" for name, those in missed.items() for one in those)
+
+
+def _check_exporters(exporters: Any, fallbacks: Any) -> None:
+    """Refuses anything but names of artifacts with what writes them."""
+    _check_writers("`exporters`", exporters)
+    if not isinstance(fallbacks, Mapping):
+        raise TypeError(
+            "`fallbacks` must map the name of an artifact to what stands in for it. Received: "
+            f"{fallbacks!r} of type {type(fallbacks).__name__}. Expected: such as "
+            "{'student_int8.tflite': {'student.tflite': export.to_tflite}}."
+        )
+    for name, others in fallbacks.items():
+        _check_writers(f"`fallbacks[{name!r}]`", others)
+
+
+def _check_writers(argument: str, given: Any) -> None:
+    if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+        raise TypeError(
+            f"{argument} must map names of files to the functions that write them. Received: "
+            f"{given!r} of type {type(given).__name__}. Expected: such as "
+            "{'student.onnx': export.to_onnx, 'student.tflite': export.to_tflite}."
+        )
 
 
 def _check_names(

@@ -23,7 +23,7 @@ from keras_amalgam.export.signatures import (
     outputs_of,
     spatial_size,
 )
-from keras_amalgam.outputs import final_activation
+from keras_amalgam.outputs import final_activation, innermost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def prepare(
         images: Raw images for the comparison; `None` means generated ones: noise of the model's
             own size, enlarged to photographs with sensor noise where the model shrinks them.
         image_shape: The size of what is generated; by default that of photographs.
-        in_float32: Whether a model of reduced precision is replaced by its float32 copy.
+        in_float32: Whether a model of another precision is replaced by its float32 copy.
 
     Returns:
         The export's job.
@@ -157,20 +157,12 @@ def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> N
     if not isinstance(outputs, dict):
         outputs = dict.fromkeys(signature.heads, outputs)
     for head in labels_module.classified(labels):
-        if kind := final_activation(_innermost(outputs[head])):
+        if kind := final_activation(innermost(outputs[head])):
             raise ValueError(
                 f"Head '{head}' of model '{model.name}' does not give logits. Received: {kind}, by "
                 "the activation at its end. Expected: logits. Build the head without its "
                 "activation: the largest logit is the likeliest class."
             )
-
-
-def _innermost(output: Any) -> Any:
-    """The same tensor in the nested model that makes it, if one does."""
-    operation, _, number = output._keras_history
-    if not isinstance(operation, keras.Model) or not getattr(operation, "outputs", None):
-        return output
-    return _innermost(operation.outputs[number])
 
 
 def _generated(

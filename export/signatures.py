@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.preprocessing import check_takes_images
 from keras_amalgam.images.resizing import resize_of
 
 INPUT_NAME = "image"
 """Name of the image tensor in every artifact, whatever the Keras input layer is called."""
 
-_HALF_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"})
+_OTHER_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,7 @@ def describe(model: keras.Model) -> Signature:
             "Expected: (batch, height, width, channels) with known channels. Export the whole "
             "student, from raw images on."
         )
+    check_takes_images(model, f"Model '{model.name}'")
     outputs = model.compute_output_spec(inputs[0], training=False)
     if isinstance(outputs, dict):
         heads = {str(name): tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
@@ -108,7 +110,7 @@ def serving_function(model: keras.Model, signature: Signature) -> Callable[[Any]
 
 
 def float32_copy(model: keras.Model) -> keras.Model:
-    """The model computing in float32: itself, or a copy where a layer computes in less.
+    """The model computing in float32: itself, or a copy where a layer computes in another type.
 
     Args:
         model: A built model; it is not changed.
@@ -226,17 +228,17 @@ def _own_objects(model: keras.Model) -> dict[str, Any]:
 
 
 def _in_float32(config: Any) -> Any:
-    """A serialized model with every reduced-precision dtype and policy replaced."""
+    """A serialized model with every dtype and policy of another precision replaced."""
     if isinstance(config, (list, tuple)):
         return type(config)(_in_float32(value) for value in config)
     if not isinstance(config, dict):
         return config
     key = "name" if config.keys() == {"name"} else "dtype"
     return {
-        name: "float32" if name == key and _is_half(value) else _in_float32(value)
+        name: "float32" if name == key and _is_other(value) else _in_float32(value)
         for name, value in config.items()
     }
 
 
-def _is_half(value: Any) -> bool:
-    return isinstance(value, str) and value in _HALF_PRECISION
+def _is_other(value: Any) -> bool:
+    return isinstance(value, str) and value in _OTHER_PRECISION

@@ -13,8 +13,10 @@ from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.signatures import bare_copy, flat_operations
 from keras_amalgam.export.staging import staged
+from keras_amalgam.keras_settings import keras_defaults
 
 
+@keras_defaults()
 def to_keras(
     model: keras.Model,
     path: str | PathLike[str],

@@ -21,6 +21,7 @@ from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 from keras_amalgam.export.staging import staged
+from keras_amalgam.keras_settings import keras_defaults
 
 OPSETS = range(13, 19)
 PHOTOGRAPH_KEY = "photograph"
@@ -31,6 +32,7 @@ LAYOUTS = {"NHWC": (0, 1, 2, 3), "NCHW": (0, 3, 1, 2)}
 _LARGEST_MAP = 2048
 
 
+@keras_defaults()
 def to_onnx(
     model: keras.Model,
     path: str | PathLike[str],
@@ -46,7 +48,7 @@ def to_onnx(
 
     The graph takes `image`, raw float32 images of shape `(batch, height, width, channels)`, or
     `(batch, channels, height, width)`, in 0..255 with a dynamic batch, and gives one float32
-    output per head under the head's name. A student of reduced precision is written as its
+    output per head under the head's name. A student of another precision is written as its
     float32 copy. The labels are the metadata property `labels`, and what an application does with
     a photograph first is the property `photograph`, both as JSON.
 

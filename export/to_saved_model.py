@@ -16,6 +16,7 @@ from keras_amalgam.export.preparation import prepare
 from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, serving_function
 from keras_amalgam.export.staging import staged, system_error
+from keras_amalgam.keras_settings import keras_defaults
 
 SIGNATURE_KEY = "serving_default"
 
@@ -27,6 +28,7 @@ _STORAGE = ("traced_save", "traced_restore")
 """Functions of weights on the disk, which no request calls."""
 
 
+@keras_defaults()
 def to_saved_model(
     model: keras.Model,
     path: str | PathLike[str],
@@ -40,7 +42,7 @@ def to_saved_model(
 
     The signature `serving_default` takes `image`, raw float32 images of shape `(batch, height,
     width, channels)` in 0..255, and returns one float32 tensor per head under the head's name. A
-    student of reduced precision is written as its float32 copy. The labels lie in
+    student of another precision is written as its float32 copy. The labels lie in
     `assets.extra/labels.json` and `assets.extra/labels_<head>.txt`.
 
     Args:

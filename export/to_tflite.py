@@ -19,12 +19,14 @@ from keras_amalgam.export.staging import staged
 from keras_amalgam.export.tflite import conversion, metadata, runtime
 from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
 from keras_amalgam.images.resizing import fitted
+from keras_amalgam.keras_settings import keras_defaults
 
 COMPARED_CALIBRATION_IMAGES = 64
 RAW_IMAGES = {"uint8": (1.0, 0), "int8": (1.0, -128)}
 """Scale and zero point with which an integer image is the raw pixel."""
 
 
+@keras_defaults()
 def to_tflite(
     model: keras.Model,
     path: str | PathLike[str],
@@ -48,7 +50,7 @@ def to_tflite(
 
     The file's signature `serving_default` takes `image`, raw images of shape `(batch, height,
     width, channels)` in 0..255, and returns one tensor of logits per head under the head's name;
-    read them by name (`get_signature_runner`), not by position. A student of reduced precision is
+    read them by name (`get_signature_runner`), not by position. A student of another precision is
     converted from its float32 copy. Class names and a description of every tensor travel inside
     the file as a zip (`unzip -l student.tflite` lists `metadata.json`, `labels.json` and
     `labels_<head>.txt`), the description also beside it, as `student.metadata.json`.

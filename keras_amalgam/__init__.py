@@ -54,6 +54,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__:
+        importlib.import_module("keras_amalgam.backend")
     if name == "tasks":
         return importlib.import_module("keras_amalgam.tasks")
     if name not in _HOMES:

@@ -19,7 +19,9 @@ from keras_amalgam.guards import (
     split,
     without_labels,
 )
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.objective import check_terms, history_keys, weighted_losses
+from keras_amalgam.onednn import say_if_off
 from keras_amalgam.replicas import with_share
 from keras_amalgam.signals import delivered
 from keras_amalgam.student import check_names
@@ -65,6 +67,7 @@ class Amalgamator(keras.Model):
         [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
     """
 
+    @keras_defaults(keep_policy=True)
     def __init__(
         self,
         student: keras.Model,
@@ -136,6 +139,7 @@ class Amalgamator(keras.Model):
         self.compile(optimizer=optimizer, **options)
         self.optimizer.build(self.trainable_variables)
 
+    @keras_defaults(keep_policy=True)
     def fit(self, x: Any = None, y: None = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
         """Train on unlabelled images; otherwise as `keras.Model.fit`.
 
@@ -153,6 +157,7 @@ class Amalgamator(keras.Model):
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
             RuntimeError: If a runtime teacher fails; names it.
         """
+        say_if_off()
         refuse_weights(kwargs)
         x = self._checked(x, y)
         size = kwargs.get("batch_size")
@@ -172,6 +177,7 @@ class Amalgamator(keras.Model):
         with named_errors():
             return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
 
+    @keras_defaults(keep_policy=True)
     def evaluate(self, x: Any = None, y: None = None, **kwargs: Any) -> Any:
         """The losses on unlabelled images; otherwise as `keras.Model.evaluate`.
 

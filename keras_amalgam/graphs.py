@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_amalgam.images.resizing import fitted
-from keras_amalgam.outputs import final_activation
+from keras_amalgam.outputs import final_activation, innermost
 from keras_amalgam.taps import Tap, as_features, with_taps
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.terms import ModelSpec
@@ -121,7 +121,7 @@ def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
     for teacher in teachers:
         where = f"The student's head {teacher.name!r}"
         teacher.task.check_output(tuple(heads[teacher.name].shape), where)
-        kind = final_activation(heads[teacher.name])
+        kind = final_activation(innermost(heads[teacher.name]))
         if kind is not None:
             raise ValueError(
                 f"{where} must return logits. Received: {kind}. Leave out its activation."

@@ -19,7 +19,12 @@ MAX_EXPANSION = 100
 SMALL = 64 * 2**20
 # What the members of a damaged, encrypted or foreign archive lead to.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a `.keras` archive; before 2.13, Keras wrote HDF5 under that name too."""
+    return path.suffix == ".keras" and not h5py.is_hdf5(path)
 
 
 def check_file(path: Path) -> None:
@@ -32,7 +37,7 @@ def check_file(path: Path) -> None:
         ValueError: If it unfolds to more than it may, is damaged, or refers to other files.
     """
     _refuse_damaged(path)
-    if path.suffix == ".keras":
+    if is_archive(path):
         with zipfile.ZipFile(path) as archive:
             _check_archive(archive, path.name)
             if not _is_whole(archive):
@@ -50,10 +55,7 @@ def read_config(path: Path) -> Any:
     Raises:
         ValueError: If it is no JSON, or too large.
     """
-    if path.suffix == ".keras":
-        text = read_member(path, _CONFIG) or "null"
-    else:
-        text = _config_attribute(path)
+    text = (read_member(path, _CONFIG) or "null") if is_archive(path) else _config_attribute(path)
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
@@ -61,6 +63,17 @@ def read_config(path: Path) -> Any:
             f"{path.name!r} is damaged. Received: a configuration that is no JSON ({error}). Save "
             "the model again."
         ) from error
+
+
+def read_version(path: Path) -> str:
+    """The Keras version that wrote a file, as far as it says."""
+    try:
+        if is_archive(path):
+            return str(json.loads(read_member(path, _METADATA) or "")["keras_version"])
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("keras_version", "of unknown version"))
+    except (OSError, KeyError, ValueError, TypeError, RecursionError):
+        return "of unknown version"
 
 
 def read_member(path: Path, name: str) -> bytes | None:
@@ -98,7 +111,7 @@ def opened_weights(path: Path) -> Iterator[h5py.File]:
     with ExitStack() as stack:
         try:
             source: Any = path
-            if path.suffix == ".keras":
+            if is_archive(path):
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 source = stack.enter_context(archive.open(_WEIGHTS))
             file = stack.enter_context(h5py.File(source, "r"))
@@ -111,7 +124,7 @@ def opened_weights(path: Path) -> Iterator[h5py.File]:
 
 
 def _refuse_damaged(path: Path) -> None:
-    if path.suffix == ".keras":
+    if is_archive(path):
         what, intact = "a .keras archive", zipfile.is_zipfile(path)
     else:
         what, intact = "an HDF5 file", h5py.is_hdf5(path) and _opens(path)

@@ -34,7 +34,7 @@ def refuse_excess(
     Raises:
         ValueError: If it asks for more than twice what its arrays declare, small networks excepted.
     """
-    asked, held = _asked_bytes(config, path.suffix, custom_objects, safe_mode), declared_bytes(path)
+    asked, held = _asked_bytes(config, custom_objects, safe_mode), declared_bytes(path)
     if asked > max(SMALL, 2 * held):
         raise ValueError(
             f"{path.name!r} asks for weights that it does not hold. Received: a configuration of "
@@ -42,16 +42,14 @@ def refuse_excess(
         )
 
 
-def _asked_bytes(
-    config: Any, suffix: str, custom_objects: Mapping[str, Any] | None, safe_mode: bool
-) -> int:
+def _asked_bytes(config: Any, custom_objects: Mapping[str, Any] | None, safe_mode: bool) -> int:
     """Of all weights that are made until the network stands, or Keras refuses it."""
     before = global_state.get_global_attribute(_WAITING)
     numbers = copy.deepcopy(global_state.get_global_attribute(_NUMBERS))
     global_state.set_global_attribute(_WAITING, [])
     try:
         with keras.StatelessScope(initialize_variables=False):
-            _build(copy.deepcopy(config), suffix, custom_objects, safe_mode)
+            _build(copy.deepcopy(config), custom_objects, safe_mode)
     except Exception:  # Whatever it is, it comes again where the file is loaded, and is said there.
         pass
     finally:
@@ -61,11 +59,9 @@ def _asked_bytes(
     return sum(_bytes(variable) for variable in made)
 
 
-def _build(
-    config: Any, suffix: str, custom_objects: Mapping[str, Any] | None, safe_mode: bool
-) -> None:
+def _build(config: Any, custom_objects: Mapping[str, Any] | None, safe_mode: bool) -> None:
     own = dict(custom_objects or {})
-    if suffix == ".keras":
+    if "module" in config:  # As in .keras files; legacy ones name no modules.
         config["compile_config"] = None
         keras.saving.deserialize_keras_object(config, custom_objects=own, safe_mode=safe_mode)
     else:

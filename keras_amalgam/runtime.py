@@ -44,7 +44,8 @@ class Runtime(Protocol):
     """A network in its own runtime: images in, named arrays out.
 
     `keras_amalgam.teachers.open_runtime` opens files as such. Any object of this form will do.
-    `run` may be called by several threads at once.
+    `run` may be called by several threads at once. A runtime that knows the normalisation inside
+    its network says so by a further attribute, `built_in`: an `images.built_in.BuiltIn` or `None`.
 
     Attributes:
         image_shape: `(height, width, channels)` of its images, `None` where a size is open.

@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Outputs
 from keras_amalgam.provenance import NETWORK, Provenance, sha256_of_files
 from keras_amalgam.runtime import Runtime, RuntimeLayer
@@ -35,8 +37,9 @@ class RuntimeTeacher(Teacher):
         task: What the teacher knows.
         tap: One of the runtime's taps.
         outputs: What the runtime's answer is; probabilities become their logarithm.
-        preprocessing: How raw 0..255 images become the network's input. A runtime does not show
-            whether it rescales inside; if it does, say `Preprocessing(scale=1.0)`.
+        preprocessing: How raw 0..255 images become the network's input; may be left out where
+            the runtime's `built_in` tells. One that does not show what is inside has none: if its
+            network rescales, say `Preprocessing(scale=1.0)`.
 
     Example:
     ```python
@@ -52,6 +55,7 @@ class RuntimeTeacher(Teacher):
 
     in_graph = False
 
+    @keras_defaults()
     def __init__(
         self,
         runtime: Runtime,
@@ -89,6 +93,9 @@ class RuntimeTeacher(Teacher):
         """All but the network, JSON-ready; `weights_sha256` is the original file's."""
         origin = self.runtime.origin
         return super().card() | {"runtime": {"file": origin.path.name, **origin.settings}}
+
+    def _built_in(self) -> BuiltIn | None:
+        return getattr(self.runtime, "built_in", None)
 
     def _write_network(self, folder: Path) -> None:
         origin = self.runtime.origin

@@ -1,19 +1,20 @@
 """The student: one shared backbone, one named head per task."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import keras
 
-from keras_amalgam.images.preprocessing import (
-    Preprocessing,
-    check_rescaled_once,
-    has_built_in_rescaling,
-)
+from keras_amalgam.images.built_in import check_normalised_once
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.images.preprocessing import Preprocessing, check_takes_images
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import final_activation
 from keras_amalgam.taps import as_functional
 from keras_amalgam.teacher import Teacher
 
 
+@keras_defaults(keep_policy=True)
 def build_student(
     backbone: keras.Model,
     teachers: Sequence[Teacher],
@@ -33,7 +34,9 @@ def build_student(
             `(batch, height, width, channels)`, averaged here, or a vector.
         teachers: Whose tasks the student learns; their names become the heads' names.
         preprocessing: The student's own. By default images are resized to the backbone's input
-            size and scaled to -1..1, and not scaled if the backbone rescales inside.
+            size and scaled to -1..1, or to what the backbone's own normalisation takes. Where the
+            images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
+            student do so too, with a whole photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
         dropout: Rate before the heads.
         name: The student's name.
@@ -45,7 +48,7 @@ def build_student(
         TypeError: If the teachers are no sequence of `Teacher`.
         ValueError: If there is no teacher, two share a name or one has that of a layer, the
             backbone's output is neither map nor vector, or probabilities, or images would be
-            rescaled twice.
+            normalised twice.
 
     Example:
     ```python
@@ -57,15 +60,9 @@ def build_student(
     """
     check_names(teachers)
     _check_backbone(backbone)
-    height, width, channels = backbone.input_shape[1:]
-    if preprocessing is None:
-        size = None if None in (height, width) else (height, width)
-        preprocessing = (
-            Preprocessing(size=size, scale=1.0)
-            if has_built_in_rescaling(backbone)
-            else Preprocessing(size=size, scale=1 / 127.5, mean=1.0)
-        )
-    check_rescaled_once(backbone, preprocessing, "The student")
+    channels = backbone.input_shape[-1]
+    preprocessing = preprocessing or own_preprocessing(backbone)
+    check_normalised_once(built_in_normalisation(backbone), preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
     if len(x.shape) == 4:
@@ -86,7 +83,32 @@ def build_student(
     return student
 
 
+def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False) -> Preprocessing:
+    """A student's preprocessing: to the backbone's input size, and to -1..1.
+
+    Where the backbone has a normalisation of its own, to what that takes.
+
+    Args:
+        backbone: As in `build_student`.
+        crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
+            where the canvas that the student learns on cuts them too.
+
+    Raises:
+        ValueError: If images are to be cut, and the backbone has no size to cut them to.
+    """
+    height, width, _ = backbone.input_shape[1:]
+    size = None if None in (height, width) else (height, width)
+    built_in = built_in_normalisation(backbone)
+    implied = built_in.preprocessing() if built_in else None
+    return replace(
+        implied or Preprocessing(scale=1 / 127.5, mean=1.0),
+        size=size,
+        crop_to_aspect_ratio=crop_to_aspect_ratio,
+    )
+
+
 def _check_backbone(backbone: keras.Model) -> None:
+    check_takes_images(backbone, "The backbone")
     output = as_functional(backbone).output
     if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
         raise ValueError(

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras_amalgam.backend  # noqa: F401
+
 import keras
 from keras import ops
 
@@ -25,8 +27,21 @@ class Tap:
     tokens: Literal["auto", "map", "pooled"] = "auto"
 
 
+def without_lists_of_one(model: keras.Model) -> keras.Model:
+    """A model that has its one input or output in a list, with it as it is; any other unchanged.
+
+    Keras 2 wrote them so, and some authors do.
+    """
+    listed = [ports for ports in (model.input, model.output) if isinstance(ports, (list, tuple))]
+    if not any(len(ports) == 1 for ports in listed):
+        return model
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+    is_one = isinstance(model.output, (list, tuple)) and len(model.outputs) == 1
+    return keras.Model(inputs, model.outputs[0] if is_one else model.output, name=model.name)
+
+
 def as_functional(model: keras.Model) -> keras.Model:
-    """The model as a functional one over the same layers.
+    """The model as a functional one over the same layers, without lists of one.
 
     Raises:
         ValueError: If it is a subclassed model, whose layers' outputs have no graph, or a
@@ -49,7 +64,7 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{type(model).__name__}, whose layers are called in Python code. Rebuild it with "
             "keras.Model(inputs, outputs)."
         )
-    return model
+    return without_lists_of_one(model)
 
 
 def candidates(model: keras.Model) -> dict[str, tuple[int | None, ...]]:

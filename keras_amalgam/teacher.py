@@ -10,14 +10,15 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.images.built_in import BuiltIn, check_normalised_once, implied_preprocessing
+from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import (
     Preprocessing,
     as_input_of,
-    check_rescaled_once,
     check_takes_images,
-    has_built_in_rescaling,
 )
-from keras_amalgam.outputs import Outputs, to_logits
+from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.outputs import Kind, Outputs, kind_of, to_logits
 from keras_amalgam.provenance import (
     BATCH_NORM,
     CARD,
@@ -53,10 +54,12 @@ class Teacher:
         task: What the teacher knows.
         tap: The layer whose output is imitated in the common space: a layer's name or path, a
             source name if the model was converted, or a `Tap`. `None` allows soft targets only.
-        outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"`, or `"auto"`
-            to find out.
+        outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"` for one sigmoid
+            a class of which exactly one holds, or `"auto"` to find out. Several sigmoids are taken
+            for a multi-label head, which cannot teach, unless it is said that they are classes.
         preprocessing: How raw 0..255 images become the model's input. May be left out only for
-            a model that rescales inside, as some of `keras.applications` do.
+            a model that normalises inside, as some of `keras.applications` do, by numbers that
+            tell what it takes. Doing again what the model does itself is refused.
 
     Example:
     ```python
@@ -67,6 +70,8 @@ class Teacher:
     Attributes:
         in_graph: Whether the network runs inside the training step. A `RuntimeTeacher` does not:
             its signals come with the images.
+        returns: What the model was found, or said, to return: `"logits"`, `"probabilities"` or
+            `"sigmoid"`.
 
     Raises:
         TypeError: If `model` is no Keras model or a name is no string.
@@ -75,6 +80,7 @@ class Teacher:
 
     in_graph = True
 
+    @keras_defaults()
     def __init__(
         self,
         model: keras.Model,
@@ -116,6 +122,7 @@ class Teacher:
         """The classes in the order of the logits."""
         return self.task.class_names
 
+    @keras_defaults()
     def signals(self, channels: int = 3) -> keras.Model:
         """The model from raw images to what a term reads.
 
@@ -190,6 +197,7 @@ class Teacher:
             (folder / "labels.txt").write_text(labels, encoding="utf-8")
 
     @classmethod
+    @keras_defaults()
     def load(cls, directory: str | Path) -> "Teacher":
         """Read what `save` wrote.
 
@@ -234,14 +242,9 @@ class Teacher:
     def _complete(self, preprocessing: Preprocessing | None) -> Preprocessing:
         check_takes_images(self.model, f"Teacher {self.name!r}")
         shape = self.model.input_shape
+        built_in = self._built_in()
         if preprocessing is None:
-            if not has_built_in_rescaling(self.model):
-                raise ValueError(
-                    f"Teacher {self.name!r} does not rescale inside, so it must be said how its "
-                    "images were normalised. Pass preprocessing=Preprocessing(size=…, mean=…, "
-                    "std=…) as it was in its training."
-                )
-            preprocessing = Preprocessing(scale=1.0)
+            preprocessing = implied_preprocessing(built_in, f"Teacher {self.name!r}")
         expected = shape[1:3]
         size = preprocessing.size
         if size is None and None not in expected:
@@ -252,15 +255,20 @@ class Teacher:
                 f"preprocessing.size={size}, a model of input shape {shape}. "
                 f"Set size={expected}."
             )
-        check_rescaled_once(self.model, preprocessing, f"Teacher {self.name!r}")
+        check_normalised_once(built_in, preprocessing, f"Teacher {self.name!r}")
         return preprocessing
+
+    def _built_in(self) -> BuiltIn | None:
+        """The normalisation inside the network, measured."""
+        return built_in_normalisation(self.model)
 
     def _build_graph(self) -> keras.Model:
         """From the network's own input to its signals."""
         owner = f"Teacher {self.name!r}"
         with self._named_in_errors():
             self.preprocessing.build(keras.Input((None, None, 3)), self.model.input_shape[-1])
-        logits_model = to_logits(self.model, self.outputs, owner)
+        self.returns: Kind = kind_of(self.model, self.outputs, owner)
+        logits_model = to_logits(self.model, self.returns)
         self.task.check_output(tuple(logits_model.output.shape), owner)
         if self.tap is None:
             return keras.Model(logits_model.input, {"logits": logits_model.output})

@@ -1,7 +1,9 @@
-"""The versions a result was obtained with."""
+"""The software a result was obtained with."""
 
 import platform
 from importlib import metadata
+
+from keras_amalgam.onednn import uses_onednn
 
 PACKAGES = (
     "keras-amalgam",
@@ -17,8 +19,11 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what results depend on, and of Python; `"absent"` if not installed."""
-    found = {"python": platform.python_version()}
+    """Installed versions of what results depend on, and of Python; `"absent"` if not installed.
+
+    Under `"onednn"`, whether TensorFlow computes with it, `"on"` or `"off"`: it rounds otherwise.
+    """
+    found = {"python": platform.python_version(), "onednn": "on" if uses_onednn() else "off"}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import keras
 
+from keras_amalgam.taps import without_lists_of_one
 from keras_amalgam.teachers.onnx_graph import Graph
 from keras_amalgam.teachers.passes.rewriting import without_unused
 from keras_amalgam.teachers.runtimes.source_runtimes import named_outputs
@@ -46,15 +47,17 @@ def graph_of_output(graph: Graph, output: str | None, owner: str) -> Graph:
 def model_of_output(model: keras.Model, output: str | None) -> keras.Model:
     """A Keras model with one of its outputs, over the same layers; the model itself for `None`.
 
+    A list of one input or output, as Keras 2 and some authors write them, is what is in it.
+
     Raises:
         TypeError: If `output` is no name.
         ValueError: If there is no such output.
     """
     if output is None:
-        return model
+        return without_lists_of_one(model)
     outputs = named_outputs(model)
     check_output(output, outputs, f"The model {model.name!r}")
-    return keras.Model(model.input, outputs[output], name=model.name)
+    return without_lists_of_one(keras.Model(model.input, outputs[output], name=model.name))
 
 
 def may_be_made_of(model: keras.Model, outputs: Sequence[str]) -> list[str | None]:

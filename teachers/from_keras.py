@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
@@ -17,6 +18,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 
+@keras_defaults()
 def from_keras(
     source: str | Path | keras.Model,
     *,

@@ -13,6 +13,7 @@ import keras
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_bounds import check_file
 from keras_amalgam.keras_code import refuse_code
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
 from keras_amalgam.teachers.parity import check_parity
@@ -26,6 +27,7 @@ _SAY_IT = (
 )
 
 
+@keras_defaults()
 def from_keras_hub(
     source: str | Path | keras.Model, *, verify: bool = True, tolerance: float = 1e-4
 ) -> keras.Model:

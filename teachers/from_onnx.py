@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import onnx
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.names import name_map
@@ -18,6 +19,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 
+@keras_defaults()
 def from_onnx(
     path: str | Path,
     *,

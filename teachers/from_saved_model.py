@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
@@ -18,6 +19,7 @@ from keras_amalgam.teachers.saved_model_file import (
 from keras_amalgam.teachers.tolerance import check_tolerance
 
 
+@keras_defaults()
 def from_saved_model(
     path: str | Path,
     *,

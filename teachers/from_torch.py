@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import keras
 import numpy as np
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.conversion import convert_file
 from keras_amalgam.teachers.from_onnx import finished
 from keras_amalgam.teachers.onnx_file import read_onnx
@@ -44,6 +45,7 @@ _OPSETS = {"torchscript": 17, "dynamo": 20}
 _EXPORTERS: tuple[Exporter, ...] = ("torchscript", "dynamo")
 
 
+@keras_defaults()
 def from_torch(
     module: "torch.nn.Module",
     example_input: Any,

@@ -71,23 +71,20 @@ def decoded(content: bytes) -> np.ndarray:
     """The pixels of an image as the data pipeline decodes them, `(height, width, 1 or 3)`.
 
     Raises:
-        ValueError: If it is no JPEG or PNG.
+        ValueError: If it is no image.
     """
     import tensorflow as tf
 
+    from keras_amalgam.images.decoding import decode
+
     try:
-        if tf.io.is_jpeg(content):
-            # The default method is up to 16 levels away from other decoders, this one not at all.
-            pixels = tf.io.decode_jpeg(content, dct_method="INTEGER_ACCURATE")
-        else:
-            pixels = tf.io.decode_image(content, expand_animations=False)
+        return decode(content).numpy()
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(
-            f"TensorFlow cannot decode an image to compare on. Received: {len(content):,} bytes "
-            f"beginning with {content[:8]!r}. Expected: JPEG or PNG. Leave it out."
+            f"An image to compare on cannot be decoded. Received: {len(content):,} bytes "
+            f"beginning with {content[:8]!r}. Expected: JPEG or PNG, or another kind that "
+            "Pillow reads. Leave it out or copy it again."
         ) from error
-    has_alpha = pixels.shape[-1] in (2, 4)
-    return pixels.numpy()[..., : pixels.shape[-1] - has_alpha]
 
 
 def entering_source(teacher: Teacher, content: bytes, preprocess: Preprocess | None) -> np.ndarray:

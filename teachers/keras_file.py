@@ -8,9 +8,16 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.keras_bounds import check_file, read_config
+from keras_amalgam.keras_bounds import check_file, read_config, read_version
 from keras_amalgam.keras_code import refuse_code
 from keras_amalgam.keras_demand import refuse_excess
+from keras_amalgam.teachers.keras_2 import STAND_INS, in_keras_3
+from keras_amalgam.teachers.keras_2_weights import fill_from_keras_2
+
+_OLD = (
+    "It is a file of Keras {version}: open it there and export it to ONNX or as a SavedModel, "
+    "which from_onnx and from_saved_model read, or save its weights and fill the architecture. "
+)
 
 
 def read_keras(
@@ -38,20 +45,46 @@ def read_keras(
     config = read_config(path)
     if safe_mode:
         refuse_code(config, path.name)
-    refuse_excess(path, config, custom_objects, safe_mode)
+    version = read_version(path)
+    is_old = config is not None and version.startswith(("1.", "2."))
+    load = _load_keras_2 if is_old else _load
     try:
-        model = keras.saving.load_model(
-            path, custom_objects=dict(custom_objects or {}), compile=False, safe_mode=safe_mode
-        )
+        model = load(path, config, dict(custom_objects or {}), safe_mode)
     except _unreadable() as error:
-        reason = str(error).strip().split("\n")[0]
         raise ValueError(
-            f"Keras cannot load {path.name!r}: {reason} If the model has classes of its own, pass "
-            "them as `custom_objects`; if the file holds weights only, pass `architecture=`."
+            f"Keras cannot load {path.name!r}: {_reason(error)} "
+            + (_OLD.format(version=version) if is_old else "")
+            + "If the model has classes of its own, pass them as `custom_objects`; if the file "
+            "holds weights only, pass `architecture=`."
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"{path.name!r} holds a {type(model).__name__}. Expected a keras.Model.")
     return model
+
+
+def _load(path: Path, config: Any, custom_objects: dict[str, Any], safe_mode: bool) -> Any:
+    refuse_excess(path, config, custom_objects, safe_mode)
+    return keras.saving.load_model(
+        path, custom_objects=custom_objects, compile=False, safe_mode=safe_mode
+    )
+
+
+def _load_keras_2(path: Path, config: Any, custom_objects: dict[str, Any], safe_mode: bool) -> Any:
+    """Build what Keras 2 described as Keras 3 describes it, and fill it."""
+    translated = in_keras_3(config)
+    known = {**custom_objects, **STAND_INS}
+    refuse_excess(path, translated, known, safe_mode)
+    model = keras.saving.deserialize_keras_object(
+        translated, custom_objects=known, safe_mode=safe_mode
+    )
+    fill_from_keras_2(model, config, path)
+    return model
+
+
+def _reason(error: Exception) -> str:
+    """Keras' own reason in one line: the innermost, without the configurations around it."""
+    reason = " ".join(str(error).split()).split("Exception encountered: ")[-1]
+    return reason.split(" Full object config: ")[0]
 
 
 def sha256_of(path: str | Path) -> str:

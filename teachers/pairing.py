@@ -21,6 +21,7 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     SavedModelRuntime,
     SourceRuntime,
     as_functional,
+    in_another_order,
     named_outputs,
 )
 from keras_amalgam.teachers.saved_model_file import SavedModel, as_onnx, read_saved_model
@@ -242,6 +243,11 @@ class OutputsAndInside:
         outputs = [name for name in tensors if name in self.outputs]
         found = self._outer.run(images, outputs) if outputs else {}
         return found | (self._inner.run(images, inside) if inside else {})
+
+    def otherwise(self) -> SourceRuntime | None:
+        """See `in_another_order`."""
+        outer, inner = in_another_order(self._outer), in_another_order(self._inner)
+        return OutputsAndInside(outer, inner) if outer and inner else None
 
 
 def _converted_again(

@@ -4,12 +4,11 @@ Nothing here is shared with the graph's: images are decoded by Pillow and resize
 weights in float64.
 """
 
-import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from keras_amalgam.images.pillow_files import pixels_of
 from keras_amalgam.images.preprocessing import Preprocessing
 
 # Of red, green and blue in a grey image, as in TensorFlow, MATLAB and ITU-R BT.601.
@@ -47,21 +46,19 @@ def reference_input(content: bytes, preprocessing: Preprocessing, channels: int)
 
 
 def decoded_by_pillow(content: bytes) -> np.ndarray:
-    """The pixels of an encoded image, uint8, `(height, width, 1 or 3)`.
+    """The pixels of an encoded image, the right way up, uint8, `(height, width, 1 or 3)`.
 
     Raises:
         ValueError: If it is no image.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            grey = image.mode in ("1", "L", "LA", "I", "I;16")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return pixels_of(content)
+    except ValueError as error:
         raise ValueError(
-            f"Images to compare on must be JPEG or PNG. Received: {len(content):,} bytes beginning "
-            f"with {content[:8]!r} ({error}). Leave it out or copy it again."
+            "Images to compare on must be JPEG or PNG, or of another kind that Pillow reads. "
+            f"Received: {len(content):,} bytes beginning with {content[:8]!r} ({error}). Leave it "
+            "out or copy it again."
         ) from error
-    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _resized_and_cropped(

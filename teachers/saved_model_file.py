@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from keras_amalgam.teachers.frozen_functions import load_frozen
 
 _OPSET = 17
 
@@ -59,8 +63,6 @@ def read_saved_model(directory: str | Path, signature: str = "serving_default") 
         ValueError: If the file is damaged, the signature is not in it, or it does not take exactly
             one tensor.
     """
-    import tensorflow as tf
-
     if not isinstance(directory, (str, Path)):
         raise TypeError(
             f"`path` must be the directory of a SavedModel. Received: {type(directory).__name__}."
@@ -72,11 +74,11 @@ def read_saved_model(directory: str | Path, signature: str = "serving_default") 
             "directory that holds that file; for a .keras or .h5 file use from_keras."
         )
     try:
-        loaded: Any = tf.saved_model.load(str(directory))
-    except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
-        reason = str(error).strip().split("\n")[0]
+        loaded = _loaded(directory)
+    except _unreadable() as error:
         raise ValueError(
-            f"The SavedModel {directory.name!r} cannot be loaded: {reason} Copy or export it again."
+            f"The SavedModel {directory.name!r} cannot be loaded: {' '.join(str(error).split())} "
+            "Copy or export it again."
         ) from error
     if signature not in loaded.signatures:
         raise ValueError(
@@ -92,6 +94,30 @@ def read_saved_model(directory: str | Path, signature: str = "serving_default") 
             "image."
         )
     return SavedModel(directory, loaded, function, next(iter(arguments)))
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What TensorFlow raises at a directory that it cannot read."""
+    import tensorflow as tf
+
+    wrong = (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError)
+    return (*wrong, OSError, RuntimeError, DecodeError, tf.errors.OpError)
+
+
+def _loaded(directory: Path) -> Any:
+    """TensorFlow's object or, where its objects fail, what is left without them.
+
+    A network that Keras 2 trained keeps its optimizer, whose variables no class of today takes.
+    """
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(str(directory))
+    except _unreadable() as error:
+        try:
+            return load_frozen(directory)
+        except _unreadable():
+            raise error from None
 
 
 def sha256_of_directory(directory: str | Path) -> str:
@@ -140,4 +166,18 @@ def as_onnx(saved: SavedModel, output: str | None = None) -> onnx.ModelProto:
         ) from error
     finally:
         logger.setLevel(level)
+    return _with_captured(model, function.get_concrete_function(spec))
+
+
+def _with_captured(model: onnx.ModelProto, function: Any) -> onnx.ModelProto:
+    """The model with the constants that its function captured, which tf2onnx takes for inputs."""
+    captured = {
+        inside.name: outside.numpy()
+        for outside, inside in function.graph.captures
+        if outside.dtype.is_numpy_compatible
+    }
+    ports = [port for port in model.graph.input if port.name in captured]
+    for port in ports:
+        model.graph.input.remove(port)
+        model.graph.initializer.append(numpy_helper.from_array(captured[port.name], port.name))
     return model

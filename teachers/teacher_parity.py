@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ import onnxruntime
 import PIL
 import tensorflow
 
+from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.plausibility import TeacherWarning, doubt
 from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
@@ -20,6 +23,8 @@ from keras_amalgam.teachers.image_bytes import (
     decoded,
     entering_source,
 )
+from keras_amalgam.teachers.noise import as_noise, may_be_noise, own_noise
+from keras_amalgam.teachers.normalization_check import NormalizationCheck, check_normalization
 from keras_amalgam.teachers.pairing import OutputsAndInside, Pair, Pairing, Source, pair
 from keras_amalgam.teachers.parity import Errors, agreement, compare, is_past
 from keras_amalgam.teachers.runtimes.own_source import AsSource, refuse_other_source
@@ -27,8 +32,10 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     KerasRuntime,
     OnnxRuntime,
     SavedModelRuntime,
+    SourceRuntime,
     as_dtype,
     as_functional,
+    in_another_order,
 )
 from keras_amalgam.teachers.sample_images import sample_images
 from keras_amalgam.teachers.tolerance import check_tolerance
@@ -36,6 +43,7 @@ from keras_amalgam.teachers.tolerance import check_tolerance
 _REFERENCE = f"numpy {np.__version__}, pillow {PIL.__version__}"
 
 
+@keras_defaults()
 def check_teacher(
     teacher: Teacher,
     source: Source | None = None,
@@ -50,7 +58,8 @@ def check_teacher(
     On one side an image is decoded and preprocessed by the source's own code, or by a second
     computation of the declared preprocessing in NumPy and Pillow, and runs through the source's own
     runtime. On the other side it is decoded by TensorFlow and runs through `teacher.signals`, as in
-    a training.
+    a training. On the caller's own images the declared normalisation is compared with the running
+    statistics of the network's batch normalizations, and a `UserWarning` says if another fits.
 
     Args:
         teacher: Of a converted model. Of a `RuntimeTeacher` the preprocessing is compared, and
@@ -61,7 +70,7 @@ def check_teacher(
         preprocess: The source's own code: an image's bytes to what enters the network, `(height,
             width, channels)` or channels first, with or without a batch axis of one.
         tolerance: Largest error allowed, as a fraction of the compared tensor's range or of 1,
-            whichever is larger.
+            whichever is larger. More is allowed for the source's own noise, as in `check_parity`.
         allow_difference: Whether to report an error past the tolerance instead of raising it.
 
     Returns:
@@ -69,6 +78,9 @@ def check_teacher(
         hashes; `source` and `model`, which runtimes and preprocessings were compared; and the
         errors of `agreement`, the worst or for means the mean over the images, of `input`, what
         enters the network; `outputs`, what the source returns; `taps`, the teacher's features.
+        `warnings` are sentences about what 16 and more `images` contradict: that a linear head
+        returns logits. They are `TeacherWarning`s as well. `normalization` is what
+        `NormalizationCheck.to_config` says of the caller's images, or None.
 
     Raises:
         ValueError: If an error is past the tolerance. The message says whether it is the
@@ -81,6 +93,8 @@ def check_teacher(
     ```
     """
     check_tolerance(tolerance)
+    are_users = images is not None
+    normalization = None if images is None else _normalization(teacher, images)
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
@@ -92,7 +106,7 @@ def check_teacher(
     inputs = _combined(
         agreement(theirs, mine.input) for theirs, mine in zip(expected, received, strict=True)
     )
-    outputs, taps = _from_bytes_on(teacher, pairing, expected, received)
+    outputs, taps = _from_bytes_on(teacher, pairing, expected, received, tolerance)
     failure = _failure(teacher, pairing, expected, inputs, outputs | taps, tolerance)
     if failure and not allow_difference:
         raise ValueError(failure)
@@ -110,8 +124,27 @@ def check_teacher(
             "input": inputs,
             "outputs": outputs,
             "taps": taps,
+            "warnings": _warned(teacher, received) if are_users else [],
+            "normalization": normalization.to_config() if normalization else None,
         }
     )
+
+
+def _warned(teacher: Teacher, received: Sequence[Received]) -> list[str]:
+    """What the user's images tell of the teacher, warned of; generated ones tell nothing."""
+    found = doubt(teacher, np.concatenate([ours.logits for ours in received]))
+    if found is None:
+        return []
+    warnings.warn(found, TeacherWarning, stacklevel=3)
+    return [found]
+
+
+def _normalization(teacher: Teacher, images: Mapping[str, bytes]) -> NormalizationCheck:
+    """What running statistics say of the images, warned of if another normalisation fits."""
+    check = check_normalization(teacher, map(decoded, images.values()))
+    if check.warning:
+        warnings.warn(check.warning, TeacherWarning, stacklevel=3)
+    return check
 
 
 def _paired(teacher: Teacher, source: Source | None) -> Pairing:
@@ -147,27 +180,52 @@ def _from_bytes_on(
     pairing: Pairing,
     expected: Sequence[np.ndarray],
     received: Sequence[Received],
+    tolerance: float,
 ) -> tuple[dict[str, Errors], dict[str, Errors]]:
     """Errors of the source's output and of the teacher's features."""
     output = pairing.outputs[0]
     tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
-    wanted = [output.source, *([tap.source] if tap else [])]
     as_source = _activation(received)
+    theirs = _signals(teacher, pairing, pairing.runtime, expected)
+    ours = {output.source: [as_source(each.logits) for each in received]}
+    shapes = [array.shape for array in ours[output.source]]
+    theirs[output.source] = [
+        array.reshape(shape) for array, shape in zip(theirs[output.source], shapes, strict=True)
+    ]
+    if tap is not None:
+        ours[tap.source] = [each.features for each in received if each.features is not None]
+    errors = {name: _combined(map(agreement, theirs[name], ours[name])) for name in ours}
+    doubtful = any(may_be_noise(each, tolerance) for each in errors.values())
+    other = in_another_order(pairing.runtime) if doubtful else None
+    if other is not None:
+        again = _signals(teacher, pairing, other, expected)
+        for name in ours:
+            pairs = zip(theirs[name], again[name], strict=True)
+            noise = [agreement(one, two.reshape(one.shape)) for one, two in pairs]
+            errors[name] |= as_noise(_combined(noise))
+    outputs = {output.source: errors.pop(output.source)}
+    return outputs, errors
+
+
+def _signals(
+    teacher: Teacher, pairing: Pairing, runtime: SourceRuntime, images: Sequence[np.ndarray]
+) -> dict[str, list[np.ndarray]]:
+    """What a source gives for each image: its output, and features as the teacher's tap says."""
+    output = pairing.outputs[0]
+    tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
+    pairs = [output, *([tap] if tap else [])]
     dtype = np.dtype(teacher.model.inputs[0].dtype)
-    outputs, taps = [], []
-    for images, ours in zip(expected, received, strict=True):
+    found: dict[str, list[np.ndarray]] = {each.source: [] for each in pairs}
+    for image in images:
         # Where the batch is not the first axis, it is cut off only in the model's layout.
-        fed = np.repeat(images, pairing.images or 1, axis=0)
-        arrays = pairing.runtime.run(as_dtype(fed, dtype), wanted)
-        theirs = _of_first(output.in_model_layout(arrays[output.source]), len(fed))
-        theirs = theirs.reshape(ours.logits.shape)
-        outputs.append(agreement(theirs, as_source(ours.logits)))
-        if tap is not None and teacher.tap is not None and ours.features is not None:
-            theirs = _of_first(tap.in_model_layout(arrays[tap.source]), len(fed))
-            theirs = _features(theirs, teacher.tap.tokens)
-            taps.append(agreement(theirs, ours.features))
-    found = {tap.source: _combined(taps)} if tap and taps else {}
-    return {output.source: _combined(outputs)}, found
+        fed = np.repeat(image, pairing.images or 1, axis=0)
+        arrays = runtime.run(as_dtype(fed, dtype), list(found))
+        for each in pairs:
+            array = _of_first(each.in_model_layout(arrays[each.source]), len(fed))
+            if each is tap and teacher.tap is not None:
+                array = _features(array, teacher.tap.tokens)
+            found[each.source].append(array)
+    return found
 
 
 def _of_first(array: np.ndarray, images: int) -> np.ndarray:
@@ -243,8 +301,8 @@ def _failure(
         f"{owner} differs from its source from image bytes on, at {past!r}, although what enters "
         "the network and every node of it agree for equal inputs. Received: a largest error of "
         f"{signals[past]['max_abs_error']:.3g} in a range of {signals[past]['range']:.3g}. "
-        f"Expected at most {tolerance:g} of the range, or of 1. The network enlarges small "
-        "differences of its input: allow a larger `tolerance=`."
+        f"Expected at most {tolerance:g} of the range, or of 1. {own_noise(signals[past])}The "
+        "network enlarges small differences of its input: allow a larger `tolerance=`."
     )
 
 

@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -7,6 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from keras_amalgam.onednn import prefer_onednn
+
+# Before anything imports TensorFlow, and for every process that a test starts.
+prefer_onednn()
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
 
@@ -66,6 +72,64 @@ def verified_here(request, monkeypatch):
     monkeypatch.setattr(runner, "import_runtime", lambda kind, threads: None)
 
 
+USERS_SETTINGS = {
+    "channels_first": {"image_data_format": "channels_first"},
+    "float16": {"floatx": "float16", "dtype_policy": "float16"},
+    "float64": {"floatx": "float64", "dtype_policy": "float64"},
+    "mixed_float16": {"dtype_policy": "mixed_float16"},
+    "mixed_bfloat16": {"dtype_policy": "mixed_bfloat16"},
+}
+ALL_AT_ONCE = {
+    "image_data_format": "channels_first",
+    "floatx": "float64",
+    "dtype_policy": "mixed_float16",
+}
+
+
+def keras_settings():
+    """What is set globally in Keras, JSON-ready."""
+    import keras
+
+    return {
+        "image_data_format": keras.config.image_data_format(),
+        "floatx": keras.config.floatx(),
+        "dtype_policy": keras.config.dtype_policy().name,
+    }
+
+
+def set_keras(settings):
+    """Set Keras globally, as its users do."""
+    import keras
+
+    for name, value in settings.items():
+        getattr(keras.config, f"set_{name}")(value)
+
+
+@contextlib.contextmanager
+def changed_keras(changes):
+    """A user's settings, which the block must leave as they are; afterwards Keras' own again."""
+    before = keras_settings()
+    set_keras(changes)
+    users = keras_settings()
+    try:
+        yield
+        assert keras_settings() == users
+    finally:
+        set_keras(before)
+
+
+@pytest.fixture(params=USERS_SETTINGS)
+def one_setting(request):
+    """A context for each thing that users set globally in Keras."""
+    return lambda: changed_keras(USERS_SETTINGS[request.param])
+
+
+@pytest.fixture(scope="session")
+def all_settings():
+    """A context in which a user has set everything otherwise at once."""
+    return lambda: changed_keras(ALL_AT_ONCE)
+
+
 def small_teacher(name, classes, size=(12, 12), width=6, seed=1):
     """A real, if tiny and untrained, convolutional teacher of grey images with batch norm."""
     import keras
@@ -104,6 +168,35 @@ def small_student(teachers, batch_norm=True, regularizer=None, size=12):
     return ka.build_student(keras.Model(inputs, x, name="backbone"), teachers)
 
 
+def remembering_network(images, preprocessing, classes=3):
+    """A network of colour images whose batch norm remembers some under a preprocessing.
+
+    Args:
+        images: All of one size, which is the network's.
+        preprocessing: Of numbers per channel or for all.
+    """
+    import keras
+
+    scale, offset = preprocessing.scale_and_offset()
+    pixels = images.reshape(-1, 3) * np.asarray(scale) + np.asarray(offset)
+    inputs = keras.Input(images.shape[1:])
+    norm = keras.layers.BatchNormalization(name="norm")
+    x = keras.layers.Conv2D(4, 3, name="map")(norm(inputs))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(classes, name="logits")(x))
+    norm.set_weights([np.ones(3), np.zeros(3), pixels.mean(0), pixels.var(0)])
+    return model
+
+
+def colour_images(count=16, size=16, seed=0):
+    """Raw images, uint8, each around a colour of its own."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal([124, 116, 104], 40, (count, 1, 1, 3)) + rng.normal(
+        0, 40, (count, size, size, 3)
+    )
+    return np.clip(images, 0, 255).astype("uint8")
+
+
 def grey_images(count=16, size=12, seed=0):
     """Raw images, uint8, a different brightness each."""
     rng = np.random.default_rng(seed)
@@ -123,7 +216,13 @@ def teachers():
 @pytest.fixture
 def make():
     """The builders above, as test modules cannot import each other."""
-    return SimpleNamespace(teacher=small_teacher, student=small_student, images=grey_images)
+    return SimpleNamespace(
+        teacher=small_teacher,
+        student=small_student,
+        images=grey_images,
+        colour_images=colour_images,
+        remembering_network=remembering_network,
+    )
 
 
 @pytest.fixture

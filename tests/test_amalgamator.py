@@ -211,7 +211,7 @@ def test_xla_is_refused_for_a_teacher_that_cannot(teachers, make):
         teachers[0].model,
         "digits",
         class_names=["0", "1", "2"],
-        preprocessing=ka.Preprocessing(size=(12, 12), antialias=True),
+        preprocessing=ka.Preprocessing((12, 12), interpolation="bicubic", antialias=False),
     )
     model = ka.Amalgamator(make.student([teacher]), [teacher])
     with pytest.raises(ValueError, match="antialiasing"):

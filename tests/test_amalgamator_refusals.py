@@ -99,12 +99,17 @@ def test_bad_constructions_are_refused(teachers, make):
         ka.Amalgamator(student, [teacher.model for teacher in teachers])
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_a_student_that_returns_no_logits_is_refused(activation, teachers, make):
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "hard_sigmoid"])
+def test_a_student_that_returns_no_logits_is_refused(activation, nested, teachers, make):
     student = make.student(teachers)
     heads = {n: keras.layers.Activation(activation)(x) for n, x in student.output.items()}
+    student = keras.Model(student.input, heads)
+    if nested:
+        image = keras.Input((12, 12, 1))
+        student = keras.Model(image, student(image))
     with pytest.raises(ValueError, match="head 'digits' must return logits. Received: "):
-        ka.Amalgamator(keras.Model(student.input, heads), teachers)
+        ka.Amalgamator(student, teachers)
 
 
 def test_a_student_built_for_other_classes_is_refused(make):

@@ -17,6 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
+    {"backend", "keras_settings", "onednn"},
     {
         "version",
         "versions",
@@ -25,6 +26,7 @@ FLOORS = (
         "keras_code",
         "writing",
         "losses",
+        "plausibility",
         "provenance",
         "runtime",
         "xla",
@@ -47,11 +49,15 @@ CORE = set().union(*FLOORS[: [floor >= {"amalgamator"} for floor in FLOORS].inde
 COMPOSITION_ROOT = {"recipes", "cli", "__main__"}
 # Value objects of the core that the islands may use.
 SHARED = {
+    "backend",
     "keras_bounds",
     "keras_code",
     "keras_demand",
+    "keras_settings",
     "outputs",
+    "plausibility",
     "provenance",
+    "taps",
     "teacher",
     "runtime",
     "runtime_teacher",

@@ -6,9 +6,13 @@ import pytest
 import scipy.special
 from keras import ops
 
-from keras_amalgam.outputs import to_logits
+from keras_amalgam import outputs
 
 IMAGES = np.random.default_rng(0).normal(size=(5, 6, 6, 1)).astype("float32")
+
+
+def logits_of(model, said, owner="It"):
+    return outputs.to_logits(model, outputs.kind_of(model, said, owner))
 
 
 def in_a_nested_model(x, activation):
@@ -44,11 +48,11 @@ def sharpened(model):
     return model
 
 
-@pytest.mark.parametrize("outputs", ["auto", "probabilities"])
+@pytest.mark.parametrize("said", ["auto", "probabilities"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_softmax_of_the_logits_is_the_models_probability(end, outputs):
+def test_softmax_of_the_logits_is_the_models_probability(end, said):
     model = sharpened(classifier(end))
-    logits = np.asarray(to_logits(model, outputs, "It")(IMAGES))
+    logits = np.asarray(logits_of(model, said)(IMAGES))
     np.testing.assert_allclose(scipy.special.softmax(logits, -1), model(IMAGES), atol=2e-7)
     assert np.abs(logits).max() > 1
 
@@ -56,15 +60,95 @@ def test_softmax_of_the_logits_is_the_models_probability(end, outputs):
 @pytest.mark.parametrize("end", list(ENDS.values())[1:], ids=list(ENDS)[1:])
 def test_sigmoid_of_the_logits_is_the_models_output(end):
     model = sharpened(classifier(end, "sigmoid"))
-    logits = to_logits(model, "sigmoid", "It")(IMAGES)
+    logits = logits_of(model, "sigmoid")(IMAGES)
     np.testing.assert_allclose(scipy.special.expit(logits), model(IMAGES), atol=2e-7)
 
 
-@pytest.mark.parametrize("end", list(ENDS)[1:4])
-def test_sigmoid_that_can_be_seen_needs_no_saying(end):
+@pytest.mark.parametrize("end", list(ENDS)[1:5])
+def test_several_sigmoids_are_refused_as_a_multi_label_head_unless_said_to_be_classes(end):
     model = sharpened(classifier(ENDS[end], "sigmoid"))
-    logits = to_logits(model, "auto", "It")(IMAGES)
+    seem = "4 independent sigmoids: a multi-label head, several labels can hold at once"
+    with pytest.raises(ValueError, match=f"It has outputs that seem to be {seem}") as refused:
+        logits_of(model, "auto")
+    assert str(refused.value).endswith(
+        "Say outputs='sigmoid' if exactly one class holds on every image."
+    )
+    logits = logits_of(model, "sigmoid")(IMAGES)
     np.testing.assert_allclose(scipy.special.expit(logits), model(IMAGES), atol=2e-7)
+
+
+@pytest.mark.parametrize(
+    ("activation", "seem", "may_be"),
+    [
+        ("hard_sigmoid", "4 independent hard sigmoids: a multi-label head", "sigmoid"),
+        ("log_sigmoid", "logarithms of 4 independent sigmoids: a multi-label head", "logits"),
+        ("tanh", "4 numbers in -1..1, and no logits", "logits"),
+        ("softsign", "4 numbers in -1..1, and no logits", "logits"),
+    ],
+)
+@pytest.mark.parametrize("end", ["activation in the layer", "activation layer", "operation"])
+def test_other_activations_that_leave_no_logits_are_refused_unless_vouched_for(
+    end, activation, seem, may_be
+):
+    model = classifier(ENDS[end], activation)
+    with pytest.raises(ValueError, match=f"seem to be .*{seem}.* Say outputs='{may_be}' if"):
+        logits_of(model, "auto")
+    assert logits_of(model, may_be).output.shape == (None, 4)
+
+
+def test_softmax_over_the_channels_of_a_flattened_map_is_not_taken_for_a_classifiers():
+    model = classifier(
+        lambda x, _: keras.layers.Flatten()(keras.layers.Softmax()(keras.layers.Reshape((4, 2))(x)))
+    )
+    assert np.asarray(model(IMAGES)).sum(-1) == pytest.approx(4)
+    with pytest.raises(ValueError, match="8 independent sigmoids .*, or small logits"):
+        logits_of(model, "auto")
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "log_softmax", "leaky_relu", "softplus"])
+def test_heads_that_may_be_logits_are_taken_for_them(activation):
+    model = sharpened(classifier(ENDS["activation in the layer"], activation))
+    np.testing.assert_array_equal(logits_of(model, "auto")(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_embedding_is_refused_by_its_length(seen):
+    """As face recognition ends, seen by its layer or by its numbers alone."""
+
+    def unit(x, _):
+        x = keras.layers.Dense(4)(x)
+        if seen:
+            return keras.layers.UnitNormalization()(x)
+        return x / ops.sqrt(ops.sum(x * x, axis=-1, keepdims=True))
+
+    model = classifier(unit)
+    with pytest.raises(ValueError, match="an embedding, as they are vectors of length one"):
+        logits_of(model, "auto")
+    np.testing.assert_array_equal(logits_of(model, "logits")(IMAGES), model(IMAGES))
+
+
+def test_saturated_softmax_is_no_embedding_though_its_answers_are_of_length_one():
+    model = classifier(ENDS["lambda layer"])
+    model.set_weights([1e4 * weight for weight in model.get_weights()])
+    assert set(np.unique(np.asarray(model(IMAGES)).round(3))) == {0.0, 1.0}
+    assert outputs.kind_of(model, "auto", "It") == "probabilities"
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (lambda: keras.layers.Conv2D(4, 3), r"a map, such as a mask, .*\(None, 4, 4, 4\)"),
+        (lambda: keras.layers.Reshape((9, 4)), r"rows of numbers, such as boxes, .*\(None, 9, 4\)"),
+        (lambda: keras.layers.Reshape((3, 3, 2, 2)), r"a tensor of 5 axes, .*\(None, 3, 3, 2, 2\)"),
+    ],
+    ids=["map", "rows", "tensor"],
+)
+@pytest.mark.parametrize("said", outputs.KINDS)
+def test_what_is_no_vector_is_refused_whatever_is_said(end, says, said):
+    image = keras.Input((6, 6, 1))
+    model = keras.Model(image, end()(image))
+    with pytest.raises(ValueError, match=f"It returns {says}"):
+        logits_of(model, said)
 
 
 @pytest.mark.parametrize("end", list(ENDS)[:4])
@@ -74,14 +158,14 @@ def test_stripped_softmax_gives_the_very_logits_also_where_probabilities_underfl
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)][-1]
     hidden = keras.Model(model.input, dense.input)(IMAGES)
     expected = hidden @ dense.kernel + dense.bias
-    np.testing.assert_allclose(to_logits(model, "auto", "It")(IMAGES), expected, rtol=1e-4)
+    np.testing.assert_allclose(logits_of(model, "auto")(IMAGES), expected, rtol=1e-4)
     assert np.asarray(model(IMAGES)).min() < 1e-30
 
 
-@pytest.mark.parametrize("outputs", ["auto", "logits"])
-def test_logits_stay_as_they_are(outputs):
+@pytest.mark.parametrize("said", ["auto", "logits"])
+def test_logits_stay_as_they_are(said):
     model = classifier(lambda x, a: keras.layers.Dense(4)(x))
-    np.testing.assert_array_equal(to_logits(model, outputs, "It")(IMAGES), model(IMAGES))
+    np.testing.assert_array_equal(logits_of(model, said)(IMAGES), model(IMAGES))
 
 
 def test_sequential_model_loses_its_softmax():
@@ -92,7 +176,7 @@ def test_sequential_model_loses_its_softmax():
         keras.layers.Softmax(),
     ]
     model = keras.Sequential(layers)
-    logits = to_logits(model, "auto", "It")(IMAGES)
+    logits = logits_of(model, "auto")(IMAGES)
     np.testing.assert_array_equal(logits, keras.Sequential(layers[:-1])(IMAGES))
 
 
@@ -103,7 +187,7 @@ def test_hidden_activation_that_underflows_gives_finite_logits(activation, least
     model = classifier(ENDS["lambda layer"], activation)
     model.set_weights([1000 * weight for weight in model.get_weights()])
     said = {"softmax": "probabilities"}.get(activation, activation)
-    logits = np.asarray(to_logits(model, said, "It")(IMAGES))
+    logits = np.asarray(logits_of(model, said)(IMAGES))
     assert (logits.min(), logits.max()) == pytest.approx((least, most), abs=0.1)
 
 
@@ -111,7 +195,7 @@ def test_half_precision_probabilities_that_underflow_are_not_taken_for_much_smal
     model = classifier(ENDS["lambda layer"])
     model.set_weights([1000 * weight for weight in model.get_weights()])
     halved = keras.Model(model.input, ops.cast(model.output, "float16"))
-    logits = np.asarray(to_logits(halved, "probabilities", "It")(IMAGES))
+    logits = np.asarray(logits_of(halved, "probabilities")(IMAGES))
     assert (logits.dtype, logits.min()) == (np.float32, pytest.approx(np.log(1e-7)))
 
 
@@ -119,7 +203,7 @@ def test_original_model_is_untouched():
     model = classifier(ENDS["activation in the layer"])
     before, config = np.asarray(model(IMAGES)), model.get_config()
     weights = model.get_weights()
-    to_logits(model, "auto", "It")
+    logits_of(model, "auto")
     np.testing.assert_array_equal(model(IMAGES), before)
     assert model.get_config() == config
     assert model.layers[-1].activation is keras.activations.softmax
@@ -137,35 +221,38 @@ def test_original_model_is_untouched():
         ("nested model", "softmax", "sigmoid", "probabilities"),
         ("nested model", "linear", "sigmoid", "logits"),
         ("nested model", "linear", "probabilities", "logits"),
-        ("nested model", "sigmoid", "probabilities", "either sigmoids or small logits"),
+        ("nested model", "sigmoid", "probabilities", "sigmoid"),
+        ("lambda layer", "sigmoid", "probabilities", "either sigmoids or small logits"),
     ],
 )
 def test_outputs_said_to_be_what_they_are_not_are_refused(end, activation, said, are):
     model = classifier(ENDS[end], activation)
     with pytest.raises(ValueError, match=f"Teacher 'a' is said to return {said}, but .* {are}."):
-        to_logits(model, said, "Teacher 'a'")
+        logits_of(model, said, "Teacher 'a'")
 
 
 def test_hidden_sigmoids_must_be_named():
-    with pytest.raises(ValueError, match="independent sigmoids from small logits"):
-        to_logits(classifier(ENDS["nested model"], "sigmoid"), "auto", "It")
+    seem = r"4 independent sigmoids \(a multi-label head, .*\), or small logits"
+    say = "Say outputs='sigmoid' if exactly one class holds on every image, or outputs='logits'"
+    with pytest.raises(ValueError, match=f"seem to be {seem}.*{say}"):
+        logits_of(classifier(ENDS["lambda layer"], "sigmoid"), "auto")
 
 
 def test_untrained_head_of_zeros_counts_as_logits():
     model = classifier(lambda x, a: keras.layers.Dense(4, kernel_initializer="zeros")(x))
-    assert to_logits(model, "auto", "It") is model
+    assert logits_of(model, "auto") is model
 
 
 def test_two_outputs_and_unknown_kinds_are_refused():
     model = classifier(ENDS["softmax layer"])
     two = keras.Model(model.input, [model.output, model.layers[1].output])
     with pytest.raises(ValueError, match=r"one output. Received: 2 outputs.*model.output\[0\]"):
-        to_logits(two, "auto", "It")
+        logits_of(two, "auto")
     named = keras.Model(model.input, dict(zip(("z", "a"), two.outputs, strict=True)))
     with pytest.raises(ValueError, match=r"outputs, \['z', 'a'\]. Choose one: `output=`.*\['z'\]"):
-        to_logits(named, "auto", "It")
+        logits_of(named, "auto")
     with pytest.raises(ValueError, match="Received: 'prob'"):
-        to_logits(model, "prob", "It")
+        logits_of(model, "prob")
 
 
 def test_quantized_probabilities_must_be_named():
@@ -173,7 +260,9 @@ def test_quantized_probabilities_must_be_named():
     inputs = keras.Input((6, 6, 1))
     exact = classifier(ENDS["softmax layer"])(inputs)
     model = keras.Model(inputs, ops.round(exact * 64) / 64)
-    with pytest.raises(ValueError, match="quantized probabilities. Say outputs='probabilities' or"):
-        to_logits(model, "auto", "It")
-    logits = np.asarray(to_logits(model, "probabilities", "It")(IMAGES))
+    with pytest.raises(
+        ValueError, match="quantized probabilities, .*Say outputs='probabilities' if"
+    ):
+        logits_of(model, "auto")
+    logits = np.asarray(logits_of(model, "probabilities")(IMAGES))
     np.testing.assert_allclose(np.exp(logits), model(IMAGES), atol=1e-6)

@@ -262,3 +262,24 @@ def test_saved_teacher_trains_on_in_a_fresh_process(mixed, expected, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-4)
+
+
+def test_runtime_teacher_sees_photographs_as_the_converted_one_does(files):
+    cut = ka.Preprocessing(size=(10, 8), std=0.4, crop_fraction=0.5, crop_to_aspect_ratio=True)
+    both = [
+        converted(files[0], "shapes", SHAPES, preprocessing=cut),
+        in_runtime(files[0], "run", SHAPES, preprocessing=cut),
+    ]
+    sizes = [(30, 40), (50, 20), (20, 16)] * 4
+    rng = np.random.default_rng(2)
+    photographs = [rng.integers(0, 256, (*size, 3)).astype("uint8") for size in sizes]
+    canvas = data.canvas_for(both, (10, 8), sizes=sizes)
+    assert canvas == (20, 16, 3, "crop")
+    images = data.stream(data.from_arrays(photographs), batch_size=12, canvas=canvas)
+    (batch,) = data.with_runtime_signals(images, both)
+    shown = both[0].signals(3)(batch["image"])["logits"]
+    np.testing.assert_allclose(batch["signals"]["run"]["logits"], shown, atol=1e-3)
+    answers = [int(np.argmax(both[0].signals(3)(one[None])["logits"])) for one in photographs]
+    labels = np.where(np.arange(12) < 9, answers, (np.array(answers) + 1) % 3)
+    test = data.labelled_from_arrays(photographs, labels, batch_size=1)
+    assert [evaluation.own_accuracy(teacher, test) for teacher in both] == [0.75, 0.75]

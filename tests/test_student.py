@@ -98,6 +98,17 @@ def test_built_in_rescaling_of_the_backbone_is_not_doubled(teachers):
         ka.build_student(inside, teachers, preprocessing=ka.Preprocessing((12, 12)))
 
 
+@pytest.mark.parametrize(
+    ("first", "scale"), [(lambda x: (x - 0.5) / 0.25, 1 / 255), (lambda x: x / 127.5 - 1, 1.0)]
+)
+def test_backbone_gets_the_range_that_its_own_operations_take(teachers, first, scale):
+    backbone = backbone_of((20, 14, 1), first=first)
+    student = ka.build_student(backbone, teachers)
+    np.testing.assert_allclose(
+        map_of(student, IMAGES), backbone(IMAGES.astype("float32") * scale), atol=1e-5
+    )
+
+
 def test_own_preprocessing_is_used_as_given(teachers):
     backbone = backbone_of((20, 14, 1))
     student = ka.build_student(backbone, teachers, ka.Preprocessing(mean=0.3, std=0.4))

@@ -289,6 +289,9 @@ def test_built_in_rescaling_needs_no_preprocessing_and_is_not_doubled():
         (keras.layers.Normalization(mean=0.5, variance=0.05), ka.Preprocessing(), False),
         (keras.layers.Normalization(mean=120.0, variance=3600.0), ka.Preprocessing(), True),
         (keras.layers.Normalization(mean=120.0, variance=3600.0), None, False),
+        (lambda x: x / 127.5 - 1, ka.Preprocessing(mean=0.5, std=0.5), True),
+        (lambda x: x / 127.5 - 1, ka.Preprocessing(scale=1.0), False),
+        (lambda x: x * 255.0, ka.Preprocessing(), False),
     ],
 )
 def test_rescaling_twice_is_told_from_rescaling_further(layer, preprocessing, twice):
@@ -298,3 +301,12 @@ def test_rescaling_twice_is_told_from_rescaling_further(layer, preprocessing, tw
         return
     with pytest.raises(ValueError, match="rescaled twice"):
         teacher_of(model, preprocessing=preprocessing)
+
+
+def test_normalisation_inside_of_images_in_0_to_1_gets_them():
+    """Not 0..255, on which every teacher would saturate without a word."""
+    model = network(first=lambda x: (x - 0.13) / 0.31)
+    teacher = teacher_of(model, preprocessing=None)
+    assert teacher.preprocessing == ka.Preprocessing(size=(12, 12), scale=1 / 255)
+    with pytest.raises(ValueError, match="'digits' would have its images left in another range"):
+        teacher_of(model, preprocessing=ka.Preprocessing(scale=1.0))

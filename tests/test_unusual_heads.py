@@ -39,7 +39,7 @@ def test_map_of_one_by_one_becomes_the_logits(activation, permuted):
 
 def test_sigmoid_of_a_map_of_one_by_one_is_taken_off():
     model, logits = convolutional("sigmoid")
-    received = to_logits(model, "sigmoid", "It")(IMAGES / 255)
+    received = to_logits(model, "sigmoid")(IMAGES / 255)
     np.testing.assert_allclose(received, logits(IMAGES / 255), atol=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-import unicodedata
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -13,9 +13,10 @@ import numpy as np
 
 from keras_amalgam.export.samples import check_range
 from keras_amalgam.export.verification import runner
-from keras_amalgam.images.pillow_files import pixels_of
+from keras_amalgam.images.decoding import JPEG_START, PNG_START
+from keras_amalgam.images.folders import Walk, class_folders, composed, walk
+from keras_amalgam.images.pillow_files import extensions, pixels_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 SHOWN = 8  # Of a list in a message.
 
 
@@ -132,20 +133,16 @@ def _check_task(task: str, class_names: Mapping[str, Sequence[str]], what: str) 
 def _labelled(source: Any, task: str, names: tuple[str, ...]) -> tuple[list[bytes], np.ndarray]:
     argument = f"labelled[{task!r}]"
     if isinstance(source, (str, PathLike)):
-        folder = Path(source)
-        entries = folder.iterdir() if folder.is_dir() else ()
-        found = sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-        )
-        numbers_of = {_composed(name): number for number, name in enumerate(names)}
-        if not found or not set(map(_composed, found)) <= set(numbers_of):
+        found = class_folders(source) if Path(source).is_dir() else {}
+        numbers_of = {composed(name): number for number, name in enumerate(names)}
+        if not found or not set(found) <= set(numbers_of):
             raise ValueError(
                 f"The labelled images of task {task!r} are not sorted by its classes. Received: "
-                f"'{folder}' with the sub-folders {_some(found)}. Expected: sub-folders named as "
-                f"its classes {_some(names)}. Rename them."
+                f"'{source}' with the sub-folders {_some(list(found))}. Expected: sub-folders "
+                f"named as its classes {_some(names)}. Rename them."
             )
-        contents = {name: _contents(folder / name, argument) for name in found}
-        numbers = [numbers_of[_composed(name)] for name, files in contents.items() for _ in files]
+        contents = {name: _contents(folder, argument) for name, folder in found.items()}
+        numbers = [numbers_of[name] for name, files in contents.items() for _ in files]
         return [content for files in contents.values() for content in files], np.array(numbers)
     images, given = source
     contents, classes = _contents(images, argument), np.asarray(given)
@@ -175,40 +172,31 @@ def _contents(images: Any, argument: str) -> list[bytes]:
 
 
 def _in_folder(folder: Path, argument: str) -> list[bytes]:
-    files = sorted(
-        file
-        for file in (folder.rglob("*") if folder.is_dir() else ())
-        if file.suffix.lower() in SUFFIXES and not _is_hidden(file.relative_to(folder))
-    )
-    if not files:
+    found = walk(folder) if folder.is_dir() else Walk(folder)
+    if not found.files:
+        note = f" {found.note()}" if found.note() else ""
         raise ValueError(
-            f"`{argument}` holds no image. Received: '{folder}'. Expected: a folder with files "
-            f"ending in {', '.join(SUFFIXES)}. Check the path."
+            f"`{argument}` holds no image. Received: '{folder}'.{note} Expected: a folder with "
+            f"files ending in {', '.join(extensions())}. Check the path."
         )
-    return [_checked(file.read_bytes(), str(file), argument) for file in files]
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _composed(name: str) -> str:
-    """A name as one file system or another writes it: an accent may be a character of its own."""
-    return unicodedata.normalize("NFC", name)
+    if found.lost:
+        warnings.warn(f"`{argument}`: {found.warning()}", stacklevel=2)
+    return [_checked(file.read_bytes(), str(file), argument) for file in found.files]
 
 
 def _checked(content: bytes, name: str, argument: str) -> bytes:
-    """The same; what cannot be decoded would later look like the artifact's fault."""
-    from PIL import Image
+    """A JPEG or PNG file, which all artifacts take; others' pixels become a PNG.
 
+    What cannot be decoded would later look like the artifact's fault.
+    """
     try:
-        Image.open(io.BytesIO(content)).load()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        pixels = pixels_of(content)
+    except ValueError as error:
         raise ValueError(
             f"`{argument}` holds what is no image. Received: '{name}' ({error}). Expected: files "
             "that can be decoded to their end. Remove it."
         ) from error
-    return content
+    return content if content.startswith((JPEG_START, PNG_START)) else _as_png(pixels)
 
 
 def _as_files(images: np.ndarray, argument: str) -> list[bytes]:

@@ -31,6 +31,7 @@ from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.images import pillow_files
 from keras_amalgam.images.pillow_files import pixels_of
+from keras_amalgam.keras_settings import keras_defaults
 
 _RUN = """
 import json, runpy, sys
@@ -74,6 +75,7 @@ class Verification:
         return name | record | dict(self.measured) | found
 
 
+@keras_defaults()
 def verify(
     artifact: Artifact,
     model: keras.Model,
@@ -150,6 +152,7 @@ def verify(
     return verify_encoded(artifact, model, encoded, labels, thresholds, repeats, canvas)
 
 
+@keras_defaults()
 def verify_encoded(
     artifact: Artifact,
     model: keras.Model,

@@ -12,6 +12,13 @@ CONVERT: Table = (
     (r"`output_name=`", "--output"),
     (r"(?:preprocessing\.|(?<=Set ))size=\((\d+), (\d+)\)", r"--size=\1,\2"),
     (r"\boutputs='(\w+)'", r"--outputs=\1"),
+    (
+        r"Pass Preprocessing\(…[^)]*\) without [^.]*\.",
+        "Leave out --scale, --mean and --std: the network's own numbers tell what it takes.",
+    ),
+    (r"Leave `channels` out\.", "Leave --channels out."),
+    (r"Pass Preprocessing\(…, channels='bgr'\)", "Pass --channels=bgr"),
+    (r"\bchannels='(rgb|bgr)'", r"--channels=\1"),
     (r"keras_amalgam\.taps\.candidates\(model\)", "keras-amalgam inspect FILE"),
 )
 
@@ -21,6 +28,12 @@ EXPORT: Table = (
     (r"`image_shape=(\(height, width\))?`", "--size=HEIGHT,WIDTH"),
     (r"`(images|canvas|min_agreement|precision|top_k|joint|layout|opset)=?`", r"--\1"),
     (r"`class_names=[^`]*`", "--classes TASK=FILE"),
+)
+
+
+AMALGAMATE: Table = (
+    (r"`canvas=\((\d+), (\d+), \d, '(\w+)'\)`", r"--canvas=\1,\2,\3"),
+    (r"`canvas=\(height, width, channels, method\)`", "--canvas=HEIGHT,WIDTH,METHOD"),
 )
 
 

@@ -3,14 +3,23 @@
     keras-amalgam amalgamate --teacher cars/ --teacher birds/ --images photos/ --out runs/mine
 
 A teacher is a folder written by Teacher.save: card.json and model.keras, or the original file of a
-network that runs in its own runtime. The images are all JPEG, PNG, BMP and GIF files (.jpg, .jpeg,
-.png, .bmp, .gif) below a folder; they need no labels. If photos/ has one sub-folder per teacher,
-named like it (photos/cars, photos/birds), the student is told which collection an image came from
-(--ownership source), which helps: it is provenance, not a label. Images elsewhere below photos/ are
-then left out, which is said.
+network that runs in its own runtime. The images are all JPEG, PNG, BMP, GIF, WEBP, TIFF and AVIF
+files below a folder (.jpg, .jpeg, .png, .bmp, .gif, .webp, .tif, .tiff, .avif), and others that
+Pillow reads; they need no labels. What is passed over is said. If photos/ has one sub-folder per
+teacher, named like it (photos/cars, photos/birds), the student is told which collection an image
+came from (--ownership source), which helps: it is provenance, not a label. Images elsewhere below
+photos/ are then left out, which is said.
+
+Every teacher sees what its authors showed it. Photographs are brought to one canvas, no smaller
+than the largest size that a teacher resizes to, from which teachers and student take their own
+sizes; --size is the student's alone. The canvas squeezes photographs where every teacher does, and
+cuts their sides off where every teacher does. Where teachers differ, photographs of different
+shapes are refused until --canvas says what is to be done with them.
 
 With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
-teacher names its classes, the report says how accurate teachers and student are.
+teacher names its classes, the report says how accurate teachers and student are: the teachers on
+the photographs at their own size, and on the canvas where that differs. Test images of some
+teachers only are welcome; the joint accuracy, the task unknown, needs those of all.
 """
 
 import time
@@ -19,6 +28,10 @@ from pathlib import Path
 from absl import flags
 
 from keras_amalgam.cli import output
+from keras_amalgam.cli.advice import AMALGAMATE, in_flags
+
+CANVAS_METHODS = ("resize", "crop", "pad")
+LEAST_SIDE = 8  # Of the student's images.
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -33,8 +46,19 @@ def define_flags(values: flags.FlagValues) -> None:
         "The backbone: 'compact', or a class of keras.applications.",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "size", 96, "Height and width of the student's images, pixels.", 8, flag_values=values
+    flags.DEFINE_list(
+        "size",
+        ["96"],
+        "HEIGHT,WIDTH of the student's images, or one number for both, pixels.",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "canvas",
+        None,
+        "HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD that all photographs are brought to, METHOD being "
+        f"one of {', '.join(CANVAS_METHODS)}. By default the smallest that shows every teacher "
+        "what its authors did.",
+        flag_values=values,
     )
     flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
     flags.DEFINE_integer("epochs", 30, "Passes over the images.", 1, flag_values=values)
@@ -87,6 +111,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         raise ValueError("--channels must be 1 or 3. Received: 2.")
     if len(_tests(values)) < len(values.test):
         raise ValueError(f"--test wants one folder per teacher. Received: {values.test}.")
+    student_size(values)
+    chosen_canvas(values)
     output.check(values)
     output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
@@ -105,21 +131,25 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         own_teachers.check_choices(names, images, tests, values.student, values.ownership)
     except ValueError as error:
         raise flags.IllegalFlagValueError(str(error)) from error
-    made = own_teachers.recipe(
-        teachers,
-        images,
-        tests,
-        student=values.student,
-        image_shape=(values.size, values.size, values.channels),
-        epochs=values.epochs,
-        batch_size=values.batch_size,
-        learning_rate=values.learning_rate,
-        temperature=values.temperature,
-        common_features=values.common_features,
-        ownership=values.ownership,
-        flip=values.flip,
-        teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
-    )
+    try:
+        made = own_teachers.recipe(
+            teachers,
+            images,
+            tests,
+            student=values.student,
+            image_shape=(*student_size(values), values.channels),
+            epochs=values.epochs,
+            batch_size=values.batch_size,
+            learning_rate=values.learning_rate,
+            temperature=values.temperature,
+            common_features=values.common_features,
+            ownership=values.ownership,
+            flip=values.flip,
+            canvas=chosen_canvas(values),
+            teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
+        )
+    except ValueError as error:
+        raise ValueError(in_flags(str(error), AMALGAMATE)) from error
     for note in made.notes:
         print(note)
     job.run(made, values.out, values.overwrite, started)
@@ -127,3 +157,35 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
 
 def _tests(values: flags.FlagValues) -> dict[str, str]:
     return dict(test.split("=", 1) for test in values.test)
+
+
+def student_size(values: flags.FlagValues) -> tuple[int, int]:
+    """`--size` as height and width."""
+    sides = _sides(values.size)
+    if len(sides) not in (1, 2) or min(sides) < LEAST_SIDE:
+        raise ValueError(
+            f"--size wants HEIGHT,WIDTH or one number, each at least {LEAST_SIDE}. Received: "
+            f"{','.join(values.size)}."
+        )
+    return sides[0], sides[-1]
+
+
+def chosen_canvas(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
+    """`--canvas` as height, width and, if given, the method."""
+    if values.canvas is None:
+        return None
+    *sides, last = values.canvas
+    method = last.strip() if last.strip() in CANVAS_METHODS else None
+    height, *width = _sides(sides if method else values.canvas) or [0]
+    if len(width) > 1 or min([height, *width]) < 1:
+        raise ValueError(
+            f"--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD, METHOD being one of "
+            f"{', '.join(CANVAS_METHODS)}. Received: {','.join(values.canvas)}."
+        )
+    size = height, *(width or [height])
+    return (*size, method) if method else size
+
+
+def _sides(words: list[str]) -> list[int]:
+    """Whole numbers; 0 for what is none."""
+    return [int(word) if word.strip().isdecimal() else 0 for word in words]

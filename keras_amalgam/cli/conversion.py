@@ -1,5 +1,6 @@
 """The steps of `keras-amalgam convert`, from a file to a compared teacher."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,14 @@ from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
+from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.images.files import list_images
-from keras_amalgam.images.preprocessing import Preprocessing, has_built_in_rescaling
+from keras_amalgam.images.folders import walk
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.outputs import num_logits
+from keras_amalgam.plausibility import TeacherWarning
+from keras_amalgam.runtime_teacher import RuntimeTeacher
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
 from keras_amalgam.teachers.inspection.report import TapCandidate
@@ -53,7 +59,7 @@ def read(values: flags.FlagValues, path: Path) -> Teacher:
         classes,
         tap=_tap(values, path, model),
         outputs=values.outputs,
-        preprocessing=_preprocessing(values, model),
+        preprocessing=_preprocessing(values, model, built_in_normalisation(model)),
     )
 
 
@@ -70,13 +76,15 @@ def compared(
         source = _filled(values, path)
     elif path.is_dir() and teacher.in_graph:
         source = read_saved_model(path, values.signature)
-    report = teachers.check_teacher(
-        teacher,
-        source,
-        images=_images(values.images) if values.images else None,
-        tolerance=values.tolerance,
-        allow_difference=values.allow_difference,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherWarning)  # The report has them, to be printed.
+        report = teachers.check_teacher(
+            teacher,
+            source,
+            images=_images(values.images) if values.images else None,
+            tolerance=values.tolerance,
+            allow_difference=values.allow_difference,
+        )
     if teacher.provenance is not None:
         short = {key: report[key] for key in ("tolerance", "passed", "input", "outputs")}
         short |= {"tap": report["taps"], "images": len(report["images"])}
@@ -162,7 +170,9 @@ def _check_number(values: flags.FlagValues, number: int, output: Sequence[int | 
         )
 
 
-def _preprocessing(values: flags.FlagValues, model: keras.Model | None) -> Preprocessing:
+def _preprocessing(
+    values: flags.FlagValues, model: keras.Model | None, built_in: BuiltIn | None
+) -> Preprocessing:
     """What the flags say; what they leave out from the architecture or the model itself."""
     mean, std = (convert_flags.numbers(values, flag) for flag in ("mean", "std"))
     size = convert_flags.whole_numbers(values, "size")
@@ -182,7 +192,7 @@ def _preprocessing(values: flags.FlagValues, model: keras.Model | None) -> Prepr
     if values.channels:
         others["channels"] = values.channels
     if mean is None and std is None and values.scale is None:
-        return replace(_normalisation(values, model), **others)
+        return replace(_normalisation(values, built_in), **others)
     return Preprocessing(
         scale=1 / 255 if values.scale is None else values.scale,
         mean=_one_or_more(mean or (0.0,)),
@@ -191,20 +201,22 @@ def _preprocessing(values: flags.FlagValues, model: keras.Model | None) -> Prepr
     )
 
 
-def _normalisation(values: flags.FlagValues, model: keras.Model | None) -> Preprocessing:
+def _normalisation(values: flags.FlagValues, built_in: BuiltIn | None) -> Preprocessing:
     if values.architecture:
         arguments = convert_flags.architecture_arguments(values)
         inside = arguments.get("include_preprocessing", True)
         said = teachers.preprocessing_of(values.architecture, include_preprocessing=inside)
         print(f"Normalised as keras.applications does: scale {said.scale:.4g}, mean {said.mean}")
         return said
-    if model is not None and has_built_in_rescaling(model):
-        print("Normalised inside the network, which takes 0..255.")
-        return Preprocessing(scale=1.0)
+    implied = built_in.preprocessing() if built_in else None
+    if implied is not None and built_in is not None:
+        print(f"Normalised inside the network by {built_in}, which takes {built_in.expects}.")
+        return implied
+    inside = f" What it does itself, {built_in}, does not tell." if built_in else ""
     raise flags.IllegalFlagValueError(
         "It must be said how images were normalised in the network's training: --mean and --std in "
         "0..1, as --mean=0.485,0.456,0.406 --std=0.229,0.224,0.225, or --scale. Say --scale=1 for "
-        "a network that takes 0..255."
+        f"a network that takes 0..255.{inside}"
     )
 
 
@@ -232,17 +244,20 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
 
 
 def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
-    opening = {"output_name": values.output}
-    if path.is_dir():
-        opening["signature"] = values.signature
-    teacher = teachers.runtime_teacher(
+    tap = None if path.is_dir() and values.tap == "default" else _tap(values, path, None)
+    runtime = teachers.open_runtime(
         path,
+        taps=[tap] if tap else [],
+        output_name=values.output,
+        signature=values.signature if path.is_dir() else None,
+    )
+    teacher = RuntimeTeacher(
+        runtime,
         values.name,
         convert_flags.class_names(values.classes),
-        preprocessing=_preprocessing(values, None),
-        tap=None if path.is_dir() and values.tap == "default" else _tap(values, path, None),
+        tap=tap,
         outputs=values.outputs,
-        **opening,
+        preprocessing=_preprocessing(values, None, runtime.built_in),
     )
     if teacher.provenance is not None:
         teacher.provenance = replace(teacher.provenance, license=values.license)
@@ -251,6 +266,10 @@ def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
 
 def _images(folder: str) -> Mapping[str, bytes]:
     files = list_images(folder)
+    if note := walk(folder).note():
+        print(note)
     if len(files) > MAX_IMAGES:
-        print(f"Comparing on the first {MAX_IMAGES} of {len(files)} images.")
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files[:MAX_IMAGES]}
+        print(f"Comparing on {MAX_IMAGES} of {len(files)} images, evenly from first to last.")
+        # The first ones may be all of one class, where classes lie in folders.
+        files = [files[number * len(files) // MAX_IMAGES] for number in range(MAX_IMAGES)]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}

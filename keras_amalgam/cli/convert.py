@@ -15,6 +15,7 @@ must agree with an independent computation and the file's own runtime. Images be
 What cannot be converted can teach as it is with --runtime, outside of the training step.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,17 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
 
     try:
         teacher = conversion.read(values, path)
-        teacher, report = conversion.compared(values, path, teacher)
+        with warnings.catch_warnings():
+            # It is in the report, and printed with it.
+            warnings.filterwarnings("ignore", message="Teacher .* seems to be shown images")
+            teacher, report = conversion.compared(values, path, teacher)
     except NotImplementedError as error:
         raise NotImplementedError(in_flags(str(error))) from error
     except ValueError as error:
         raise ValueError(in_flags(str(error))) from error
     print(compared(report))
+    for warning in report["warnings"]:
+        print(f"Warning: {in_flags(warning)}")
     try:
         teacher.save(values.out, parity=report, overwrite=values.overwrite)
     except FileExistsError:
@@ -91,4 +97,18 @@ def compared(report: Mapping[str, Any]) -> str:
     lines = [head, columns(rows, right=range(1, 6))]
     if not report["passed"]:
         lines.append(f"IT DIFFERS, and is written as --allow_difference says. {report['failure']}")
+    if report["normalization"]:
+        lines.append(_normalized(report["normalization"]))
     return "\n".join(lines)
+
+
+def _normalized(check: Mapping[str, Any]) -> str:
+    """What the running statistics say of the declared normalisation."""
+    if check["obstacle"]:
+        return f"Whether it is normalised as in its training cannot be told: {check['obstacle']}."
+    if check["warning"]:
+        return check["warning"]
+    return (
+        "No usual normalisation fits the running statistics clearly better than the declared one, "
+        f"with which {check['images']} images diverge by {check['declared']:.2g}."
+    )

@@ -38,7 +38,10 @@ def _define_teacher(values: flags.FlagValues) -> None:
         "outputs",
         "auto",
         ["auto", "logits", "probabilities", "sigmoid"],
-        "What the network returns.",
+        "What the network returns: logits, the probabilities of a softmax, or one sigmoid a class "
+        "of which exactly one holds. 'auto' looks, and refuses several independent sigmoids: a "
+        "multi-label head, of which several labels can hold at once, cannot teach. A linear head "
+        "of numbers, as of a regression, looks like logits: --images shows it by their signs.",
         flag_values=values,
     )
     flags.DEFINE_string("license", None, "Of the file, for the card.", flag_values=values)

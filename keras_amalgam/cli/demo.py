@@ -5,7 +5,7 @@ clothes, trained in Keras, become one compact student with two heads. The job tr
 4,000 test images, packages the student as Keras file, SavedModel, TFLite (float32 and int8) and
 ONNX, checks each artifact against the student, and writes report.html and report.json.
 
-    keras-amalgam demo                    under five minutes on two cores
+    keras-amalgam demo                    a few minutes on two cores
     keras-amalgam demo --full             longer training and what each term is worth: half an hour
     keras-amalgam demo --out runs/mine
 """

@@ -135,14 +135,11 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
             )
     if not values.images and not values.test:
         raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")
-    tests, classes = (pairs(values, flag) for flag in ("test", "classes"))
-    images = images_of(values)
-    named = images.values() if isinstance(images, dict) else [images]
-    folders = [path for path in (*named, values.calibration, *tests.values()) if path]
+    folders = folders_of(values)
     for folder in folders:
         if not Path(folder).is_dir():
             raise ValueError(f"There is no folder {folder}.")
-    for file in classes.values():
+    for file in pairs(values, "classes").values():
         if not Path(file).is_file():
             raise ValueError(f"There is no file {file}.")
         class_lines(file)
@@ -179,6 +176,13 @@ def images_of(values: flags.FlagValues) -> str | dict[str, str] | None:
     if len(given) == 1 and ("=" not in given[0] or Path(given[0]).is_dir()):
         return given[0]
     return pairs(values, "images") or None
+
+
+def folders_of(values: flags.FlagValues) -> list[str]:
+    """The folders of images that the command reads."""
+    images, tests = images_of(values), pairs(values, "test")
+    named = images.values() if isinstance(images, dict) else [images]
+    return [path for path in (*named, values.calibration, *tests.values()) if path]
 
 
 def size_of(values: flags.FlagValues) -> tuple[int, int] | None:

@@ -32,6 +32,7 @@ from absl import flags
 from keras_amalgam.cli import export_flags, output
 from keras_amalgam.cli.advice import EXPORT, in_flags
 from keras_amalgam.cli.class_file import class_lines
+from keras_amalgam.images.folders import walk
 
 MARK = "export.json"
 COMPARED_IMAGES = 64
@@ -99,6 +100,8 @@ def _package(values: flags.FlagValues, positional: list[str]) -> None:
     thresholds = export.Thresholds(**export_flags.limits_of(values))
     thresholds.check_measurable(values.test)
     print(f"Reading {Path(path).name}", flush=True)
+    for note in filter(None, (walk(path).note() for path in export_flags.folders_of(values))):
+        print(note)
     student = _load(path)
     if values.name:
         student.name = values.name

@@ -1,12 +1,15 @@
 """The command `keras-amalgam`: finds the sub-command, turns errors into exit codes."""
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from absl import flags
+
+from keras_amalgam.onednn import prefer_onednn
 
 COMMANDS = {
     "demo": "amalgamate the two teachers that ship with the package",
@@ -57,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"There is no command {name!r}.\n\n{_usage()}", file=sys.stderr)
         return EXIT_USAGE
-    # TensorFlow greets with pages about the hardware unless told not to before it is imported.
+    # TensorFlow reads both when it is imported: whether to greet with pages about the hardware, and
+    # which kernels to compute with.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    prefer_onednn()
     try:
         module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
         return _run(name, module, rest)
@@ -84,18 +89,30 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         if values.help:
             print(f"{(command.__doc__ or '').strip()}\n\nflags:\n{_flag_help(values)}")
             return 0
-        command.check(values, positional)
+        importlib.import_module("keras_amalgam.backend")
+        with _without_greetings():  # Some checks need Keras.
+            command.check(values, positional)
     except (flags.Error, ValueError) as error:
         return _usage_error(name, error)
-    _import_tensorflow()
+    except ImportError as error:
+        return _failure(name, error)
+    with _without_greetings():
+        importlib.import_module("tensorflow")
     try:
-        command.run(values, positional)
+        _under_keras_defaults(command, values, positional)
     except flags.Error as error:  # Seen to be wrong only when the files it names were read.
         return _usage_error(name, error)
-    except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as e:
-        print(f"keras-amalgam {name} failed.\n{type(e).__name__}: {e}", file=sys.stderr)
-        return EXIT_ERROR
+    except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as error:
+        return _failure(name, error)
     return 0
+
+
+def _under_keras_defaults(command: ModuleType, values: flags.FlagValues, rest: list[str]) -> None:
+    """Run a command as if there were no `keras.json`."""
+    from keras_amalgam.keras_settings import keras_defaults
+
+    with keras_defaults():
+        command.run(values, rest)
 
 
 def _prepare_streams() -> None:
@@ -112,17 +129,23 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _import_tensorflow() -> None:
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
     """Import TensorFlow without its greetings, which precede its heeding of any log level."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
-        importlib.import_module("tensorflow")
+        yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def _failure(name: str, error: Exception) -> int:
+    print(f"keras-amalgam {name} failed.\n{type(error).__name__}: {error}", file=sys.stderr)
+    return EXIT_ERROR
 
 
 def _usage_error(name: str, error: Exception) -> int:

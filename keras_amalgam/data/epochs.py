@@ -18,8 +18,10 @@ class Epoch:
             shape.
         cache: Whether decoded images are kept in memory (images x height x width x channels
             bytes), read once when the stream is made. If not, they are read anew in each epoch and
-            shuffled within a window of `window` images.
-        window: Images that an uncached stream holds per source to shuffle within.
+            shuffled within a window of `window` images. None keeps them while they take at most a
+            quarter of the memory that is free, and warns where they take more.
+        window: Images that an uncached stream holds per source to shuffle within; fewer where they
+            would take more than a quarter of the memory that is free.
 
     Raises:
         ValueError: If `steps` or `window` is not positive.
@@ -28,7 +30,7 @@ class Epoch:
     steps: int | None = None
     shuffle: bool = True
     drop_remainder: bool = True
-    cache: bool = True
+    cache: bool | None = None
     window: int = 2048
 
     def __post_init__(self) -> None:

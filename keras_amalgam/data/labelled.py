@@ -13,7 +13,8 @@ from keras_amalgam.data.prepared import read_prepared
 from keras_amalgam.data.sources import from_arrays
 from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_image_spec
 from keras_amalgam.images.checks import check_images
-from keras_amalgam.images.files import check_folder, decode_files, list_images
+from keras_amalgam.images.files import decode_files, list_images
+from keras_amalgam.images.folders import class_folders, composed
 
 
 def labelled_from_tfds(
@@ -59,18 +60,21 @@ def labelled_from_tfds(
 def labelled_from_folder(
     path: str | os.PathLike[str],
     *,
-    canvas: CanvasSpec,
+    canvas: CanvasSpec | None,
     batch_size: int = 64,
     class_names: Sequence[str] | None = None,
+    channels: int = 3,
 ) -> tf.data.Dataset:
     """Images in class sub-folders.
 
     Args:
         path: A folder with one sub-folder per class.
-        canvas: `(height, width, channels)` or with a method of `canvas` as fourth.
+        canvas: `(height, width, channels)` or with a method of `canvas` as fourth. None leaves
+            images at their own sizes, for batches of one.
         batch_size: Images per batch; the last may be smaller.
         class_names: The sub-folders in the order of the labels, as the teacher has them; sorted if
-            None.
+            None. Accents may be composed in one and decomposed in the other.
+        channels: Without a canvas: 3 for RGB, 1 for grey.
 
     Returns:
         Data set of `(images, labels)`, images `(batch, height, width, channels)` uint8, labels
@@ -84,26 +88,26 @@ def labelled_from_folder(
         >>> birds = labelled_from_folder("birds/test", canvas=(96, 96, 3),
         class_names=cub.class_names)
     """
-    place = Canvas.parse(canvas)
-    folder = check_folder(path)
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    channels = channels if canvas is None else Canvas.parse(canvas).channels
+    found = class_folders(path)
     if not found:
         raise ValueError(
-            f"Folder '{folder}' has no class sub-folders. Received: no sub-folder. Put the "
-            "images of each class into a sub-folder of its name."
+            f"Folder '{path}' has no class sub-folders. Received: no sub-folder. Put the images of "
+            "each class into a sub-folder of its name."
         )
-    names = found if class_names is None else list(class_names)
-    if sorted(names) != found:
+    names = list(found) if class_names is None else list(class_names)
+    if sorted(map(composed, names)) != list(found):
+        wanted = set(map(composed, names))
         raise ValueError(
-            f"Class names and the sub-folders of '{folder}' differ. Received: only in class_names "
-            f"{sorted(set(names) - set(found))}, only in the folder "
-            f"{sorted(set(found) - set(names))}. Make them the same."
+            f"Class names and the sub-folders of '{path}' differ. Received: only in class_names "
+            f"{sorted(wanted - set(found))}, only in the folder {sorted(set(found) - wanted)}. "
+            "Make them the same."
         )
-    per_class = [list_images(folder / name) for name in names]
+    per_class = [list_images(found[composed(name)]) for name in names]
     labels = np.repeat(np.arange(len(names)), [len(files) for files in per_class])
-    images = decode_files([file for files in per_class for file in files], place.channels)
+    images = decode_files([file for files in per_class for file in files], channels)
     pairs = tf.data.Dataset.zip(images, tf.data.Dataset.from_tensor_slices(labels))
-    return _labelled(pairs, f"Folder '{folder}'", names, canvas, batch_size)
+    return _labelled(pairs, f"Folder '{path}'", names, canvas, batch_size)
 
 
 def labelled_from_arrays(
@@ -175,10 +179,10 @@ def _labelled(
             f"{where} must have one class number per image. Received: labels {label_spec}. Map "
             "them to integers from 0."
         )
-    if canvas is None and not image_spec.shape.is_fully_defined():
+    if canvas is None and batch_size > 1 and not image_spec.shape.is_fully_defined():
         raise ValueError(
             f"{where} has images of different sizes. Received: {tuple(image_spec.shape)}. Bring "
-            "them to one with `canvas=(height, width, channels)`."
+            "them to one with `canvas=(height, width, channels)`, or take `batch_size=1`."
         )
     place = (lambda image: image) if canvas is None else Canvas.parse(canvas)
 

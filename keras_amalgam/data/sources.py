@@ -45,17 +45,21 @@ def from_tfds(
 def from_folder(
     path: str | os.PathLike[str], recursive: bool = True, channels: int = 3
 ) -> tf.data.Dataset:
-    """Images of a folder: JPEG, PNG, BMP and GIF (first frame) files.
+    """Images of a folder: JPEG, PNG, GIF, BMP, WEBP, TIFF, AVIF and others that Pillow reads.
 
-    Every file's first and last bytes are checked here. Names that begin with a dot are passed over.
-    Sub-folders mean nothing (see `labelled_from_folder`): the files come in one fixed mixed order,
-    so that shuffling within a window mixes them too.
+    Every file's first and last bytes are checked here. Links are followed, and each file is found
+    once. Names that begin with a dot are passed over; what may be an image and cannot be reached,
+    such as a dangling link, is warned of by name. Sub-folders mean nothing (see
+    `labelled_from_folder`): the files come in one fixed mixed order, so that shuffling within a
+    window mixes them too.
+
+    Images come as a viewer shows them, turned by their EXIF orientation. Of several in one file,
+    the first is taken.
 
     Args:
         path: The folder.
         recursive: Whether sub-folders are searched too.
         channels: 3 for RGB, 1 for grey; converted where the file has it otherwise, alpha dropped.
-            An EXIF orientation is not applied.
 
     Returns:
         Unbatched data set of `uint8` images `(None, None, channels)`. Reading a file that cannot be

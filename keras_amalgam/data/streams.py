@@ -1,11 +1,14 @@
 """One training stream from one or several unlabelled sources."""
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from keras_amalgam.data.augmentation import Augmentation, augment_by_source
 from keras_amalgam.data.epochs import Epoch
+from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.data.mixing import mix_cached, mix_uncached
 from keras_amalgam.data.prefetch import prefetched
 from keras_amalgam.images.canvas import Canvas, CanvasSpec, check_unlabelled
@@ -36,12 +39,14 @@ def stream(
             `from_tfds`, `from_folder`, `from_arrays` or your own; or one such data set.
         batch_size: Images per batch.
         canvas: `(height, width, channels)`, or with a method of `canvas` as fourth, that all
-            images are brought to. None if they have one shape already.
+            images are brought to; `canvas_for` says which is right for the teachers. None if they
+            have one shape already.
         proportions: Name -> relative weight (they need not sum to 1).
         augmentation: For all images, or name -> for the images of that source.
         seed: Orders and augmentations depend on it, and on the global seed if one is set
             (`keras.utils.set_random_seed`).
-        epoch: Length, shuffling, remainder and caching.
+        epoch: Length, shuffling, remainder and caching. Without a word about caching, images of
+            more than a quarter of the free memory are read anew in each epoch, with a warning.
 
     Returns:
         A finite data set of known cardinality. From a mapping, batches `{"image": (batch, height,
@@ -61,8 +66,7 @@ def stream(
     named = sources if isinstance(sources, Mapping) else {"images": sources}
     placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
     augment = _augment(augmentation, list(named))
-    mix = mix_cached if epoch.cache else mix_uncached
-    batches = mix(placed, batch_size, proportions, seed, epoch)
+    batches = _mixed(placed, batch_size, proportions, seed, epoch)
 
     def finish(images: tf.Tensor, source: tf.Tensor, seeds: tf.Tensor):
         images = images if augment is None else augment(images, source, seeds[0])
@@ -72,6 +76,28 @@ def stream(
     if isinstance(sources, Mapping):
         mixed.source_names = tuple(sources)  # pyright: ignore[reportAttributeAccessIssue]
     return mixed
+
+
+def _mixed(
+    placed: Mapping[str, tf.data.Dataset],
+    batch_size: int,
+    proportions: Mapping[str, float] | None,
+    seed: int,
+    epoch: Epoch,
+) -> tf.data.Dataset:
+    """Batches from memory, or read anew in each epoch where that is wanted or memory is short."""
+    footprint = Footprint.of(placed.values(), free_memory())
+    if footprint.fits if epoch.cache is None else epoch.cache:
+        return mix_cached(placed, batch_size, proportions, seed, epoch)
+    if epoch.cache is None:
+        warnings.warn(
+            f"{footprint.sentence} Say Epoch(cache=False) if that is right, or Epoch(cache=True) "
+            "to keep them nevertheless.",
+            stacklevel=3,
+        )
+    window = footprint.window(epoch.window, len(placed))
+    epoch = dataclasses.replace(epoch, window=window)
+    return mix_uncached(placed, batch_size, proportions, seed, epoch)
 
 
 def _placed(

@@ -10,6 +10,8 @@ said.task_accuracy, said.joint_accuracy
 ```
 """
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.evaluation.ablation import Removal as Removal
 from keras_amalgam.evaluation.ablation import noise as noise
 from keras_amalgam.evaluation.ablation import removals as removals
@@ -23,6 +25,7 @@ from keras_amalgam.evaluation.joint import agreement as agreement
 from keras_amalgam.evaluation.joint import confusion_matrix as confusion_matrix
 from keras_amalgam.evaluation.joint import evaluate as evaluate
 from keras_amalgam.evaluation.joint import joint_accuracy as joint_accuracy
+from keras_amalgam.evaluation.own_pipeline import own_accuracy as own_accuracy
 from keras_amalgam.evaluation.predictions import collect as collect
 from keras_amalgam.evaluation.predictions import predictor as predictor
 from keras_amalgam.evaluation.predictions import standard_error as standard_error

@@ -16,11 +16,16 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
     Returns:
         Lines without a trailing newline.
     """
-    headers = ["task", "teacher %", "student %", "difference", "int8 %", "test images"]
-    rows = [
-        [row[key] for key in ("task", "teacher", "student", "difference", "int8", "images")]
-        for row in view.task_rows(report)
-    ]
+    columns = {
+        "task": "task",
+        "teacher": "teacher %",
+        **({"canvas": "on the canvas %"} if view.canvas_differs(report) else {}),
+        "student": "student %",
+        "difference": "difference",
+        "int8": "int8 %",
+        "images": "test images",
+    }
+    rows = [[row[key] for key in columns] for row in view.task_rows(report)]
     joint = [[row["name"], row["accuracy"]] for row in view.joint_rows(report)]
     cost = [
         [table["title"].lower(), row["name"], row["value"]]
@@ -32,7 +37,7 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
         for row in view.goal_rows(report)
     ]
     tables = [
-        _table(headers, rows, "lrrrrr", markdown),
+        _table(list(columns.values()), rows, f"l{'r' * (len(columns) - 1)}", markdown),
         _table(["joint accuracy, task unknown", "%"], joint, "lr", markdown),
         *_removed(report, markdown),
         _table(["cost", "of", "value"], cost, "llr", markdown),

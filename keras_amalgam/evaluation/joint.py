@@ -13,7 +13,7 @@ from keras_amalgam.label_space import LabelSpace
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one model says about the test images of all tasks.
+    """What one model says about the test images of all tasks, or of some.
 
     Attributes:
         logits: `{task of the images: {head: (images, classes)}}`.
@@ -39,8 +39,19 @@ class Evaluation:
         return {task: len(labels) for task, labels in self.labels.items()}
 
     @property
-    def joint_accuracy(self) -> float:
-        """Fraction right over all test images and the whole label space."""
+    def is_complete(self) -> bool:
+        """Whether every task of the label space has test images."""
+        return set(self.labels) == set(self.label_space.tasks)
+
+    @property
+    def joint_accuracy(self) -> float | None:
+        """Fraction right over all test images and the whole label space.
+
+        `None` where a task has no test images: the joint decision would be judged without those
+        images that it mistakes for another task's.
+        """
+        if not self.is_complete:
+            return None
         return float(np.mean(self.joint_predictions == self.joint_labels))
 
     @property
@@ -48,8 +59,13 @@ class Evaluation:
         """Images of true joint class (row) called joint class (column), `(classes, classes)`."""
         return confusion_matrix(self.joint_labels, self.joint_predictions, self.label_space)
 
-    def confusion_section(self) -> dict[str, Any]:
-        """The confusion matrix as `report["confusion_matrix"]` wants it, JSON-ready."""
+    def confusion_section(self) -> dict[str, Any] | None:
+        """The confusion matrix as `report["confusion_matrix"]` wants it, JSON-ready.
+
+        `None` where the joint accuracy is.
+        """
+        if not self.is_complete:
+            return None
         space = self.label_space
         return {
             "labels": list(space.names),

@@ -124,6 +124,7 @@ def _template() -> jinja2.Template:
 
 def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
     tasks = report["tasks"]
+    untested = [task for task, entry in tasks.items() if not entry["num_test_images"]]
     history, settings = report.get("history"), report.get("settings")
     confusion = evidence.confusion_view(report)
     space = pictures.space
@@ -137,10 +138,12 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "num_classes": f"{len(confusion['labels'])} " if confusion else "",
         "tiles": view.tiles(report),
         "task_rows": view.task_rows(report),
+        "canvas_differs": view.canvas_differs(report),
         "has_agreement": any("agreement" in entry for entry in tasks.values()),
         "accuracy_figure": _accuracy_figure(report),
         "goals": view.goal_rows(report),
         "joint_rows": view.joint_rows(report),
+        "untested": formats.words(untested) if len(untested) < len(tasks) else "",
         "joint_missing": None in report["joint_accuracy"].values(),
         "ablation": evidence.ablation_view(report),
         "costs": view.cost_tables(report),
@@ -182,8 +185,9 @@ def _accuracy_figure(report: Mapping[str, Any]) -> Markup | None:
             for model, value in values.items()
             if value is not None
         }
-        rows.append((task, measured))
-    return Markup(figures.accuracies(rows)) if any(values for _, values in rows) else None
+        if measured:
+            rows.append((task, measured))
+    return Markup(figures.accuracies(rows)) if rows else None
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Test images with what teacher and student say about them, drawn by chance."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,14 +65,12 @@ def draw_samples(
     Raises:
         ValueError: If logits and images differ in number.
     """
-    batches = list(labelled_batches(labelled))
-    labels = np.concatenate([batch_labels for _, batch_labels in batches])
+    labels = np.concatenate([batch_labels for _, batch_labels in labelled_batches(labelled)])
     if not len(labels) == len(teacher_logits) == len(student_logits):
         raise ValueError(
             f"Samples need the logits of the same images. Received: {len(labels)} images, "
             f"{len(teacher_logits)} teacher and {len(student_logits)} student rows."
         )
-    images = [image for batch, _ in batches for image in batch]
     wrong = np.flatnonzero(student_logits.argmax(axis=1) != labels)
     generator = np.random.default_rng(seed)
     drawn = []
@@ -82,6 +80,7 @@ def draw_samples(
     ):
         chosen = generator.choice(pool, min(size, len(pool)), replace=False)
         drawn += [(int(index), mistake) for index in chosen]
+    images = _images_at(labelled, {index for index, _ in drawn})
     return [
         Sample(
             task,
@@ -93,6 +92,16 @@ def draw_samples(
         )
         for index, mistake in drawn
     ]
+
+
+def _images_at(labelled: Labelled, places: Set[int]) -> dict[int, np.ndarray]:
+    """Some images by their place: all of them can be more than memory holds."""
+    images, start = {}, 0
+    for batch, _ in labelled_batches(labelled):
+        inside = (place for place in places if start <= place < start + len(batch))
+        images |= {place: batch[place - start].copy() for place in inside}
+        start += len(batch)
+    return images
 
 
 def _opinion(logits: np.ndarray, class_names: Sequence[str]) -> Opinion:

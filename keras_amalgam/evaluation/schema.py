@@ -154,7 +154,9 @@ def _unit(value: Any, path: str) -> None:
 
 
 def _setting(value: Any, path: str) -> None:
-    if not isinstance(value, str | bool):
+    if isinstance(value, list | tuple):
+        _list(_setting)(value, path)
+    elif not isinstance(value, str | bool):
         _number(value, path)
 
 
@@ -222,7 +224,11 @@ _TASK = _record(
         "tflite_int8_accuracy": _maybe(_fraction),
         "num_test_images": _count,
     },
-    {"agreement": _maybe(_fraction), "teacher": _text},
+    {
+        "teacher_canvas_accuracy": _maybe(_fraction),
+        "agreement": _maybe(_fraction),
+        "teacher": _text,
+    },
 )
 _REPORT = _record(
     {
@@ -286,7 +292,7 @@ _REPORT = _record(
                 _record(
                     {
                         "removed": _maybe(_text),
-                        "tasks": _each(_fraction),
+                        "tasks": _each(_maybe(_fraction)),
                         "joint": _maybe(_fraction),
                         "gradient_norms": _each(_positive),
                     }

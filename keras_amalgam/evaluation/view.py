@@ -53,6 +53,7 @@ def task_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
                 "about": entry.get("teacher", ""),
                 "images": formats.count(images),
                 "teacher": accuracy(teacher, images),
+                "canvas": accuracy(entry.get("teacher_canvas_accuracy", teacher), images),
                 "student": accuracy(student, images),
                 "difference": shown(minus(student, teacher), formats.points),
                 "int8": accuracy(int8, images),
@@ -61,6 +62,14 @@ def task_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def canvas_differs(report: Mapping[str, Any]) -> bool:
+    """Whether a teacher is more or less accurate on the canvas than in its own pipeline."""
+    return any(
+        entry.get("teacher_canvas_accuracy", entry["teacher_accuracy"]) != entry["teacher_accuracy"]
+        for entry in report["tasks"].values()
+    )
 
 
 def tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -184,11 +193,13 @@ def _if_given(entry: Mapping[str, Any], key: str, form: Form) -> str:
 
 def setting_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Settings as text, as they were given."""
-    words = {True: "yes", False: "no"}
-    return [
-        (name, words[value] if isinstance(value, bool) else str(value))
-        for name, value in settings.items()
-    ]
+    return [(name, _setting(value)) for name, value in settings.items()]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_setting, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def minus(one: float | None, other: float | None) -> float | None:

@@ -1,1 +1,3 @@
 """What an image is, decided once: checks, files, canvas, resize, preprocessing."""
+
+import keras_amalgam.backend  # noqa: F401

@@ -1,67 +1,50 @@
 """Image files: listing, a cheap check, decoding in the graph with errors that name the file."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from keras_amalgam.images.canvas import to_channels
+from keras_amalgam.images.decoding import JPEG_START, PNG_START, decode
+from keras_amalgam.images.folders import walk
+from keras_amalgam.images.pillow_files import extensions, opened, pixels_of
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-
-# First bytes of each format, and the bytes that end a complete file (BMP has no end mark).
+# First bytes of a format, and the bytes that end a complete file. Of others, Pillow reads the head.
 _FORMATS = {
-    "JPEG": ((b"\xff\xd8\xff",), b"\xff\xd9"),
-    "PNG": ((b"\x89PNG\r\n\x1a\n",), b"IEND\xaeB`\x82"),
+    "JPEG": ((JPEG_START,), b"\xff\xd9"),
+    "PNG": ((PNG_START,), b"IEND\xaeB`\x82"),
     "GIF": ((b"GIF87a", b"GIF89a"), b"\x3b"),
-    "BMP": ((b"BM",), None),
 }
-
-
-def check_folder(path: str | os.PathLike[str]) -> Path:
-    """The path of an existing folder.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing"
-        raise ValueError(
-            f"An image folder is needed. Received: '{folder}', where there is {what}. Give an "
-            "existing folder."
-        )
-    return folder
 
 
 def list_images(path: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
     """The image files of a folder, sorted; each has passed the check of its first and last bytes.
 
+    Warns, by name, of what may be images and cannot be reached.
+
     Args:
-        path: The folder.
+        path: The folder, searched as by `walk`.
         recursive: Whether its sub-folders are searched too.
 
     Raises:
         ValueError: If the folder is missing or holds no image file, or a file is no image or cut
             off.
     """
-    folder = check_folder(path)
-    found = folder.rglob("*") if recursive else folder.glob("*")
-    files = sorted(
-        file
-        for file in found
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
+    found = walk(path, recursive)
+    if not found.files:
         depth = "it and its sub-folders" if recursive else "it (sub-folders not searched)"
+        note = f" {found.note()}" if found.note() else ""
         raise ValueError(
-            f"Folder '{folder}' holds no images. Received: no file in {depth} ending in one of "
-            f"{', '.join(EXTENSIONS)}. Give a folder with images."
+            f"Folder '{found.folder}' holds no images. Received: no file in {depth} ending in one "
+            f"of {', '.join(extensions())}.{note} Give a folder with images."
         )
-    for file in files:
+    if found.lost:
+        warnings.warn(found.warning(), stacklevel=3)
+    for file in found.files:
         check_file(file)
-    return files
+    return found.files
 
 
 def check_file(file: Path) -> None:
@@ -75,52 +58,32 @@ def check_file(file: Path) -> None:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - 16))
         tail = stream.read()
-    for name, (starts, end) in _FORMATS.items():
-        if head.startswith(starts):
-            # Some cameras append data of their own to a whole picture, so only decoding can tell.
-            whole = end in tail if end is not None else _bmp_is_whole(file, head, size)
-            if not whole and not _decodes(file):
-                raise ValueError(
-                    f"Image file '{file}' is truncated or corrupt. Received: {size} bytes that "
-                    f"begin as {name} and do not end so. Copy it again or remove it."
-                )
-            return
-    raise ValueError(
-        f"Image file '{file}' is not an image. Received: {size} bytes beginning with {head[:8]!r}. "
-        f"Expected one of {', '.join(_FORMATS)}. Convert or remove it."
-    )
-
-
-def _bmp_is_whole(file: Path, head: bytes, size: int) -> bool:
-    bits_per_pixel = int.from_bytes(head[28:30], "little")
-    if 0 < bits_per_pixel <= 8:
-        # TensorFlow reads the numbers of the palette's colours as grey values.
-        palette = file.read_bytes()[14 + int.from_bytes(head[14:18], "little") :][:1024]
-        if palette != b"".join(bytes((value, value, value, 0)) for value in range(256)):
+        for name, (starts, end) in _FORMATS.items():
+            if head.startswith(starts):
+                # Some cameras append data to a whole picture, so only decoding can tell.
+                if end not in tail:
+                    _check_decodes(file, f"{size} bytes that begin as {name} and do not end so")
+                return
+        stream.seek(0)
+        try:
+            image = opened(stream)
+        except ValueError as error:
             raise ValueError(
-                f"Image file '{file}' is a BMP with a palette of colours. Received: "
-                f"{bits_per_pixel} bits per pixel. Expected 24 or 32, or a palette of 256 greys. "
-                "Convert it to PNG."
-            )
-    return int.from_bytes(head[2:6], "little") <= size
+                f"Image file '{file}' is not an image. Received: {size} bytes beginning with "
+                f"{head[:8]!r}. {error} Convert or remove it."
+            ) from error
+        if image.format == "BMP" and int.from_bytes(head[2:6], "little") > size:
+            _check_decodes(file, f"{size} bytes of a BMP that names more")
 
 
-def _decodes(file: Path) -> bool:
+def _check_decodes(file: Path, received: str) -> None:
     try:
-        _decode(tf.constant(file.read_bytes()))
-    except tf.errors.InvalidArgumentError:
-        return False
-    return True
-
-
-def _decode(content: tf.Tensor) -> tf.Tensor:
-    """One `uint8` image with the channels that the file has."""
-    return tf.cond(
-        tf.io.is_jpeg(content),
-        # The accurate method is within 1 of other decoders, the default up to 6 away.
-        lambda: tf.io.decode_jpeg(content, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(content, expand_animations=False),
-    )
+        pixels_of(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"Image file '{file}' is truncated or corrupt. Received: {received}. Copy it again or "
+            "remove it."
+        ) from error
 
 
 def decode_files(files: Sequence[Path], channels: int) -> tf.data.Dataset:
@@ -131,15 +94,14 @@ def decode_files(files: Sequence[Path], channels: int) -> tf.data.Dataset:
     first gap in the numbers is the failed file.
 
     Args:
-        files: Paths of JPEG, PNG, BMP or GIF (first frame) files.
+        files: Paths of files of any kind that `decode` reads.
         channels: 1 for grey, 3 for RGB.
     """
-    names = tf.constant([str(file) for file in files])
+    names = tf.constant([os.fsencode(file) for file in files])
     count = len(files)
 
-    def decode(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = _decode(tf.io.read_file(names[number]))
-        return number, to_channels(image, channels)
+    def numbered(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return number, decode(tf.io.read_file(names[number]), channels)
 
     def check(expected: tf.Tensor, element: tuple[tf.Tensor, tf.Tensor]):
         number, image = element
@@ -150,7 +112,7 @@ def decode_files(files: Sequence[Path], channels: int) -> tf.data.Dataset:
 
     # One element after the last, so that a failure of the last file leaves a gap too.
     end = (tf.constant(count, tf.int64), tf.zeros((1, 1, channels), tf.uint8))
-    decoded = tf.data.Dataset.range(count).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
-    numbered = decoded.ignore_errors().concatenate(tf.data.Dataset.from_tensors(end))
-    images = numbered.scan(tf.constant(0, tf.int64), check).take(count)
+    decoded = tf.data.Dataset.range(count).map(numbered, num_parallel_calls=tf.data.AUTOTUNE)
+    whole = decoded.ignore_errors().concatenate(tf.data.Dataset.from_tensors(end))
+    images = whole.scan(tf.constant(0, tf.int64), check).take(count)
     return images.apply(tf.data.experimental.assert_cardinality(count))

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -38,23 +39,37 @@ _TURNS = {
 _GREY_MODES = ("1", "L", "LA", "La")
 
 
-def opened(content: bytes) -> Image.Image:
+def extensions() -> tuple[str, ...]:
+    """The endings of files of our formats, such as `".jpg"`, in lower case, sorted."""
+    of_floats = {".pfm"}
+    registered = Image.registered_extensions().items()
+    return tuple(sorted({end for end, name in registered if name in FORMATS} - of_floats))
+
+
+def opened(stream: IO[bytes]) -> Image.Image:
     """An image whose pixels are not decoded yet.
 
     Args:
-        content: A file's bytes.
+        stream: An open file.
 
     Raises:
-        ValueError: If it is of none of our formats, or visibly damaged.
+        ValueError: If it is of none of our formats, visibly damaged, or has pixels of no known
+            range.
     """
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
-        return Image.open(io.BytesIO(content), formats=formats)
+        image = Image.open(stream, formats=formats)
     except UnidentifiedImageError as error:
         raise ValueError("Pillow does not know its format.") from error
     except UNREADABLE as error:
         raise ValueError(str(error)) from error
+    if image.mode in ("I", "F") and not _has_16_bits(image):
+        raise ValueError(
+            "Pixels of 32 bits have no known range. Received: a "
+            f"{image.format} image of Pillow's mode {image.mode!r}. Convert it to 8 or 16 bits."
+        )
+    return image
 
 
 def pixels_of(content: bytes) -> np.ndarray:
@@ -70,13 +85,8 @@ def pixels_of(content: bytes) -> np.ndarray:
     Raises:
         ValueError: If it is no image, is damaged, or has pixels of no known range.
     """
-    image = opened(content)
-    has_16_bits = image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I")
-    if image.mode in ("I", "F") and not has_16_bits:
-        raise ValueError(
-            "Pixels of 32 bits have no known range. Received: a "
-            f"{image.format} image of Pillow's mode {image.mode!r}. Convert it to 8 or 16 bits."
-        )
+    image = opened(io.BytesIO(content))
+    has_16_bits = _has_16_bits(image)
     try:
         image = upright(image)
     except UNREADABLE as error:
@@ -108,3 +118,7 @@ def upright(image: Image.Image) -> Image.Image:
         return image
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I")

@@ -9,13 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.resizing import Resize
+from keras_amalgam.keras_settings import keras_defaults
 
 Channels = Literal["rgb", "bgr", "grey"]
 INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 
-# The usual factors on 0..255 pixels are 1/255, 1/127.5 and one over a standard deviation near 60;
-# those on 0..1 are above one.
-MAX_PIXEL_SCALE = 1 / 16
+# Behind these, the axes are no longer those of the image that entered.
+_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Einsum")
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Preprocessing:
                 f"`channels` must be 'rgb', 'bgr' or 'grey'. Received: {self.channels!r}."
             )
 
+    @keras_defaults()
     def build(self, images: keras.KerasTensor, channels: int) -> keras.KerasTensor:
         """Add the preprocessing to a functional graph.
 
@@ -97,7 +98,10 @@ class Preprocessing:
         x = images if self.size is None else self._to_size(images, self.size)
         x = self._to_channels(x, channels)
         scale, offset = self.scale_and_offset()
-        if scale != 1.0 or offset != 0.0:
+        if isinstance(scale, list):
+            # Rescaling would ask at every call which axis is the channels', by the user's setting.
+            x = ops.cast(x, "float32") * np.array(scale, np.float32) + np.array(offset, np.float32)
+        elif scale != 1.0 or offset != 0.0:
             x = keras.layers.Rescaling(scale, offset, dtype="float32")(x)
         return x
 
@@ -130,20 +134,46 @@ class Preprocessing:
         if given == 1 and channels == 3:
             return keras.layers.Concatenate(dtype="float32")([images] * 3)
         if given == 3 and channels == 1:
-            return ops.image.rgb_to_grayscale(images)
+            return ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.flip(images, axis=-1) if order == "bgr" else images
 
+    @property
+    def size_before_crop(self) -> tuple[int, int] | None:
+        """`(height, width)` that images are resized to, of which `size` is the centre."""
+        if self.size is None:
+            return None
+        height, width = (round(side / self.crop_fraction) for side in self.size)
+        return height, width
+
+    def resized(self, images: Any) -> Any:
+        """Images as the preprocessing resizes and crops them, computed outside of any model.
+
+        The backend's own resize: much faster on photographs of many megapixels than the one that
+        every exported graph can hold, and equal to it.
+
+        Args:
+            images: Shape `(batch, height, width, channels)`, float32; sizes may be open.
+
+        Returns:
+            Shape `(batch, *size, channels)`; the images themselves where there is no `size`.
+        """
+        return images if self.size is None else self._at_once(images, self.size, self.antialias)
+
     def _to_size(self, images: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:
-        height, width = (round(side / self.crop_fraction) for side in size)
         if self.antialias and self.interpolation != "nearest":
-            resize = Resize(size, (height, width), self.crop_to_aspect_ratio, self.interpolation)
-            return resize(images)
+            covers, interpolation = self.crop_to_aspect_ratio, self.interpolation
+            return Resize(size, self.size_before_crop, covers, interpolation)(images)
         # Not the layer Resizing: its call() defaults to training=True, which Keras then hands to
         # every layer behind it, so that calling the model plainly would train its batch norms.
+        return self._at_once(images, size, antialias=False)
+
+    def _at_once(self, images: Any, size: tuple[int, int], antialias: bool) -> Any:
+        height, width = self.size_before_crop or size
         x = ops.image.resize(
             images,
             (height, width),
             interpolation=self.interpolation,
+            antialias=antialias and self.interpolation != "nearest",
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             data_format="channels_last",
         )
@@ -242,55 +272,23 @@ def check_takes_images(model: keras.Model, owner: str) -> None:
             "keras_amalgam.teachers.from_onnx, which makes it channels-last, or build it again "
             "with data_format='channels_last'."
         )
-
-
-def has_built_in_rescaling(model: keras.Model) -> bool:
-    """Whether the model itself takes 0..255 images.
-
-    True if a `Rescaling` or `Normalization` layer stands before the first layer with weights,
-    as in `keras.applications`' MobileNetV3 and EfficientNet.
-
-    Args:
-        model: A functional or sequential model with one input.
-    """
-    return _built_in_rescaling(model) is not None
-
-
-def check_rescaled_once(model: keras.Model, preprocessing: Preprocessing, owner: str) -> None:
-    """Refuse a preprocessing that shrinks pixels which the model shrinks itself.
-
-    Args:
-        model: A functional or sequential model with one input.
-        preprocessing: What goes before it.
-        owner: Whom to name in the error, such as `"Teacher 'birds'"`.
-
-    Raises:
-        ValueError: If both bring 0..255 to about 0..1 or -1..1.
-    """
-    layer = _built_in_rescaling(model)
-    scale, _ = preprocessing.scale_and_offset()
-    if layer is not None and np.max(scale) <= MAX_PIXEL_SCALE and _takes_pixels(layer):
+    if layer := _convolution_over_rows(model):
         raise ValueError(
-            f"{owner} would have its images rescaled twice. Received: preprocessing with "
-            f"scale={preprocessing.scale:.4g}, std={preprocessing.std}, and a model whose layer "
-            f"{layer.name!r} takes 0..255. Pass Preprocessing(…, scale=1.0), or leave it out."
+            f"{owner} takes its images channels-last, but its layer {layer!r} is channels-first. "
+            "That comes of keras.config.set_image_data_format('channels_first'), or of a keras.json"
+            " that says so. Set it to 'channels_last' before you build the model."
         )
 
 
-def _built_in_rescaling(model: keras.Model) -> keras.layers.Layer | None:
-    for layer in model.layers:
-        if isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)):
-            return layer
-        if isinstance(layer, keras.Model) and (inner := _built_in_rescaling(layer)):
-            return inner
-        if layer.weights:
+def _convolution_over_rows(model: keras.Model) -> str | None:
+    """The first convolution that takes the rows of a channels-last image for its channels."""
+    for operation in getattr(model, "operations", model.layers):
+        if isinstance(operation, keras.Model):
+            if layer := _convolution_over_rows(operation):
+                return layer
+        elif type(operation).__name__ in _TURNING:
             return None
+        elif hasattr(operation, "kernel_size"):
+            first = operation.data_format == "channels_first"
+            return operation.name if first else None
     return None
-
-
-def _takes_pixels(layer: keras.layers.Layer) -> bool:
-    """Whether the layer's numbers are made for 0..255: it divides by the order of a hundred."""
-    if isinstance(layer, keras.layers.Rescaling):
-        return bool(np.max(np.abs(layer.scale)) <= MAX_PIXEL_SCALE)
-    deviation = np.sqrt(ops.convert_to_numpy(layer.variance))
-    return bool(np.max(deviation) >= 1 / MAX_PIXEL_SCALE)

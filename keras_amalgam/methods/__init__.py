@@ -1,5 +1,7 @@
 """A method: how a student is trained, as successive stages."""
 
+import keras_amalgam.backend  # noqa: F401
+
 from keras_amalgam.methods.method import Method as Method
 from keras_amalgam.methods.method import Stage as Stage
 from keras_amalgam.methods.method import cosine_adamw as cosine_adamw

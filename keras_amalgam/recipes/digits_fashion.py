@@ -77,6 +77,7 @@ def recipe(full: bool = False) -> Recipe:
             "batch": BATCH_SIZE,
             "digits : fashion in training": "1 : 3",
             "seed": 0,
+            "canvas": [*IMAGE_SHAPE[:2], "resize"],  # Which resizes nothing: all have this size.
         },
         notes=[
             "In the comparisons every run, the source-blind one and the one with all terms "

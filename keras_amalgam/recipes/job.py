@@ -3,15 +3,16 @@
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_amalgam import evaluation
+from keras_amalgam.evaluation import formats
 from keras_amalgam.evaluation.gradients import gradient_norms
 from keras_amalgam.label_space import LabelSpace
 from keras_amalgam.methods import Amalgamation, train
-from keras_amalgam.recipes import package, pictures
+from keras_amalgam.recipes import canvas_cost, first_look, package, pictures
 from keras_amalgam.recipes.recipe import Recipe
 from keras_amalgam.terms import SoftTargets
 from keras_amalgam.versions import versions
@@ -59,18 +60,25 @@ def _run(
 ) -> dict[str, Any]:
     space = LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
     main, *others = recipe.methods
+    notes = [f"Warning: {doubt}" for doubt in first_look.doubts(recipe)]
+    notes += _untested_note(recipe)
+    for note in notes:
+        say(note)
     amalgamation = _train(recipe, main, folder, say)
     student = amalgamation.amalgamator.student
 
     said = teachers_said = None
+    own: dict[str, float] = {}
     if recipe.evaluation:
         say("Evaluating teachers and student on the test images.")
         teachers_said = _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe, space)
         said = _evaluate(evaluation.predictor(student), recipe, space)
+        own = canvas_cost.own_accuracies(recipe)
     say("Packaging the student and checking every artifact against it.")
     packaged = package.package(student, recipe, folder)
 
-    report = _report(recipe, amalgamation, said, teachers_said, packaged)
+    report = _report(recipe, amalgamation, said, teachers_said, packaged, notes)
+    canvas_cost.tell(report, own)
     if others:
         report["ablation"] = _compare(recipe, others, folder, space, report, say)
     shown = None
@@ -113,6 +121,7 @@ def _report(
     said: evaluation.Evaluation | None,
     teachers_said: evaluation.Evaluation | None,
     packaged: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Everything measured of the first method, with null for what was not run."""
     ownership = ownership_of(amalgamation)
@@ -126,7 +135,7 @@ def _report(
                 "teacher_accuracy": _of(teachers_said, teacher.name),
                 "student_accuracy": _of(said, teacher.name),
                 "tflite_int8_accuracy": packaged["int8_accuracy"].get(teacher.name),
-                "num_test_images": said.num_images[teacher.name] if said else 0,
+                "num_test_images": said.num_images.get(teacher.name, 0) if said else 0,
                 "agreement": agreement.get(teacher.name),
             }
             for teacher in recipe.teachers
@@ -147,7 +156,7 @@ def _report(
         "versions": versions(),
         "history": amalgamation.history,
         "settings": dict(recipe.settings),
-        "notes": [*recipe.notes, *packaged["notes"]],
+        "notes": [*recipe.notes, *notes, *packaged["notes"]],
         "goals": [],
     }
 
@@ -173,7 +182,7 @@ def _compare(
         entries.append(
             {
                 "removed": method.removes,
-                "tasks": said.task_accuracy,
+                "tasks": {teacher.name: _of(said, teacher.name) for teacher in recipe.teachers},
                 "joint": said.joint_accuracy,
                 "gradient_norms": gradient_norms(amalgamation.amalgamator, batch),
             }
@@ -190,4 +199,15 @@ def ownership_of(amalgamation: Amalgamation) -> str:
 
 
 def _of(said: evaluation.Evaluation | None, task: str) -> float | None:
-    return said.task_accuracy[task] if said else None
+    return said.task_accuracy.get(task) if said else None
+
+
+def _untested_note(recipe: Recipe) -> list[str]:
+    """What the report must say where some teachers have test images and some do not."""
+    untested = [t.name for t in recipe.teachers if t.name not in recipe.evaluation]
+    if not untested or not recipe.evaluation:
+        return []
+    return [
+        f"No test images of {formats.words(untested)}: how right the student is there is not "
+        "measured, and no joint accuracy, which needs the test images of every teacher."
+    ]

@@ -14,8 +14,8 @@ from keras_amalgam.export.tflite import runtime
 from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import collect
 from keras_amalgam.export.verification.verify import Verification
-from keras_amalgam.guards import split
 from keras_amalgam.recipes.recipe import Recipe
+from keras_amalgam.recipes.unlabelled import unlabelled_images
 from keras_amalgam.teacher import Teacher
 
 CALIBRATION_IMAGES = 512
@@ -46,7 +46,7 @@ def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any
     Returns:
         `parity`, `bytes` and `latency_ms` as in the report, `int8_accuracy` by task, and `notes`.
     """
-    images, sources = _images(recipe)
+    images, sources = unlabelled_images(recipe, CALIBRATION_IMAGES)
     verified = _verified(student, images, sources, folder)
     (quantized,) = set(verified) - (set(FILES.values()) - {_INT8})
     names = FILES | {"tflite_int8": quantized}
@@ -123,22 +123,6 @@ def _notes(name: str, one: Verification) -> list[str]:
         for passed_over, missed in one.instead_of.items()
     ]
     return notes + [f"{name}: {missed}" for missed in one.missed]
-
-
-def _images(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Unlabelled images of whole grey levels, and whose collection each is from (-1: unknown)."""
-    stream = recipe.streams.get("calibration", recipe.streams["train"])
-    batches, sources, count = [], [], 0
-    for batch in stream:
-        images, source = split(batch)
-        batches.append(np.rint(np.asarray(images)).astype("float32"))
-        known = source is not None
-        sources.append(np.asarray(source) if known else np.full(len(batches[-1]), -1))
-        count += len(batches[-1])
-        if count >= CALIBRATION_IMAGES:
-            break
-    kept = slice(CALIBRATION_IMAGES)
-    return np.concatenate(batches)[kept], np.concatenate(sources)[kept]
 
 
 def _accuracy_of(path: Path, test: Mapping[str, Any]) -> dict[str, float]:

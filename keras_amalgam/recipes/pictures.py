@@ -1,5 +1,6 @@
 """What the report shows beyond numbers: samples and the common space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from keras_amalgam import evaluation
 from keras_amalgam.amalgamator import Amalgamator
 from keras_amalgam.recipes.recipe import Recipe
+from keras_amalgam.teacher import Teacher
 from keras_amalgam.terms import CommonFeatures
 
 SPACE_IMAGES = 300
@@ -18,9 +20,13 @@ def draw(
     said: evaluation.Evaluation,
     teachers_said: evaluation.Evaluation,
 ) -> tuple[evaluation.Pictures, dict[str, Any] | None]:
-    """The pictures, and the report's section on the common space if the student has one."""
+    """The pictures, and the report's section on the common space if the student has one.
+
+    They are of test images, so teachers without any are left out.
+    """
     samples = []
-    for teacher in recipe.teachers:
+    tested = [teacher for teacher in recipe.teachers if teacher.name in recipe.evaluation]
+    for teacher in tested:
         task = teacher.name
         samples += evaluation.draw_samples(
             task,
@@ -32,12 +38,12 @@ def draw(
     terms = [term for term in amalgamator.terms if isinstance(term, CommonFeatures)]
     if not terms:
         return evaluation.Pictures(samples), None
-    features, tasks, classes = _embed(recipe, amalgamator, terms[0])
+    features, tasks, classes = _embed(recipe, tested, amalgamator, terms[0])
     space = evaluation.common_space(
         features,
         tasks,
         classes,
-        domains={teacher.name: teacher.name for teacher in recipe.teachers},
+        domains={teacher.name: teacher.name for teacher in tested},
     )
     retrieval = {
         teacher.name: evaluation.class_retrieval(
@@ -45,18 +51,18 @@ def draw(
             features[teacher.name][tasks == teacher.name],
             classes[tasks == teacher.name],
         )
-        for teacher in recipe.teachers
+        for teacher in tested
     }
     section = {"class_retrieval": retrieval, "num_images": len(tasks)}
     return evaluation.Pictures(samples, space), section
 
 
 def _embed(
-    recipe: Recipe, amalgamator: Amalgamator, term: CommonFeatures
+    recipe: Recipe, tested: Sequence[Teacher], amalgamator: Amalgamator, term: CommonFeatures
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Common features of each task's first test images, by model, with tasks and class names."""
     images, tasks, classes = [], [], []
-    for teacher in recipe.teachers:
+    for teacher in tested:
         batches = recipe.evaluation[teacher.name].unbatch().take(SPACE_IMAGES)
         for image, label in batches.as_numpy_iterator():
             images.append(image)
@@ -66,4 +72,5 @@ def _embed(
     common = term.embed(student["features"], [t["features"] for t in teachers.values()])
     names = ("student", *teachers)
     features = {name: np.asarray(values) for name, values in zip(names, common, strict=True)}
+    features = {name: features[name] for name in ("student", *(t.name for t in tested))}
     return features, np.array(tasks), np.array(classes)

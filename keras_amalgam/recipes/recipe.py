@@ -27,9 +27,12 @@ class Recipe:
         student_tap: The student's layer to imitate with.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
             unlabelled, unaugmented images for int8; by default the training images.
-        evaluation: Labelled test data by task, for every task or for none. Where a data set has
-            the attribute `class_names`, as those of `keras_amalgam.data` do, they are the
-            teacher's, in its order.
+        evaluation: Labelled test data by task, for all tasks, some or none; the joint accuracy
+            needs all. Where a data set has the attribute `class_names`, as those of
+            `keras_amalgam.data` do, they are the teacher's, in its order.
+        photographs: The same test data by task as its teacher's authors would show it: at its own
+            size, and in batches of one where sizes differ. The teacher's accuracy is measured
+            there; by default on `evaluation`.
         methods: The first trains the student that is exported; the others are trained and
             evaluated for comparison.
         goals: From a finished report to `evaluation.goal`s, to be shown in it.
@@ -49,6 +52,7 @@ class Recipe:
     notes: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     teacher_bytes: int | None = None
+    photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""
@@ -59,8 +63,16 @@ class Recipe:
                 f"{list(self.streams)}."
             )
         check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)
-        for teacher in self.teachers:
-            names = getattr(self.evaluation.get(teacher.name), "class_names", None)
+        if not set(self.photographs) <= set(self.evaluation):
+            raise ValueError(
+                f"The recipe {self.name!r} has photographs of tasks without test images. Received: "
+                f"photographs of {list(self.photographs)}. Expected: of some of "
+                f"{list(self.evaluation)}."
+            )
+        shown = (self.evaluation, self.photographs)
+        tests = [(t, images.get(t.name)) for t in self.teachers for images in shown]
+        for teacher, images in tests:
+            names = getattr(images, "class_names", None)
             if names is not None and tuple(names) != teacher.class_names:
                 raise ValueError(
                     f"The test images of teacher {teacher.name!r} number the classes otherwise "
@@ -71,7 +83,7 @@ class Recipe:
 
 
 def check_evaluated(recipe: str, teachers: Sequence[str], tasks: Collection[str]) -> None:
-    """Refuse test images for other tasks than the teachers', or for some of them only.
+    """Refuse test images for other tasks than the teachers'.
 
     Args:
         recipe: Its name.
@@ -86,12 +98,6 @@ def check_evaluated(recipe: str, teachers: Sequence[str], tasks: Collection[str]
         raise ValueError(
             f"The recipe {recipe!r} evaluates tasks that no teacher has. Received: {strangers}. "
             f"Teachers: {list(teachers)}."
-        )
-    missing = sorted(set(teachers) - set(tasks))
-    if tasks and missing:
-        raise ValueError(
-            f"The recipe {recipe!r} has test images for some tasks only, and the joint accuracy "
-            f"needs all. Missing: {missing}. Give test images for every teacher, or for none."
         )
 
 

@@ -3,12 +3,15 @@
 import keras
 from keras import layers
 
+from keras_amalgam.keras_settings import keras_defaults
+
 COMPACT = "compact"
 
 # Of the moving statistics: short trainings of a few thousand steps must not lag behind.
 MOMENTUM = 0.95
 
 
+@keras_defaults(keep_policy=True)
 def backbone(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
     """A backbone without a top, with initial weights.
 
@@ -37,6 +40,7 @@ def check_name(name: str) -> None:
         raise ValueError(f"There is no student {name!r}. Known: {names()}.")
 
 
+@keras_defaults(keep_policy=True)
 def compact(image_shape: tuple[int, int, int], width: int = 96, depth: int = 4) -> keras.Model:
     """A small depthwise-separable network for small images.
 

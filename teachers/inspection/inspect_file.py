@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.inspection.keras_inspection import inspect_keras
 from keras_amalgam.teachers.inspection.onnx_inspection import inspect_onnx
 from keras_amalgam.teachers.inspection.report import Inspection
@@ -9,6 +10,7 @@ from keras_amalgam.teachers.inspection.saved_model_inspection import inspect_sav
 from keras_amalgam.teachers.inspection.tflite_inspection import inspect_tflite
 
 
+@keras_defaults()
 def inspect(
     path: str | Path, *, signature: str = "serving_default", output: str | None = None
 ) -> Inspection:

@@ -1,6 +1,5 @@
 """Looking into Keras files."""
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import h5py
 import keras
 
-from keras_amalgam.images.preprocessing import has_built_in_rescaling
-from keras_amalgam.keras_bounds import read_config, read_member
-from keras_amalgam.outputs import num_logits
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.keras_bounds import is_archive, read_config, read_version
+from keras_amalgam.outputs import innermost, seems_to_be
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -19,13 +18,11 @@ from keras_amalgam.teachers.inspection.report import (
     Tensor,
     as_candidates,
     operators_of,
-    preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
 
-_ANSWERS = {"softmax": "probabilities", "sigmoid": "sigmoid"}
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 
 
@@ -55,7 +52,7 @@ def inspect_keras(path: Path, output: str | None = None) -> Inspection:
         ),
         parameters=model.count_params(),
         operators=operators_of((s.operator, s.name, True) for s in steps),
-        preparing=preparing(steps) if has_built_in_rescaling(model) else (),
+        built_in=built_in_normalisation(model),
         taps=model_taps(model_of_output(model, output)),
         output=output,
     )
@@ -66,7 +63,7 @@ def _described(path: Path, **found: Any) -> Inspection:
     return Inspection(
         file=path.name,
         format="Keras",
-        producer=f"keras {_version(path)}",
+        producer=f"keras {read_version(path)}",
         opsets={},
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
@@ -127,14 +124,11 @@ def _layout(shape: tuple[int | None, ...]) -> Any:
     return "channels first" if shape[1] in (1, 3) and shape[3] not in (1, 3) else "channels last"
 
 
-def _answer(tensor: Any) -> Any:
-    if num_logits(tensor.shape) is None:
-        return ""
-    last = tensor._keras_history.operation
-    while isinstance(last, keras.Model) and getattr(last, "outputs", None):
-        last = last.outputs[0]._keras_history.operation
-    activation = getattr(getattr(last, "activation", None), "__name__", "")
-    return _ANSWERS.get(activation) or _ANSWERS.get(type(last).__name__.lower(), "logits")
+def _answer(tensor: Any) -> str:
+    last = innermost(tensor)._keras_history.operation
+    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
+    operator = type(last).__name__ if activation == "linear" else activation
+    return seems_to_be(operator, tensor.shape)
 
 
 def _without_loading(path: Path, obstacle: str) -> Inspection:
@@ -146,7 +140,7 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
     config = _config(path)
     parameters = 0
     if config is None:
-        if path.suffix == ".keras":
+        if is_archive(path):
             raise ValueError(obstacle)
         parameters = _weights_in(path, obstacle)
         obstacle = (
@@ -160,7 +154,8 @@ def _without_loading(path: Path, obstacle: str) -> Inspection:
         outputs=(),
         parameters=parameters,
         operators=operators_of(layers),
-        preparing=(),
+        built_in=None,
+        shows_built_in=False,
         taps=(),
         obstacle=obstacle,
     )
@@ -204,14 +199,3 @@ def _weights_in(path: Path, obstacle: str) -> int:
     if not sizes:
         raise ValueError(obstacle)
     return sum(sizes)
-
-
-def _version(path: Path) -> str:
-    """The Keras version that wrote the file, as far as it says."""
-    try:
-        if path.suffix == ".keras":
-            return str(json.loads(read_member(path, "metadata.json") or "")["keras_version"])
-        with h5py.File(path, "r") as file:
-            return str(file.attrs.get("keras_version", "of unknown version"))
-    except (OSError, KeyError, ValueError, TypeError, RecursionError):
-        return "of unknown version"

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import onnx
 
+from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.outputs import seems_to_be
 from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.inspection.report import (
@@ -14,7 +17,6 @@ from keras_amalgam.teachers.inspection.report import (
     Tensor,
     as_candidates,
     operators_of,
-    preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps, is_read_on
 from keras_amalgam.teachers.names import module_ends
@@ -23,12 +25,13 @@ from keras_amalgam.teachers.onnx_graph import Graph, Port, read_graph
 from keras_amalgam.teachers.operators import converts
 from keras_amalgam.teachers.passes import without_unused
 from keras_amalgam.teachers.passes.folding import fold_constants
+from keras_amalgam.teachers.runtimes.measuring import built_in_onnx
+from keras_amalgam.teachers.runtimes.onnx_axes import CHANNELS_FIRST, Order
 
 _WEIGHTED = {
     *("Conv", "ConvInteger", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "QLinearConv"),
     *("QLinearMatMul", "FusedConv", "FusedMatMul"),
 }
-_ANSWERS = {"Softmax": "probabilities", "Sigmoid": "sigmoid"}
 _PASSED_ON = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 
 
@@ -52,6 +55,7 @@ def describe(file: OnnxFile, producer: str, size: int, output: str | None = None
     conversion, obstacle = _try_to_convert(file, output)
     graph = conversion.graph if conversion else _folded(source)
     steps = _steps(graph, _sizes(file, conversion))
+    shows_built_in, built_in = _built_in(file, source, conversion)
     return Inspection(
         file=file.path.name,
         format="ONNX",
@@ -66,12 +70,38 @@ def describe(file: OnnxFile, producer: str, size: int, output: str | None = None
             (f"{node.domain}.{node.operator}".lstrip("."), node.name, converts(node))
             for node in source.nodes
         ),
-        preparing=preparing(steps),
+        built_in=built_in,
+        shows_built_in=shows_built_in,
         taps=_taps(graph, source, steps),
         obstacle=obstacle,
         runtime="onnxruntime",
         output=output,
     )
+
+
+def _built_in(
+    file: OnnxFile, source: Graph, conversion: Conversion | None
+) -> tuple[bool, BuiltIn | None]:
+    """Whether the normalisation inside can be measured, and what it is."""
+    if conversion is not None:
+        return True, built_in_normalisation(conversion.model)
+    try:
+        return True, built_in_onnx(file.model, _image_order(source))
+    except ValueError:  # Of a damaged graph, or one that onnxruntime does not run either.
+        return False, None
+
+
+def _image_order(graph: Graph) -> Order:
+    """The file's axes of batch, height, width and channels.
+
+    Raises:
+        ValueError: If it does not take one batch of images.
+    """
+    shapes = [port.shape for port in graph.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4:
+        raise ValueError(f"A batch of images has four axes. Received: inputs of shapes {shapes}.")
+    is_last = shapes[0][3] in (1, 3) and shapes[0][1] not in (1, 3)
+    return (0, 1, 2, 3) if is_last else CHANNELS_FIRST
 
 
 def _taps(graph: Graph, source: Graph, steps: list[Step]) -> tuple[TapCandidate, ...]:
@@ -161,9 +191,8 @@ def _output(port: Port, graph: Graph) -> Tensor:
     name = port.name
     while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
         name = node.inputs[0]
-    is_vector = sum(size != 1 for size in port.shape[1:]) == 1
-    is_answer = is_vector and not is_read_on(_steps(graph, {}), port.name)
-    answer = _ANSWERS.get(node.operator, "logits") if node is not None and is_answer else ""
+    is_answer = node is not None and not is_read_on(_steps(graph, {}), port.name)
+    answer = seems_to_be(node.operator, port.shape) if node is not None and is_answer else ""
     return Tensor(port.name, port.shape, port.dtype, answer)
 
 

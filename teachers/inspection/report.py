@@ -1,17 +1,11 @@
 """What is in a network's file, before anything is made of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps
-
-# Operators that may be a normalisation or a resizing where they stand before all weights.
-_PREPARING = {
-    *("add", "batchnormalization", "div", "divide", "mul", "multiply", "normalization"),
-    *("rescaling", "resize", "resizebilinear", "resizenearestneighbor", "resizing", "sub"),
-    *("subtract", "truedivide"),
-}
 
 
 @dataclass(frozen=True)
@@ -22,8 +16,9 @@ class Tensor:
         name: Its name.
         shape: Its sizes as in the file, `None` where open.
         dtype: Its element type.
-        note: Of an image its layout, `"channels first"` or `"channels last"`; of a classifier's
-            answer what it seems to be, as for `Teacher(outputs=…)`; empty if neither is known.
+        note: Of an image its layout, `"channels first"` or `"channels last"`; of an output what it
+            seems to be, in the words of `keras_amalgam.outputs.seems_to_be`; empty if neither is
+            known, or the network itself reads on from the output.
     """
 
     name: str
@@ -85,8 +80,9 @@ class Inspection:
         outputs: What it returns.
         parameters: Number of weights.
         operators: What it consists of, most used first.
-        preparing: Operations before all weights that may normalise or resize images: what they do
-            must not be done twice.
+        built_in: The normalisation inside, as measured: what it does must not be done again. `None`
+            if there is none, or if it is not known.
+        shows_built_in: Whether that could be measured.
         taps: Where features can be read, in the order of the network.
         obstacle: Why it cannot be converted; empty if it can.
         runtime: What runs it where it cannot be converted; empty if nothing.
@@ -104,11 +100,12 @@ class Inspection:
     outputs: tuple[Tensor, ...]
     parameters: int
     operators: tuple[Operator, ...]
-    preparing: tuple[str, ...]
+    built_in: BuiltIn | None
     taps: tuple[TapCandidate, ...]
     obstacle: str = ""
     runtime: str = ""
     output: str | None = None
+    shows_built_in: bool = True
 
     @property
     def must_choose(self) -> bool:
@@ -130,7 +127,8 @@ class Inspection:
 
     def to_config(self) -> dict[str, Any]:
         """Everything as JSON-ready values."""
-        return asdict(self) | {"nodes": self.nodes}
+        built_in = self.built_in and self.built_in.to_config()
+        return asdict(self) | {"nodes": self.nodes, "built_in": built_in}
 
 
 def operators_of(
@@ -144,17 +142,6 @@ def operators_of(
         first = node if known.converts and not converts else known.first_node
         found[name] = Operator(name, known.count + 1, first, known.converts and converts)
     return tuple(sorted(found.values(), key=lambda o: (o.converts, -o.count, o.name)))
-
-
-def preparing(steps: Sequence[Step]) -> tuple[str, ...]:
-    """Operations before all weights that may normalise or resize images, as `"type (name)"`."""
-    names = []
-    for step in steps:
-        if step.weighted:
-            break
-        if step.operator.lower().replace("_", "") in _PREPARING:
-            names.append(f"{step.operator} ({step.name})")
-    return tuple(names)
 
 
 def as_candidates(taps: Taps, modules: Mapping[str, str]) -> tuple[TapCandidate, ...]:

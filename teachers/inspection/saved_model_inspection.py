@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.outputs import num_logits, seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
 from keras_amalgam.teachers.inspection.report import Inspection, Tensor, operators_of
@@ -48,7 +49,7 @@ def _outputs(saved: SavedModel, found: Inspection) -> tuple[Tensor, ...]:
     """All that the function returns; what the ONNX form tells of it where that has it."""
     known = {tensor.name: tensor for tensor in found.outputs}
     specs = saved.function.structured_outputs
-    return tuple(known.get(name) or _tensor(name, specs[name]) for name in saved.outputs)
+    return tuple(known.get(name) or _output(name, specs[name]) for name in saved.outputs)
 
 
 def _described_by_tensorflow(
@@ -65,14 +66,15 @@ def _described_by_tensorflow(
         bytes=size,
         sha256=digest,
         inputs=(_tensor(saved.input_name, saved.input_spec),),
-        outputs=tuple(_tensor(name, tensor) for name, tensor in outputs),
+        outputs=tuple(_output(name, tensor) for name, tensor in outputs),
         parameters=sum(int(v.shape.num_elements() or 0) for v in saved.function.variables),
         operators=operators_of(
             (node.op, node.name, f"{node.op!r}" not in obstacle)
             for node in nodes
             if node.op not in _AROUND
         ),
-        preparing=(),
+        built_in=None,
+        shows_built_in=False,
         taps=(),
         obstacle=obstacle,
         runtime="TensorFlow",
@@ -82,3 +84,10 @@ def _described_by_tensorflow(
 def _tensor(name: str, spec: Any) -> Tensor:
     shape = tuple(spec.shape) if spec.shape.rank is not None else ()
     return Tensor(name, shape, spec.dtype.name, "channels last" if len(shape) == 4 else "")
+
+
+def _output(name: str, spec: Any) -> Tensor:
+    """An output by its shape alone: what computes it is inside of functions."""
+    tensor = _tensor(name, spec)
+    is_vector = num_logits(tensor.shape) is not None
+    return replace(tensor, note="" if is_vector else seems_to_be("", tensor.shape))

@@ -1,24 +1,27 @@
 """Looking into TFLite files, as far as their interpreter shows them."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.outputs import num_logits
+from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.outputs import seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     Tensor,
     as_candidates,
     operators_of,
-    preparing,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
 from keras_amalgam.teachers.keras_file import sha256_of
+from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, refusal
+from keras_amalgam.teachers.runtimes.measuring import built_in_tflite
 
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
-_ANSWERS = {"SOFTMAX": "probabilities", "LOGISTIC": "sigmoid"}
 _PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
 
 
@@ -37,6 +40,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     taps = Taps((), None)
     if chosen is not None:
         taps = find_taps(steps, tensors[outputs[chosen]["index"]]["name"])
+    shows_built_in, built_in = _built_in(path)
     return Inspection(
         file=path.name,
         format="TFLite",
@@ -57,13 +61,23 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
             for each in operations
             if len(each["outputs"])
         ),
-        preparing=preparing(steps),
-        taps=as_candidates(taps, {}),
+        built_in=built_in,
+        shows_built_in=shows_built_in,
+        taps=as_candidates(taps, _aliases([each["name"] for each in tensors.values()])),
         obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
         "rounded, for a phone. Convert the model that it was made from.",
         runtime="LiteRT",
         output=output,
     )
+
+
+def _built_in(path: Path) -> tuple[bool, BuiltIn | None]:
+    """Whether the normalisation inside can be measured, and what it is."""
+    try:
+        runtime = LiteRtRuntime(path, inside=True)
+        return True, built_in_tflite(runtime)
+    except ValueError:  # Of several signatures or inputs, or of operators that LiteRT lacks.
+        return False, None
 
 
 def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:
@@ -73,6 +87,17 @@ def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:
     if len(signatures) != 1:
         return {each["name"]: each for each in details}
     return dict(interpreter.get_signature_runner(signatures[0]).get_output_details())
+
+
+def _aliases(names: Sequence[str]) -> dict[str, str]:
+    """Tensors of fused operations, which bear all their names with `;` between, to the shortest.
+
+    That must be one tensor's alone, so that it means it as a tap.
+    """
+    parts = {name: name.split(";") for name in names}
+    counts = Counter(part for those in parts.values() for part in set(those))
+    own = {name: [part for part in those if counts[part] == 1] for name, those in parts.items()}
+    return {name: min(those, key=len) for name, those in own.items() if those != [name] and those}
 
 
 def _open(path: Path) -> Any:
@@ -85,11 +110,7 @@ def _open(path: Path) -> Any:
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{path.name!r} is cut off or is no TFLite file. Received: {path.stat().st_size:,} "
-            f"bytes that LiteRT cannot open: {reason}. Copy or export it again."
-        ) from error
+        raise refusal(path, error) from error
 
 
 def _steps(
@@ -124,11 +145,9 @@ def _tensor(details: dict[str, Any], note: Any) -> Tensor:
     return Tensor(details["name"], _sizes(details), details["dtype"].__name__, note)
 
 
-def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> Any:
-    if num_logits(_sizes(details)) is None:
-        return ""
+def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> str:
     makers = {int(index): each for each in operations for index in each["outputs"]}
     maker = makers.get(details["index"])
     while maker is not None and maker["op_name"] in _PASSED_ON:
         maker = makers.get(int(maker["inputs"][0]))
-    return _ANSWERS.get(maker["op_name"], "logits") if maker else ""
+    return seems_to_be(maker["op_name"], _sizes(details)) if maker else ""

@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.runtime import Origin
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
+from keras_amalgam.teachers.runtimes.measuring import built_in_onnx, built_in_tflite
 from keras_amalgam.teachers.runtimes.onnx_axes import CHANNELS_FIRST, MapAxes, Order
 from keras_amalgam.teachers.runtimes.onnx_tensors import tensor_names
 from keras_amalgam.teachers.runtimes.source_runtimes import (
@@ -66,6 +68,8 @@ class FileRuntime:
         order: Of a tensor of four axes, by its name: where batch, height, width and channels
             stand; a `ValueError` where nothing tells.
         origin: The file.
+        built_in: The normalisation inside it, measured; `None` if there is none, or if the runtime
+            does not show what is inside.
     """
 
     source: SourceRuntime
@@ -75,6 +79,7 @@ class FileRuntime:
     taps: Mapping[str, str]
     order: Callable[[str], Order]
     origin: Origin
+    built_in: BuiltIn | None = None
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The answer and the taps for a batch of images `(batch, *image_shape)`, float32."""
@@ -128,17 +133,19 @@ def open_onnx(path: Path, choices: Choices) -> FileRuntime:
             settings=choices.settings(output),
             sha256=file.sha256,
         ),
+        _if_it_shows(lambda: built_in_onnx(file.model, order)),
     )
 
 
 def open_tflite(path: Path, choices: Choices) -> FileRuntime:
     """See `runtimes.open_runtime`."""
     source = LiteRtRuntime(path, choices.signature)
+    inside = LiteRtRuntime(path, choices.signature, inside=True)
     if set(choices.taps) - set(source.outputs):
-        source = LiteRtRuntime(path, choices.signature, inside=True)
+        source = inside
     dims = [int(size) if size > 0 else None for size in source.image["shape_signature"]]
     order, image_shape = _image(dims, choices, f"The input of {path.name!r}")
-    source.image_order = order
+    source.image_order = inside.image_order = order
     output = _answer(choices, source.outputs, path)
     return FileRuntime(
         source,
@@ -155,6 +162,7 @@ def open_tflite(path: Path, choices: Choices) -> FileRuntime:
             num_parameters=count_parameters(path.read_bytes()),
             settings=choices.settings(output),
         ),
+        _if_it_shows(lambda: built_in_tflite(inside)),
     )
 
 
@@ -183,6 +191,14 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
             settings=choices.settings(output),
         ),
     )
+
+
+def _if_it_shows(measure: Callable[[], BuiltIn | None]) -> BuiltIn | None:
+    """What is measured inside; `None` where the runtime returns the answer but nothing inside."""
+    try:
+        return measure()
+    except ValueError:
+        return None
 
 
 def _tflite_names(tensors: Sequence[str]) -> dict[str, str]:

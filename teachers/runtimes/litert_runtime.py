@@ -1,5 +1,6 @@
 """TFLite files in LiteRT."""
 
+import importlib.metadata
 import os
 import threading
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_amalgam.teachers.runtimes.source_runtimes import axes_to_source, in_batches
+
+# How LiteRT says that the bytes are no TFLite file; whatever else it says, it has read them.
+_NOT_READ = "not a valid Flatbuffer"
 
 
 class LiteRtRuntime:
@@ -27,7 +31,8 @@ class LiteRtRuntime:
         tensors: Names of all that can be read.
 
     Raises:
-        ValueError: If it is no whole TFLite file, or does not take exactly one tensor.
+        ValueError: If it is no whole TFLite file, LiteRT refuses it, or it does not take exactly
+            one tensor.
     """
 
     def __init__(self, path: Path, signature: str | None = None, inside: bool = False) -> None:
@@ -48,6 +53,19 @@ class LiteRtRuntime:
         self.outputs = tuple(outputs)
         self.tensors = tuple(self._details)
         self.image_order = (0, 1, 2, 3)
+
+    def operations(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Type, inputs and outputs of every operation that depends on the image, by their names."""
+        tensors = {each["index"]: each["name"] for each in self._interpreter.get_tensor_details()}
+        reached, found = {int(self.image["index"])}, []
+        for each in self._interpreter._get_ops_details():
+            inputs = [int(index) for index in each["inputs"] if index in reached]
+            if inputs:
+                outputs = [int(index) for index in each["outputs"]]
+                reached.update(outputs)
+                names = (tuple(tensors[index] for index in given) for given in (inputs, outputs))
+                found.append((each["op_name"], *names))
+        return found
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
         """See `SourceRuntime`."""
@@ -134,12 +152,30 @@ def _open(path: Path, inside: bool) -> Any:
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"LiteRT cannot load {path.name!r}: {reason} It may be cut off, or need operators that "
-            "LiteRT does not have. Copy or export it again."
-        ) from error
+        raise refusal(path, error) from error
     return interpreter
+
+
+def refusal(path: Path, error: Exception) -> ValueError:
+    """What to raise where LiteRT does not open a file: whether it is damaged, or only refused.
+
+    Args:
+        path: Of the file.
+        error: LiteRT's own.
+    """
+    reason = str(error).strip().split("\n")[0].rstrip(".")
+    size = path.stat().st_size
+    if _NOT_READ in reason or not size:
+        return ValueError(
+            f"{path.name!r} is cut off or is no TFLite file. Received: {size:,} bytes that LiteRT "
+            f"cannot read: {reason}. Copy or export it again."
+        )
+    version = importlib.metadata.version("ai-edge-litert")
+    return ValueError(
+        f"LiteRT {version} refuses {path.name!r}, though it reads it. Received: {reason}. "
+        "Expected: operators that LiteRT itself has, in versions that this one knows. Export it "
+        "with the built-in operators of this version, or update ai-edge-litert."
+    )
 
 
 def _quantized(images: np.ndarray, details: Any) -> np.ndarray:

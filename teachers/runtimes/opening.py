@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Outputs
 from keras_amalgam.runtime_teacher import RuntimeTeacher, load_teacher
 from keras_amalgam.teacher import Teacher
@@ -25,6 +26,7 @@ _OPENERS: dict[str, Callable[[Path, Choices], FileRuntime]] = {
 }
 
 
+@keras_defaults()
 def open_runtime(
     path: str | Path,
     *,
@@ -76,6 +78,7 @@ def open_runtime(
     return opener(path, Choices(tuple(taps), output_name, data_format, signature))
 
 
+@keras_defaults()
 def runtime_teacher(
     path: str | Path,
     name: str,
@@ -114,6 +117,7 @@ def runtime_teacher(
     )
 
 
+@keras_defaults()
 def load(directory: str | Path) -> Teacher:
     """A saved teacher of either kind, as its card says.
 

@@ -40,6 +40,16 @@ class SourceRuntime(Protocol):
         ...
 
 
+def in_another_order(runtime: SourceRuntime) -> SourceRuntime | None:
+    """The source computed in another order, by its method `otherwise`, which shows its own noise.
+
+    Returns:
+        `None` where it knows no other, or where its rounding is a part of the network.
+    """
+    otherwise = getattr(runtime, "otherwise", None)
+    return otherwise() if otherwise else None
+
+
 def in_batches(
     run: Callable[[np.ndarray], Sequence[np.ndarray]], feed: np.ndarray, fixed: int | None
 ) -> list[np.ndarray]:
@@ -99,6 +109,7 @@ class OnnxRuntime:
     ) -> None:
         """See the class."""
         self._model = model
+        self._image_order = image_order
         self._to_source = axes_to_source(image_order)
         self._optimized = optimized
         self.outputs = tuple(port.name for port in model.graph.output)
@@ -118,6 +129,13 @@ class OnnxRuntime:
 
         fixed = self._input.type.tensor_type.shape.dim[0].dim_value
         return dict(zip(tensors, in_batches(run, feed, fixed), strict=True))
+
+    def otherwise(self) -> SourceRuntime | None:
+        """See `in_another_order`: with other nodes fused; `None` if it is quantized."""
+        graph = self._model.graph
+        if any("Quantize" in node.op_type or "Integer" in node.op_type for node in graph.node):
+            return None
+        return OnnxRuntime(self._model, self._image_order, not self._optimized)
 
     def _session(self, tensors: tuple[str, ...]) -> Any:
         if tensors not in self._sessions:
@@ -177,11 +195,16 @@ class SavedModelRuntime:
     Args:
         saved: As read.
         image_order: As for `OnnxRuntime`, if images are channels first.
+        compiled: Whether XLA compiles it.
     """
 
-    def __init__(self, saved: SavedModel, image_order: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, saved: SavedModel, image_order: Sequence[int] | None = None, compiled: bool = False
+    ) -> None:
         """See the class."""
         self._saved = saved
+        self._image_order = image_order
+        self._compiled = compiled
         self._to_source = axes_to_source(image_order) if image_order else None
         self.outputs = saved.outputs
 
@@ -189,8 +212,11 @@ class SavedModelRuntime:
         """See `SourceRuntime`."""
         import tensorflow as tf
 
+        function = self._saved.function
+        serve = tf.function(function, jit_compile=True) if self._compiled else function
+
         def run(batch: np.ndarray) -> list[np.ndarray]:
-            results = self._saved.function(**{self._saved.input_name: tf.constant(batch)})
+            results = serve(**{self._saved.input_name: tf.constant(batch)})
             return [results[name].numpy() for name in tensors]
 
         spec = self._saved.input_spec
@@ -201,17 +227,23 @@ class SavedModelRuntime:
         fixed = shape[0] if shape.rank else None
         return dict(zip(tensors, in_batches(run, feed, fixed), strict=True))
 
+    def otherwise(self) -> SourceRuntime | None:
+        """See `in_another_order`: compiled or, if it is, not."""
+        return SavedModelRuntime(self._saved, self._image_order, not self._compiled)
+
 
 class KerasRuntime:
     """A Keras model as it was loaded, for comparison with what became of it.
 
     Args:
         model: Functional or sequential. Tensors inside go by their layer's name.
+        compiled: Whether XLA compiles it.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, compiled: bool = False) -> None:
         """See the class."""
         self._model = as_functional(model)
+        self._compiled = compiled
         self.outputs = tuple(named_outputs(self._model))
 
     def run(self, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
@@ -221,7 +253,12 @@ class KerasRuntime:
             outputs[name] if name in outputs else self._model.get_layer(name).output
             for name in tensors
         ]
-        return dict(zip(tensors, run_model(self._model, images, wanted), strict=True))
+        arrays = run_model(self._model, images, wanted, self._compiled)
+        return dict(zip(tensors, arrays, strict=True))
+
+    def otherwise(self) -> SourceRuntime | None:
+        """See `in_another_order`: compiled or, if it is, not."""
+        return KerasRuntime(self._model, not self._compiled)
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -242,7 +279,10 @@ def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
 
 
 def run_model(
-    model: keras.Model, images: np.ndarray, tensors: Sequence[keras.KerasTensor]
+    model: keras.Model,
+    images: np.ndarray,
+    tensors: Sequence[keras.KerasTensor],
+    compiled: bool = False,
 ) -> list[np.ndarray]:
     """Tensors of a Keras model for a batch, in inference mode.
 
@@ -250,6 +290,7 @@ def run_model(
         model: Functional or sequential.
         images: A batch as the model takes it.
         tensors: Symbolic tensors of the model.
+        compiled: Whether XLA compiles it.
 
     Returns:
         Their values, in the same order.
@@ -260,7 +301,7 @@ def run_model(
     part = keras.Model(model.input, outputs)
     # Called by hand, Keras keeps every layer's output until the end; traced, TensorFlow does not.
     is_large = _elements(part) * len(images) > _MAX_ELEMENTS
-    run = tf.function(part) if is_large else part
+    run = tf.function(part, jit_compile=compiled) if is_large or compiled else part
     results = run(tf.convert_to_tensor(images), training=False)
     return [np.asarray(ops.convert_to_numpy(results[index])) for index in outputs]
 

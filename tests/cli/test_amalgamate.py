@@ -1,10 +1,15 @@
 """`keras-amalgam amalgamate`: what it refuses, and how it says so."""
 
+import dataclasses
+
 import pytest
+from absl import flags
 from PIL import Image
 
+from keras_amalgam.cli import amalgamate as command
 from keras_amalgam.cli.main import main
-from keras_amalgam.images.files import EXTENSIONS
+from keras_amalgam.images.canvas import METHODS
+from keras_amalgam.images.pillow_files import extensions
 
 CLASSES = {"digits": ("two", "one", "three"), "shapes": ("square", "circle")}
 SIZE = ("--size", 16, "--channels", 1, "--epochs", 1, "--batch_size", 4)
@@ -66,9 +71,15 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
     [
         (["--ownership", "source"], "needs one sub-folder of photos per teacher"),
         (["--student", "MobilNet"], "There is no student 'MobilNet'"),
-        (["--test", "digits=photos"], "Missing: ['shapes']"),
         (["--test", "digits=photos", "--test", "digits=photos"], "one folder per teacher"),
         (["--test", "cats=photos"], "tasks that no teacher has. Received: ['cats']"),
+        (["--size", "7"], "--size wants HEIGHT,WIDTH or one number, each at least 8"),
+        (["--size", "16,16,16"], "Received: 16,16,16"),
+        (["--size", "big"], "Received: big"),
+        (["--canvas", "16,crap"], "--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD"),
+        (["--canvas", "16,16,16"], "one of resize, crop, pad. Received: 16,16,16"),
+        (["--canvas", "crop"], "Received: crop"),
+        (["--canvas", "0,16"], "Received: 0,16"),
     ],
 )
 def test_what_does_not_fit_the_teachers_is_a_usage_error(inputs, wrong, said, capsys):
@@ -91,8 +102,61 @@ def test_a_batch_larger_than_the_images_is_refused_with_the_flag_to_lower(inputs
     assert not (inputs / "out").exists()
 
 
+@pytest.fixture
+def differing(make, tmp_path, monkeypatch):
+    """A teacher that cuts photographs and one that squeezes them, and photographs of two shapes."""
+    monkeypatch.chdir(tmp_path)
+    for (name, classes), cuts in zip(CLASSES.items(), (True, False), strict=True):
+        teacher = make.teacher(name, classes)
+        teacher.preprocessing = dataclasses.replace(
+            teacher.preprocessing, crop_to_aspect_ratio=cuts
+        )
+        teacher.save(tmp_path / name)
+    write_images(tmp_path / "photos" / "square", make.images(4, size=40))
+    write_images(tmp_path / "photos" / "wide", make.images(4, size=40)[:, :20])
+    return tmp_path
+
+
+def test_teachers_that_no_canvas_is_right_for_are_refused_with_the_flag_to_choose(
+    differing, capsys
+):
+    assert amalgamate(*SIZE, "--out", "out") == 1
+    error = capsys.readouterr().err
+    assert "Teacher 'digits' cuts them to the shape of 12 × 12" in error
+    assert "Teacher 'shapes' squeezes them to 12 × 12" in error
+    assert "--canvas=16,16,crop shows them without their sides" in error
+
+
+def test_a_canvas_too_small_for_a_teacher_is_refused_naming_it(differing, capsys):
+    assert amalgamate(*SIZE, "--canvas", "10,10,crop", "--out", "out") == 1
+    assert "Teacher 'digits' resizes photographs to 12 × 12" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ((96, 96), None)),
+        (["--size", "64"], ((64, 64), None)),
+        (["--size", "48,64", "--canvas", "256"], ((48, 64), (256, 256))),
+        (["--canvas=200,300"], ((96, 96), (200, 300))),
+        (["--canvas=200,300,pad"], ((96, 96), (200, 300, "pad"))),
+        (["--canvas=256,crop"], ((96, 96), (256, 256, "crop"))),
+    ],
+)
+def test_size_and_canvas_are_one_number_or_two_and_a_method(words, expected):
+    values = flags.FlagValues()
+    command.define_flags(values)
+    values(["amalgamate", *words])
+    assert (command.student_size(values), command.chosen_canvas(values)) == expected
+
+
+def test_methods_of_the_flag_are_those_of_a_canvas():
+    assert command.CANVAS_METHODS == METHODS
+
+
 def test_help_names_the_file_types_and_when_not_to_mirror(capsys):
     assert main(["amalgamate", "--help"]) == 0
     said = capsys.readouterr().out
-    assert all(extension in said for extension in EXTENSIONS)
+    named = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif"}
+    assert all(ending in said for ending in named) and named <= {*extensions()}
     assert "--noflip where mirrored images mean something else or nothing: text, digits" in said

@@ -118,6 +118,57 @@ def test_own_images_are_compared(tmp_path, capsys):
     assert list(report["images"]) == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+def test_second_normalisation_is_refused_and_the_flags_to_leave_out_are_named(capsys):
+    flags = ("--mean", 0.5, "--std", 0.5)
+    assert convert(small_model(scaled=True), *flags, classes="five.txt") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "rescaled twice" in said and "`pixels / 255`" in said
+    assert "Leave out --scale, --mean and --std" in said
+    assert not pathlib.Path("out").exists()
+
+
+def test_images_are_taken_evenly_and_contradict_logits_of_one_sign(tmp_path, capsys):
+    """Positions of something, of which the first folder alone would show one class."""
+    for folder, brightest in (("a", 0), ("b", 1), ("c", 2)):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        for number in range(32):
+            pixels = np.random.default_rng(number).integers(0, 90, (16, 16, 3)).astype(np.uint8)
+            pixels[..., brightest] += 100
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{number}.png")
+    mean = keras.layers.GlobalAveragePooling2D()
+    three = {"kernel_initializer": "identity", "name": "numbers"}
+    image = keras.Input((16, 16, 3))
+    for lift, says in ((-0.3, ""), (5, "all of its answers to 32 images are positive")):
+        bias = keras.initializers.Constant(lift)
+        head = keras.layers.Dense(3, bias_initializer=bias, **three)
+        keras.Model(image, head(mean(image))).save("n.keras")
+        pathlib.Path("three.txt").write_text("row\ncolumn\nsize\n")
+        given = ["--images", "photos", "--scale", 1 / 255, "--overwrite", "--tap", "none"]
+        assert convert("n.keras", *given, classes="three.txt") == 0
+        said = capsys.readouterr().out
+        assert "Comparing on 32 of 96 images, evenly from first to last." in said
+        assert ("Warning: Teacher 'digits' may not return logits" in said) is bool(says)
+        assert says in said and ("make it with --outputs=logits" in said) is bool(says)
+        images = json.loads(pathlib.Path("out/parity.json").read_text())["images"]
+        assert {name[0] for name in images} == {"a", "b", "c"}
+    assert convert("n.keras", *given, "--outputs", "logits", classes="three.txt") == 0
+    assert "Warning" not in capsys.readouterr().out
+
+
+def test_multi_label_head_is_refused_and_taken_where_one_class_holds(tmp_path, capsys):
+    image = keras.Input((16, 16, 3))
+    y = keras.layers.Dense(5, activation="sigmoid")(keras.layers.GlobalAveragePooling2D()(image))
+    keras.Model(image, y).save("n.keras")
+    given = ["--scale", 1, "--tap", "none"]
+    assert convert("n.keras", *given, classes="five.txt") == 1
+    said = capsys.readouterr().err
+    assert "5 independent sigmoids: a multi-label head" in said
+    assert "Received: --outputs=auto." in said and "Say --outputs=sigmoid if exactly one" in said
+    assert not pathlib.Path("out").exists()
+    assert convert("n.keras", *given, "--outputs", "sigmoid", classes="five.txt") == 0
+    assert card()["outputs"] == "sigmoid" and teachers.load("out").returns == "sigmoid"
+
+
 def test_keras_file_that_rescales_needs_no_normalisation(capsys):
     assert convert(small_model(scaled=True), classes="five.txt") == 0
     assert "Normalised inside the network" in capsys.readouterr().out
@@ -294,3 +345,26 @@ def test_ending_of_the_name_may_be_in_capitals(tmp_path):
     shutil.copy(DIGITS, tmp_path / "DIGITS.ONNX")
     assert convert("DIGITS.ONNX", *NORMALISED) == 0
     assert written() == FILES
+
+
+def test_images_tell_whether_they_are_normalised_as_in_the_training(make, here, capsys):
+    imagenet = ka.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    make.remembering_network(make.colour_images(seed=1), imagenet, 5).save("n.keras")
+    (here / "photos").mkdir()
+    for number, image in enumerate(make.colour_images(seed=2)):
+        Image.fromarray(image).save(here / "photos" / f"{number}.png")
+    flags = ("--tap", "map", "--images", "photos")
+    assert convert("n.keras", *flags, "--mean", 0.5, "--std", 0.5, classes="five.txt") == 0
+    said = capsys.readouterr()
+    assert "Teacher 'digits' seems to be shown images normalised otherwise" in said.out
+    assert "use --mean=0.485,0.456,0.406 --std=0.229,0.224,0.225" in said.out
+    assert "Warning" not in said.err
+    right = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--overwrite")
+    assert convert("n.keras", *flags, *right, classes="five.txt") == 0
+    assert "No usual normalisation fits the running statistics clearly better" in (
+        capsys.readouterr().out
+    )
+    kept = json.loads(pathlib.Path("out", "parity.json").read_text())["normalization"]
+    assert kept["images"] == 16 and kept["warning"] is None
+    assert convert(DIGITS, *NORMALISED, "--images", "photos", "--overwrite") == 0
+    assert "cannot be told: it has no batch normalization" in capsys.readouterr().out

@@ -126,3 +126,15 @@ def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys)
     student = str(tmp_path / "a.keras")
     assert main(["export", "onnx", student, "--images=~/photos", "--out=~/out"]) == 2
     assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err
+
+
+def test_nothing_foreign_is_printed_by_a_command_whose_check_needs_keras(tmp_path):
+    """TensorFlow greets whoever imports it first, before it heeds any log level."""
+    demo = pathlib.Path(ka.__file__).parent / "data/demo/teachers/digits.onnx"
+    classes = tmp_path / "classes.txt"
+    classes.write_text("\n".join(map(str, range(10))))
+    named = ("--name", "digits", "--classes", classes, "--mean", "0.13", "--std", "0.31")
+    done = keras_amalgam("convert", demo, *named, "--out", tmp_path / "digits")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("Reading digits.onnx\n")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keras_amalgam import data
 from keras_amalgam.images.files import decode_files, list_images
@@ -137,10 +137,47 @@ def test_from_folder_names_a_file_that_is_no_image(image_folder):
         data.from_folder(image_folder)
 
 
-def test_from_folder_refuses_a_bmp_whose_colours_would_be_taken_for_greys(image_folder, photo):
-    photo.convert("P").save(image_folder / "palette.bmp")
-    with pytest.raises(ValueError, match="palette.bmp' is a BMP with a palette"):
-        data.from_folder(image_folder)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("palette.bmp", {}),
+        ("moving.webp", {"lossless": True}),
+        ("page.tiff", {"compression": "tiff_deflate"}),
+        ("photo.avif", {"quality": 100, "subsampling": "4:4:4"}),
+    ],
+)
+def test_from_folder_reads_other_formats_as_pillow_does(tmp_path, photo, name, options):
+    photo.convert("P" if name == "palette.bmp" else "RGB").save(tmp_path / name, **options)
+    (image,) = values(data.from_folder(tmp_path))
+    with Image.open(tmp_path / name) as opened:
+        np.testing.assert_array_equal(image, opened.convert("RGB"))
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tiff"])
+def test_from_folder_shows_photos_as_they_were_taken(tmp_path, photo, name):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / name, exif=exif)
+    (image,) = values(data.from_folder(tmp_path))
+    with Image.open(tmp_path / name) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert image.shape == expected.shape == (30, 20, 3)
+    assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["photo.webp", "photo.avif"])
+def test_from_folder_names_a_truncated_file_of_another_format(tmp_path, photo, name):
+    photo.save(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"{name}' is not an image"):
+        data.from_folder(tmp_path)
+
+
+def test_from_folder_names_a_file_without_a_known_range(tmp_path, photo):
+    photo.convert("F").save(tmp_path / "heights.tiff")
+    with pytest.raises(ValueError, match="heights.tiff.*32 bits have no known range"):
+        data.from_folder(tmp_path)
 
 
 @pytest.mark.parametrize("place", [0, 4, 10], ids=["first", "middle", "last"])

@@ -57,3 +57,17 @@ def test_table_shows_what_each_term_is_worth_if_that_was_run(report):
     )
     report["ablation"] = []
     assert "term removed" not in format_table(report)
+
+
+def test_table_shows_what_the_canvas_costs_a_teacher_only_where_it_costs(report):
+    plain = format_table(report)
+    for entry in report["tasks"].values():
+        entry["teacher_canvas_accuracy"] = entry["teacher_accuracy"]
+    assert format_table(report) == plain
+    assert "canvas" not in plain
+
+    report["tasks"]["fashion"]["teacher_canvas_accuracy"] = 0.25
+    header, _, digits, fashion = format_table(report).split("\n\n")[0].split("\n")
+    assert re.search(r"teacher % +on the canvas % +student %", header)
+    assert re.search(r"^digits +99\.35 ± 0\.18 +99\.35 ± 0\.18 +98\.15", digits)
+    assert re.search(r"^fashion +90\.95 ± 0\.64 +25\.00 ± 0\.97 +88\.95", fashion)

@@ -98,6 +98,19 @@ def test_evaluate_agrees_with_numpy_per_task_and_jointly():
     assert said.num_images == {"letters": 40, "signs": 25}
 
 
+def test_test_images_of_some_tasks_give_those_accuracies_and_no_joint_one():
+    rng = np.random.default_rng(4)
+    letters, labels = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
+
+    def predict(images):
+        return {"letters": letters[: len(images)], "signs": rng.normal(size=(len(images), 2))}
+
+    said = evaluate(predict, {"letters": (np.zeros((40, 2, 2, 1)), labels)}, SPACE)
+    assert said.task_accuracy == {"letters": np.mean(letters.argmax(1) == labels)}
+    assert not said.is_complete
+    assert said.joint_accuracy is None and said.confusion_section() is None
+
+
 def test_confusion_section_sums_to_the_joint_accuracy_and_names_each_class_and_task():
     said, _ = _evaluate(3)
     section = said.confusion_section()

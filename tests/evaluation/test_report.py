@@ -109,6 +109,15 @@ def test_page_shows_the_tables_numbers(report):
     page = re.sub(r"<[^>]*>", "", render_page(report))
     for text in ("98.15 ± 0.30", "90.95 ± 0.64", "−2.00", "91.72 ± 0.44", "551,234", "81.2 kB"):
         assert text in page
+    assert "30, 31, crop" in page
+
+
+def test_page_shows_what_the_canvas_costs_a_teacher_only_where_it_costs(report):
+    assert "on the canvas" not in render_page(report)
+    report["tasks"]["fashion"]["teacher_canvas_accuracy"] = 0.25
+    page = render_page(report)
+    assert "Teacher on the canvas, %" in page
+    assert re.search(r"25\.00.{0,40}0\.97", page)
 
 
 def test_page_escapes_names(full_report, pictures):

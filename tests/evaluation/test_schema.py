@@ -89,7 +89,9 @@ def test_a_missing_key_is_named(full_report, path):
         ("ablation.0.removed", "everything", "once null"),
         ("ablation.1.removed", "common_features", "every term once"),
         ("ablation.1.tasks", {"digits": 0.9}, r"ablation\[1\].tasks"),
-        ("settings.layers", [1, 2], "finite number"),
+        ("settings.layers", {"first": 1}, "finite number"),
+        ("settings.canvas", [28, None, "crop"], "finite number"),
+        ("tasks.digits.teacher_canvas_accuracy", 25.0, "fraction in 0..1"),
     ],
 )
 def test_an_ill_typed_value_is_named(full_report, path, value, message):

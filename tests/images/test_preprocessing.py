@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_amalgam import Preprocessing
-from keras_amalgam.images.preprocessing import check_takes_images, has_built_in_rescaling
+from keras_amalgam.images.preprocessing import check_takes_images
 
 RGB = np.random.default_rng(0).integers(0, 256, (3, 9, 7, 3)).astype("uint8")
 GREY = RGB[..., :1]
@@ -242,12 +242,3 @@ def test_channels_first_model_is_refused_as_such(shape):
 def test_channels_last_model_of_low_images_takes_images(shape):
     model = keras.Sequential([keras.Input(shape), keras.layers.ReLU()])
     assert check_takes_images(model, "It") is None
-
-
-def test_rescaling_inside_a_model_is_found_before_its_first_weights_only():
-    first, last = keras.layers.Rescaling(1 / 255), keras.layers.Rescaling(2.0)
-    inner = keras.Sequential([keras.Input((4, 4, 3)), first, keras.layers.Conv2D(2, 3)])
-    assert has_built_in_rescaling(inner)
-    assert has_built_in_rescaling(keras.Sequential([keras.Input((4, 4, 3)), inner]))
-    behind = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3), last])
-    assert not has_built_in_rescaling(behind)

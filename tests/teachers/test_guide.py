@@ -12,7 +12,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("guide", "prints"), [("teachers.md", 11), ("runtime_teachers.md", 1), ("operators.md", 0)]
+    ("guide", "prints"),
+    [
+        ("teachers.md", 11),
+        ("preprocessing.md", 2),
+        ("runtime_teachers.md", 1),
+        ("operators.md", 0),
+    ],
 )
 def test_code_of_a_guide_prints_what_it_says(tmp_path, monkeypatch, capsys, guide, prints):
     text = (DOCS / guide).read_text(encoding="utf-8")

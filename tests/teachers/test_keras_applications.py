@@ -8,7 +8,7 @@ import pytest
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
-from keras_amalgam.images.preprocessing import has_built_in_rescaling
+from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.outputs import final_activation, to_logits
 
 ALL = [name for name in dir(keras.applications) if name[0].isupper()]
@@ -112,9 +112,9 @@ def test_other_networks_without_their_rescaling_get_the_same_images(name):
 
 def check_recognised(name, **options):
     model = getattr(keras.applications, name)(weights=None, **options)
-    assert has_built_in_rescaling(model) == name.startswith(BUILT_IN)
+    assert (built_in_normalisation(model) is not None) == name.startswith(BUILT_IN)
     assert final_activation(model.output) == "probabilities"
-    logits = to_logits(model, "auto", name)
+    logits = to_logits(model, "probabilities")
     assert final_activation(logits.output) is None
     assert logits.count_params() == model.count_params()
     return model, logits

@@ -5,9 +5,10 @@ import io
 import keras
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keras_amalgam import Preprocessing
+from keras_amalgam.teachers.image_bytes import decoded
 from keras_amalgam.teachers.reference_preprocessing import (
     decoded_by_pillow,
     reference_input,
@@ -109,7 +110,7 @@ def test_graph_agrees_for_images_cut_to_the_networks_shape(shape, crop_fraction)
     [
         {"interpolation": "bicubic"},
         {"interpolation": "nearest"},
-        {"antialias": True},
+        {"antialias": False},
         {"crop_fraction": 1.0},
         {"crop_fraction": 0.9},
         {"crop_to_aspect_ratio": True},
@@ -134,7 +135,20 @@ def test_pictures_of_every_mode_are_decoded_to_grey_or_rgb():
         assert decoded_by_pillow(buffer.getvalue()).shape == (4, 5, channels)
 
 
+def test_both_sides_of_a_comparison_see_a_photo_the_right_way_up():
+    values = pixels(40, 50, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for format in ("PNG", "JPEG"):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, format, exif=exif)
+        content = buffer.getvalue()
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(buffer)))
+        np.testing.assert_array_equal(decoded_by_pillow(content), expected)
+        assert np.abs(decoded(content).astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", encoded(pixels(40, 40, 3))[:200]])
 def test_what_is_no_image_is_refused(content):
-    with pytest.raises(ValueError, match="must be JPEG or PNG. Received"):
+    with pytest.raises(ValueError, match="must be JPEG or PNG"):
         decoded_by_pillow(content)

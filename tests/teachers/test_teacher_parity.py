@@ -12,6 +12,7 @@ from PIL import Image
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
+from keras_amalgam.plausibility import TeacherWarning
 from keras_amalgam.teachers.reference_preprocessing import reference_input
 from keras_amalgam.teachers.sample_images import sample_images
 
@@ -74,7 +75,7 @@ def test_authors_own_code_may_be_the_reference(path):
         {"scale": 1 / 256},
         {"channels": "bgr"},
         {"interpolation": "bicubic"},
-        {"antialias": True},
+        {"antialias": False},
         {"crop_fraction": 1.0},
     ],
 )
@@ -128,6 +129,44 @@ def test_images_of_ones_own_are_compared_and_named(path):
         teachers.check_teacher(teacher, path, images={"mine.png": b"no image"})
     with pytest.raises(ValueError, match="At least one image"):
         teachers.check_teacher(teacher, path, images={})
+
+
+def photos(number, seed=0):
+    """PNG files of different images."""
+    contents = {}
+    for index in range(number):
+        pixels = np.random.default_rng(seed + index).integers(0, 256, (9, 8, 3)).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        contents[f"{index}.png"] = buffer.getvalue()
+    return contents
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+def test_images_that_contradict_logits_are_warned_of_and_few_or_none_say_nothing(
+    network, tmp_path, runtime
+):
+    """A regression's answers: the same network's, lifted above zero."""
+    network.graph.node[-1].output[0] = "numbers"
+    network.graph.node.append(make_node("Add", ["numbers", "lift"], ["y"], name="/lift"))
+    lift = np.float32([40, 41, 42, 43, 44])
+    network.graph.initializer.append(onnx.numpy_helper.from_array(lift, "lift"))
+    path = tmp_path / "n.onnx"
+    onnx.save(network, path)
+    if runtime:
+        said = {"preprocessing": ka.Preprocessing(**SAID)}
+        teacher = teachers.runtime_teacher(path, "cars", CLASSES, **said)
+        vouched = teachers.runtime_teacher(path, "cars", CLASSES, outputs="logits", **said)
+    else:
+        teacher = teacher_of(teachers.from_onnx(path), tap=None)
+        vouched = ka.Teacher(
+            teacher.model, "cars", CLASSES, outputs="logits", preprocessing=teacher.preprocessing
+        )
+    with pytest.warns(TeacherWarning, match="'cars' may not return logits: all of its answers to"):
+        report = teachers.check_teacher(teacher, path, images=photos(16))
+    assert report["passed"] and "are positive, from" in report["warnings"][0]
+    for one, images in ((teacher, photos(15)), (teacher, None), (vouched, photos(16))):
+        assert teachers.check_teacher(one, path, images=images)["warnings"] == []
 
 
 def test_what_does_not_fit_the_network_is_refused(path):

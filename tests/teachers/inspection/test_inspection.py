@@ -39,7 +39,8 @@ def test_onnx_file_is_described_from_end_to_end():
     assert found.parameters == 232698 and found.nodes == 27
     (image,), (logits,) = found.inputs, found.outputs
     assert (image.name, image.shape, image.note) == ("images", (None, 1, 28, 28), "channels first")
-    assert (logits.name, logits.shape, logits.note) == ("logits", (None, 10), "logits")
+    assert (logits.name, logits.shape) == ("logits", (None, 10))
+    assert logits.note == "logits or numbers, cannot tell"
     assert found.operators[0].name == "Conv" and found.operators[0].count == 11
     assert all(operator.converts for operator in found.operators)
     tap = found.default_tap
@@ -88,7 +89,14 @@ def test_unknown_operators_are_listed_first_with_their_first_node_and_taps_still
 
 @pytest.mark.parametrize(
     ("last", "note"),
-    [("Softmax", "probabilities"), ("Sigmoid", "sigmoid"), ("Identity", "logits")],
+    [
+        ("Softmax", "probabilities"),
+        ("LogSoftmax", "logits"),
+        ("Sigmoid", "5 independent sigmoids"),
+        ("HardSigmoid", "hard sigmoids"),
+        ("Tanh", "numbers in -1..1"),
+        ("Identity", "logits or numbers, cannot tell"),
+    ],
 )
 def test_answers_of_onnx_files_are_told_apart(network, tmp_path, last, note):
     network.graph.node[-1].output[0] = "logits"
@@ -102,7 +110,7 @@ def test_normalisation_in_an_onnx_file_is_seen(network, tmp_path):
     network.graph.node.insert(0, make_node("Mul", ["x", "factor"], ["scaled"], name="/Mul"))
     network.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([1 / 255]), "factor"))
     onnx.save(network, tmp_path / "n.onnx")
-    assert teachers.inspect(tmp_path / "n.onnx").preparing == ("Mul (/Mul)",)
+    assert str(teachers.inspect(tmp_path / "n.onnx").built_in) == "pixels / 255"
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -116,7 +124,7 @@ def test_keras_file_is_described(tmp_path, suffix):
     assert (found.inputs[0].shape, found.inputs[0].note) == ((None, 16, 16, 3), "channels last")
     assert found.outputs[0].note == "probabilities"
     assert found.parameters == 4 * (27 + 1) + 5 * (4 + 1)
-    assert found.preparing == ("Rescaling (rescaling)",)
+    assert str(found.built_in) == "pixels / 255"
     assert [tap.name for tap in found.taps] == ["map", "pool"]
     assert found.default_tap.shape == (None, 8, 8, 4)
 

@@ -1,0 +1,135 @@
+"""How much memory decoded images take, and how much of it is free."""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+# Reading holds images up to three times: as chunks, as sources and as one pool.
+SHARE = 0.25
+
+_MEMORY_INFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True)
+class ControlGroup:
+    """Where a Linux container says how much memory it may take.
+
+    Args:
+        folder: With the files.
+        limit: Name of the file with the bytes it may take.
+        used: Name of the file with those it takes, files that are kept in memory among them.
+        prefix: Of the names in `memory.stat`.
+    """
+
+    folder: Path
+    limit: str
+    used: str
+    prefix: str = ""
+
+    def free(self) -> int | None:
+        """Bytes until the limit; what is kept of files counts as free. None without a limit."""
+        try:
+            limit, used = (
+                int((self.folder / name).read_text()) for name in (self.limit, self.used)
+            )
+            lines = (self.folder / "memory.stat").read_text().splitlines()
+            counts = dict(line.split() for line in lines)
+        except (OSError, ValueError):  # Not in such a container, or "max".
+            return None
+        kept = (counts.get(f"{self.prefix}{kind}_file", 0) for kind in ("active", "inactive"))
+        return max(1, limit - used + sum(map(int, kept)))
+
+
+_CONTROL_GROUPS = (
+    ControlGroup(Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    ControlGroup(
+        Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What the decoded images of a stream would take.
+
+    Args:
+        num_images: Of all sources together.
+        shape: `(height, width, channels)` of each.
+        bytes_per_value: 1 for `uint8`, 4 for `float32`.
+        free: Memory that is free, in bytes; None if it is not known.
+
+    Example:
+        >>> print(Footprint(12_000, (256, 256, 3)).sentence)
+    """
+
+    num_images: int
+    shape: tuple[int, int, int]
+    bytes_per_value: int = 1
+    free: int | None = None
+
+    @classmethod
+    def of(cls, datasets: Iterable[tf.data.Dataset], free: int | None) -> "Footprint":
+        """That of unbatched images of one known shape and type."""
+        datasets = list(datasets)
+        spec = datasets[0].element_spec
+        # A source that does not know how many it has is counted when it is read.
+        count = sum(max(0, int(dataset.cardinality())) for dataset in datasets)
+        return cls(count, tuple(spec.shape), spec.dtype.size, free)
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Of one image, decoded."""
+        return math.prod(self.shape) * self.bytes_per_value
+
+    @property
+    def fits(self) -> bool:
+        """Whether all images take at most a quarter of the free memory, or that is not known."""
+        return self.free is None or self.num_images * self.bytes_per_image <= SHARE * self.free
+
+    def window(self, most: int, num_sources: int) -> int:
+        """Images of each source that a window can hold in that share of memory, at least one."""
+        if self.free is None:
+            return most
+        room = SHARE * self.free / (self.bytes_per_image * num_sources)
+        return max(1, min(most, int(room)))
+
+    @property
+    def sentence(self) -> str:
+        """What is done with the images, and why, for people."""
+        height, width, channels = self.shape
+        needed = self.num_images * self.bytes_per_image
+        start = f"{self.num_images:,} images of {height} × {width} × {channels}, {_size(needed)}"
+        if self.fits:
+            return f"{start} decoded: kept in memory."
+        return (
+            f"{start} decoded, which is more than a quarter of the {_size(self.free or 0)} of "
+            "memory that is free: read anew from disk in each epoch, shuffled within a window."
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes that this process could still take, within its container's limit; None if unknown."""
+    free = [_of_machine(), *(group.free() for group in _CONTROL_GROUPS)]
+    return min((number for number in free if number is not None), default=None)
+
+
+def _of_machine() -> int | None:
+    if _MEMORY_INFO.exists():
+        for line in _MEMORY_INFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Not on Windows.
+        return None
+
+
+def _size(number: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number / 1e3:,.1f} kB"
