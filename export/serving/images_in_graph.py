@@ -85,13 +85,11 @@ def _resized(image: Any, resize: Resize) -> Any:
 def _covering_part(image: Any, size: tuple[int, int]) -> Any:
     import tensorflow as tf
 
-    sides = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    kept = [tf.cast(side, tf.int32) for side in kept_part(*sides, *size)]
-    top, left = (
-        (whole - part) // 2
-        for whole, part in zip(tf.unstack(tf.shape(image)[:2]), kept, strict=True)
-    )
-    return image[top : top + kept[0], left : left + kept[1]]
+    height, width = tf.unstack(tf.shape(image)[:2])
+    kept = kept_part(tf.cast(height, tf.float32), tf.cast(width, tf.float32), *size)
+    rows, columns = (tf.cast(side, tf.int32) for side in kept)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
 
 
 def _at_a_fixed_size(model: keras.Model) -> Any:

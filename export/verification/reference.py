@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_amalgam.export import parity
 from keras_amalgam.export.entrance import entrance_of
@@ -38,8 +39,6 @@ def photographs(contents: Iterable[bytes], channels: int) -> Iterator[np.ndarray
 @functools.cache
 def _decoder(channels: int) -> Callable[[Any], Any]:
     """As a graph, since reading EXIF takes many small operations."""
-    import tensorflow as tf
-
     spec = tf.TensorSpec((), tf.string)
     return tf.function(lambda content: decode(content, channels), input_signature=[spec])
 
@@ -104,7 +103,8 @@ def on_canvas(
     signature = describe(model)
     images = photographs(contents, signature.image_shape[2])
     if canvas is not None:
-        return answers(model, signature, (canvas(image).numpy() for image in images))
+        placed = (np.asarray(canvas(tf.constant(image))) for image in images)
+        return answers(model, signature, placed)
     entrance = entrance_of(model, size)
     return answers(model if entrance is None else entrance.joined(), signature, images)
 

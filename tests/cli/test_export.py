@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import zipfile
 
 import keras
@@ -105,25 +104,6 @@ def test_other_formats_are_packaged_alike(format, flags, artifact, run, capsys):
     assert export.read_labels(f"out/{artifact}") == {"colour": COLOURS}
     report = json.loads(pathlib.Path("out/export.json").read_text())["artifacts"][artifact]
     assert report["heads"]["colour"]["max_abs_error"] <= 1e-4
-
-
-def test_canvas_of_the_evaluation_is_the_reports_beside_the_student_or_the_flags(
-    run, made, here, capsys
-):
-    (here / "run").mkdir()
-    for name in ("hues.keras", "hues.labels.json"):
-        shutil.copy(made / name, here / "run" / name)
-    settings = {"canvas": [24, 20, "crop"]}
-    (here / "run" / "report.json").write_text(json.dumps({"settings": settings}))
-    student = here / "run" / "hues.keras"
-    assert run("onnx", student=student) == 0, capsys.readouterr().err
-    assert run("onnx", "--canvas", "18,19", student=student, out="other") == 0
-    assert run("onnx", out="own") == 0
-    canvases = [
-        json.loads(pathlib.Path(out, "export.json").read_text())["artifacts"]["hues.onnx"]["canvas"]
-        for out in ("out", "other", "own")
-    ]
-    assert canvases == [[24, 20, "crop"], [18, 19, "resize"], None]
 
 
 def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys):
@@ -310,9 +290,6 @@ def test_student_that_plain_keras_cannot_load_is_for_python(run, capsys):
         ),
         ("tflite", ("--calibration", "."), "--calibration is for --precision int8 or int16"),
         ("tflite", ("--size", "a"), "--size wants HEIGHT,WIDTH"),
-        ("onnx", ("--canvas", "24"), "--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD"),
-        ("onnx", ("--canvas", "24,0"), "Received: 24,0."),
-        ("onnx", ("--canvas", "24,24,squash"), "one of resize, pad, crop. Received: 24,24,squash"),
         ("tflite", ("--test", "colour"), "--test wants TASK=PATH"),
         ("tflite", ("--test", "colour=missing"), "There is no folder missing"),
         ("tflite", ("--classes", "colour=missing"), "There is no file missing"),
