@@ -235,13 +235,13 @@ def main() -> None:
     folder = arguments.folder.resolve()
     results = {name: folder / "normalization" / f"{name}.json" for name in (*SMALL, *REAL)}
     wanted = arguments.names or list(results)
-    photographs = pools(arguments.data, folder)
-    for name in wanted:
-        if not (arguments.keep and results[name].exists()):
-            subject = small(name, folder, arguments.data) if name in SMALL else real(name, folder)
-            measured = [asdict(row) for row in rows(subject, photographs)]
-            results[name].write_text(json.dumps(measured, indent=1))
-            print(name, flush=True)
+    missing = [name for name in wanted if not (arguments.keep and results[name].exists())]
+    photographs = pools(arguments.data, folder) if missing else {}
+    for name in missing:
+        subject = small(name, folder, arguments.data) if name in SMALL else real(name, folder)
+        measured = [asdict(row) for row in rows(subject, photographs)]
+        results[name].write_text(json.dumps(measured, indent=1))
+        print(name, flush=True)
     measured = [row for name in wanted for row in json.loads(results[name].read_text())]
     page = normalization_report.markdown([Row(**row) for row in measured])
     if arguments.write:
