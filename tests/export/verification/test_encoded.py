@@ -1,4 +1,4 @@
-"""Images as files, as verification reads them: the right way up, in the formats that artifacts take."""
+"""Images as files, as verification reads them: upright, in the formats that artifacts take."""
 
 import io
 
