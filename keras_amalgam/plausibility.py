@@ -68,6 +68,8 @@ def contradictions(logits: np.ndarray, class_names: Sequence[str]) -> str | None
         negative, are logits.
     """
     values = np.asarray(logits, dtype="float64")
+    if not np.all(np.isfinite(values)):
+        return None  # The training says so, and where they come from.
     if len(values) < SIGN_IMAGES or np.ptp(values, axis=0).max() <= 1e-6 * np.abs(values).max():
         return None  # Too few images, or images all alike to the network.
     if np.abs(np.logaddexp.reduce(values, axis=1)).max() < _ROUNDING:

@@ -195,21 +195,6 @@ def test_islands_stand_at_the_top_and_are_linked_into_the_package(island):
     assert os.readlink(ROOT / PACKAGE / island) == f"../{island}"
 
 
-def test_no_file_is_longer_than_320_lines():
-    folders = (PACKAGE, *ISLANDS, "tests", "scripts", "benchmarks", "docs", ".ci")
-    paths = [path for path in ROOT.iterdir() if path.is_file() and path.name != "LICENSE"]
-    for folder in folders:
-        for directory, _, names in os.walk(ROOT / folder):
-            paths += [pathlib.Path(directory, name) for name in names]
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-        for path in paths
-        if path.suffix in TEXT and not path.name.startswith(".")
-    }
-    assert len(lengths) > 50
-    assert {path: length for path, length in lengths.items() if length > 320} == {}
-
-
 @pytest.fixture(scope="module")
 def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -30,7 +30,7 @@ from absl import flags
 from keras_amalgam.cli import output
 from keras_amalgam.cli.advice import AMALGAMATE, in_flags
 
-CANVAS_METHODS = ("resize", "crop", "pad")
+CANVAS_METHODS = ("resize", "pad", "crop")
 LEAST_SIDE = 8  # Of the student's images.
 
 

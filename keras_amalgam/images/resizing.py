@@ -16,7 +16,9 @@ import keras
 from keras import ops
 
 Size = tuple[int, int]
-_NAME = re.compile(r"(resize|cover)_(\d+)x(\d+)(?:_centre_(\d+)x(\d+))?(?:_(\w+))?")
+_NAME = re.compile(
+    r"(resize|cover)_(\d+)x(\d+)(?:_centre_(\d+)x(\d+))?(?:_(bicubic|lanczos[35]))?(?:_\d+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Resize:
             Shape `(batch, *size, channels)`, float32.
         """
         inputs = keras.Input((None, None, images.shape[-1]), name="any_size", dtype="float32")
-        return keras.Model(inputs, self._graph(inputs), name=self.name)(images)
+        # A model may resize twice, and the names of its operations must differ.
+        number = keras.backend.get_uid(self.name) - 1
+        name = f"{self.name}_{number}" if number else self.name
+        return keras.Model(inputs, self._graph(inputs), name=name)(images)
 
     def leaves(self, size: Size) -> bool:
         """Whether images of a size pass unchanged."""
@@ -113,8 +118,6 @@ def resize_of(operation: Any) -> Resize | None:
         return None
     kind, *numbers, interpolation = match.groups()
     height, width, *centre = (int(number) for number in numbers if number)
-    if interpolation not in (None, *_KERNELS):
-        return None
     full = (height, width)
     size = (centre[0], centre[1]) if centre else full
     before = full if centre else None

@@ -141,6 +141,15 @@ def test_saved_model_is_known_to_resize(resize, tmp_path):
     assert result.shape[1:3] == resize.size
 
 
+def test_one_model_can_resize_twice_to_one_size():
+    images = keras.Input((None, None, 3))
+    both = [Resize((8, 9), interpolation="bicubic")(images) for _ in range(2)]
+    names = {resize.name for resize in keras.Model(images, both).layers[1:]}
+    assert len(names) == 2
+    for layer in keras.Model(images, both).layers[1:]:
+        assert resize_of(layer) == Resize((8, 9), interpolation="bicubic")
+
+
 @pytest.mark.parametrize("name", ["resize_28x30_triangle", "resize_28", "a_resize_28x30", "model"])
 def test_models_of_other_names_are_no_resize(name):
     images = keras.Input((28, 30, 3))
