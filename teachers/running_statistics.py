@@ -63,12 +63,10 @@ class RunningStatistics:
             found = self._moments(fed, training=False)
             for index, total in enumerate(totals):
                 total += ops.convert_to_numpy(found[str(index)]) * (len(batch) / number)
-        medians = [
-            np.median(_divergence(*total[:, is_read], variance[is_read]))
-            for total, variance, is_read in zip(
-                totals, self._variances, self._are_read, strict=True
-            )
-        ]
+        medians = []
+        for total, variance, is_read in zip(totals, self._variances, self._are_read, strict=True):
+            shift, square = total[:, is_read]
+            medians.append(np.median(_divergence(shift, square, variance[is_read])))
         return float(np.mean(medians))
 
 

@@ -303,26 +303,3 @@ def test_ending_of_the_name_may_be_in_capitals(tmp_path):
     shutil.copy(DIGITS, tmp_path / "DIGITS.ONNX")
     assert convert("DIGITS.ONNX", *NORMALISED) == 0
     assert written() == FILES
-
-
-def test_images_tell_whether_they_are_normalised_as_in_the_training(make, here, capsys):
-    imagenet = ka.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    make.remembering_network(make.colour_images(seed=1), imagenet, 5).save("n.keras")
-    (here / "photos").mkdir()
-    for number, image in enumerate(make.colour_images(seed=2)):
-        Image.fromarray(image).save(here / "photos" / f"{number}.png")
-    flags = ("--tap", "map", "--images", "photos")
-    assert convert("n.keras", *flags, "--mean", 0.5, "--std", 0.5, classes="five.txt") == 0
-    said = capsys.readouterr()
-    assert "Teacher 'digits' seems to be shown images normalised otherwise" in said.out
-    assert "use --mean=0.485,0.456,0.406 --std=0.229,0.224,0.225" in said.out
-    assert "Warning" not in said.err
-    right = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--overwrite")
-    assert convert("n.keras", *flags, *right, classes="five.txt") == 0
-    assert "No usual normalisation fits the running statistics clearly better" in (
-        capsys.readouterr().out
-    )
-    kept = json.loads(pathlib.Path("out", "parity.json").read_text())["normalization"]
-    assert kept["images"] == 16 and kept["warning"] is None
-    assert convert(DIGITS, *NORMALISED, "--images", "photos", "--overwrite") == 0
-    assert "cannot be told: it has no batch normalization" in capsys.readouterr().out
