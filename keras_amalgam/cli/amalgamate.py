@@ -182,7 +182,7 @@ def chosen_canvas(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int,
             f"--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD, METHOD being one of "
             f"{', '.join(CANVAS_METHODS)}. Received: {','.join(values.canvas)}."
         )
-    size = height, *(width or [height])
+    size = (height, width[0] if width else height)
     return (*size, method) if method else size
 
 

@@ -32,7 +32,6 @@ from absl import flags
 from keras_amalgam.cli import export_flags, output
 from keras_amalgam.cli.advice import EXPORT, in_flags
 from keras_amalgam.cli.class_file import class_lines
-from keras_amalgam.images.folders import walk
 
 MARK = "export.json"
 COMPARED_IMAGES = 64
@@ -96,6 +95,7 @@ def _package(values: flags.FlagValues, positional: list[str]) -> None:
     from keras_amalgam import export
     from keras_amalgam.export.verification import report
     from keras_amalgam.export.verification.reference import canvas_beside
+    from keras_amalgam.images.folders import walk
 
     thresholds = export.Thresholds(**export_flags.limits_of(values))
     thresholds.check_measurable(values.test)

@@ -55,6 +55,7 @@ def canvas_for(
         >>> images = stream(photos, batch_size=64, canvas=canvas_for(teachers, (96, 96), 3, sizes))
     """
     eyes = [_Eye.of(teacher) for teacher in teachers]
+    sizes_seen = [student_size]
     for eye in eyes:
         if eye.size is None:
             raise ValueError(
@@ -62,8 +63,9 @@ def canvas_for(
                 "showed them. Give its preprocessing a `size`, or choose "
                 "`canvas=(height, width, channels, method)`."
             )
+        sizes_seen.append(eye.size)
     known = None if sizes is None else _as_array(sizes)
-    wanted = np.max([eye.size for eye in eyes] + [student_size], axis=0)
+    wanted = np.max(sizes_seen, axis=0)
     if not any(eye.cuts for eye in eyes):
         side = wanted if known is None else np.minimum(wanted, known.max(axis=0))
         return _spec(side, channels, "resize")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -75,7 +76,7 @@ class Footprint:
     def of(cls, datasets: Iterable[tf.data.Dataset], free: int | None) -> "Footprint":
         """That of unbatched images of one known shape and type."""
         datasets = list(datasets)
-        spec = datasets[0].element_spec
+        spec: Any = datasets[0].element_spec
         # A source that does not know how many it has is counted when it is read.
         count = sum(max(0, int(dataset.cardinality())) for dataset in datasets)
         return cls(count, tuple(spec.shape), spec.dtype.size, free)

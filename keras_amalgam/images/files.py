@@ -68,6 +68,8 @@ def check_file(file: Path) -> None:
         try:
             image = opened(stream)
         except ValueError as error:
+            if head.startswith(b"BM"):
+                _check_decodes(file, f"{size} bytes that begin as BMP")
             raise ValueError(
                 f"Image file '{file}' is not an image. Received: {size} bytes beginning with "
                 f"{head[:8]!r}. {error} Convert or remove it."

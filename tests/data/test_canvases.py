@@ -246,4 +246,4 @@ def test_a_circle_stays_one_for_a_teacher_that_cuts(method, is_round):
     seen = as_shown(photograph((480, 640)), (*spec[:3], method), one.preprocessing)
     disc = seen[..., 0] > 200
     height, width = disc.any(axis=1).sum(), disc.any(axis=0).sum()
-    assert (height == pytest.approx(width, abs=2)) is is_round
+    assert (abs(int(height) - int(width)) <= 2) is is_round

@@ -12,7 +12,7 @@ import keras_amalgam as ka
 from keras_amalgam import evaluation
 from keras_amalgam.cli.main import main
 from keras_amalgam.images.resizing import Resize, first_resize
-from keras_amalgam.recipes import canvas_cost, own_teachers, students
+from keras_amalgam.recipes import canvas_cost, first_look, own_teachers, students
 from keras_amalgam.taps import with_taps
 
 # Not in alphabetical order, which is that of the folders.
@@ -279,7 +279,7 @@ def test_command_reports_accuracies_images_and_bytes_known_beforehand(vehicles, 
     assert f"sub-folder: 3, in {folders['photos'] / 'dogs'} (3)." in said.out
 
 
-def test_a_teacher_whose_statistics_another_normalisation_fits_is_in_the_notes(make, tmp_path):
+def test_a_teacher_whose_statistics_another_normalisation_fits_is_doubted(make, tmp_path):
     imagenet = ka.Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     half = ka.Preprocessing(mean=0.5, std=0.5)
     teachers = [
@@ -295,5 +295,5 @@ def test_a_teacher_whose_statistics_another_normalisation_fits_is_in_the_notes(m
     for number, image in enumerate(make.colour_images(seed=2)):
         Image.fromarray(image).save(tmp_path / "photos" / f"{number}.png")
     recipe = own_teachers.recipe(teachers, tmp_path / "photos", {}, **DEFAULTS)
-    (note,) = recipe.notes
+    (note,) = first_look.doubts(recipe)
     assert note.startswith("Teacher 'wrong' seems") and "ImageNet's mean and std fits" in note

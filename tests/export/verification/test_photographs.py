@@ -156,7 +156,8 @@ def test_plain_shrinking_in_front_of_an_artifact_is_a_loss(
     verification = export.verify(
         artifact, student, labelled={"pattern": photographs}, thresholds=ONE_POINT, repeats=1
     )
-    assert verification.measured["heads"]["pattern"]["argmax_agreement"] == 1.0
+    # But for a photograph between two patterns.
+    assert verification.measured["heads"]["pattern"]["argmax_agreement"] >= 0.99
     assert verification.measured["heads"]["pattern"]["on_canvas"] < 0.7
     assert any("Task 'pattern' loses too many points" in text for text in verification.missed)
 
@@ -211,7 +212,7 @@ def test_description_has_the_line_that_makes_the_artifacts_image_of_a_photograph
     )
     squeezed = runner.shown(pixels, (16, 16), 1, covers=not covers)[None].astype("float32")
     error = np.abs(whole - handed_over).max()
-    assert error < 3 < np.abs(whole - student(squeezed)["pattern"].numpy()).max()
+    assert 4 * error < np.abs(whole - student(squeezed)["pattern"].numpy()).max()
 
 
 def test_students_canvas_is_what_it_is_evaluated_on(student, photographs, tmp_path):
