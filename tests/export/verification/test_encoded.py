@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 from keras_amalgam.export.verification import runner
 from keras_amalgam.export.verification.encoded import collect
+from keras_amalgam.images.pillow_files import pixels_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype("uint8")
 
@@ -28,18 +29,18 @@ def as_seen(content):
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
 def test_files_are_decoded_as_a_viewer_shows_them(format, orientation):
     content = encoded(Image.fromarray(PIXELS), format, orientation)
-    decoded = runner.decode(content, None, 3)
+    decoded = runner.shown(pixels_of(content), None, 3)
     assert decoded.shape == ((9, 6, 3) if orientation > 4 else (6, 9, 3))
     np.testing.assert_array_equal(decoded, as_seen(content))
     assert orientation == 1 or not np.array_equal(
-        decoded, runner.decode(encoded(Image.fromarray(PIXELS), format), None, 3)
+        decoded, runner.shown(pixels_of(encoded(Image.fromarray(PIXELS), format)), None, 3)
     )
 
 
 def test_damaged_exif_leaves_an_image_as_it_is_stored():
     plain = encoded(Image.fromarray(PIXELS), "JPEG")
     content = encoded(Image.fromarray(PIXELS), "JPEG", 6).replace(b"MM\0*", b"XX\0*")
-    np.testing.assert_array_equal(runner.decode(content, None, 3), as_seen(plain))
+    np.testing.assert_array_equal(runner.shown(pixels_of(content), None, 3), as_seen(plain))
 
 
 @pytest.mark.parametrize("format", ["WEBP", "TIFF", "BMP", "GIF"])
@@ -49,7 +50,7 @@ def test_what_artifacts_do_not_take_becomes_a_png_of_the_same_pixels(format):
     content = encoded(image.convert("P") if format == "GIF" else image, format, 6, **options)
     (collected,) = collect([content], None, {}).contents
     assert Image.open(io.BytesIO(collected)).format == "PNG"
-    np.testing.assert_array_equal(runner.decode(collected, None, 3), as_seen(content))
+    np.testing.assert_array_equal(runner.shown(pixels_of(collected), None, 3), as_seen(content))
 
 
 def test_jpeg_and_png_stay_as_they_are():
