@@ -77,7 +77,7 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
         (["--size", "16,16,16"], "Received: 16,16,16"),
         (["--size", "big"], "Received: big"),
         (["--canvas", "16,crap"], "--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD"),
-        (["--canvas", "16,16,16"], "one of resize, crop, pad. Received: 16,16,16"),
+        (["--canvas", "16,16,16"], "one of resize, pad, crop. Received: 16,16,16"),
         (["--canvas", "crop"], "Received: crop"),
         (["--canvas", "0,16"], "Received: 0,16"),
     ],
