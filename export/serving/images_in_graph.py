@@ -24,7 +24,7 @@ def encoded_function(
     Images of different sizes can stand in one batch: each is decoded, turned as its EXIF
     orientation says, and brought to one size, and only then are they stacked. They are resized as
     by the data sets' canvas, bilinearly and antialiased, to the size that the student begins with;
-    what a student does first that is no such resize, it does itself. What is no image, or is
+    a student that begins with something else does that itself. What is not an image, or is
     corrupt, or has more than `MAX_PIXELS`, is an `InvalidArgumentError`.
 
     Args:
@@ -67,8 +67,7 @@ def _split(model: keras.Model, resized_to: tuple[int, int] | None) -> Any:
 def _resized(image: Any, resize: Resize) -> Any:
     """What a resize makes of one image, as float32.
 
-    TensorFlow's operation does it for a photograph of 12 million pixels in a tenth of the time of
-    the resize's own matrices.
+    TensorFlow's own operation, as the matrices of the student's graph grow with the photograph.
     """
     import tensorflow as tf
 

@@ -128,7 +128,7 @@ def answers(
 
 
 def _batches(images: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Images of one size, as many together as memory is no matter of."""
+    """Batches of images of one size, small enough for any machine's memory."""
     remaining = iter(images)
     for first in remaining:
         count = min(parity.REFERENCE_BATCH, max(1, _MAX_BATCH_PIXELS // max(1, first[..., 0].size)))
