@@ -10,5 +10,5 @@ def test_code_of_the_guide_prints_what_it_says(tmp_path, monkeypatch, capsys):
     exec("\n".join(blocks), {})
     promised = [line for block in blocks for line in re.findall(r"\)  # (\d.*|\(.*)", block)]
     printed = capsys.readouterr().out.splitlines()
-    assert len(promised) == 4
+    assert len(promised) == 5
     assert set(promised) <= set(printed)
