@@ -60,7 +60,7 @@ def package(
         class_names: Head to class names; by default the model's attribute.
         overwrite: Whether an earlier such folder is replaced. Any other never is, nor one that
             holds files which its `export.json` does not list.
-        canvas: Of the images that the student was evaluated on, as in `verify`.
+        canvas: `(height, width, channels, fit)` of the images that the student was evaluated on.
 
     Returns:
         Name to what was measured.
@@ -125,7 +125,7 @@ def write_verified(
         labels: Head to class names.
         thresholds: As in `package`.
         fallbacks: As in `package`.
-        canvas: As in `package`.
+        canvas: `(height, width, channels, fit)` of the evaluation images; see `package`.
 
     Returns:
         Name to what was measured; a fallback stands under its own name. What misses a threshold is

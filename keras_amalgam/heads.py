@@ -64,7 +64,7 @@ def named_by(operator: str) -> str | None:
     """What an operator makes of logits, if it leaves none: `"probabilities"`, `"sigmoid"`, ….
 
     Args:
-        operator: As in `seems_to_be`.
+        operator: The ONNX name of the last operator, such as `"Softmax"`; see `seems_to_be`.
     """
     return _ACTIVATIONS.get(operator.lower().replace("_", ""))
 
@@ -78,7 +78,7 @@ def num_logits(shape: Sequence[int | None]) -> int | None:
     """How many logits an answer has: `(batch, classes)`, or a map of 1×1 wherever its channels are.
 
     Args:
-        shape: Of the answer, the batch first.
+        shape: Shape of the answer, the batch first.
 
     Returns:
         The number, `None` where it is open or the shape is no answer's.
@@ -92,7 +92,7 @@ def seems_to_be(operator: str, shape: Sequence[int | None]) -> str:
 
     Args:
         operator: An activation, an operator or a layer: `"Softmax"`, `"LOGISTIC"`, `"log_softmax"`.
-        shape: Of the output, the batch first.
+        shape: Shape of the output, the batch first.
 
     Returns:
         Such as `"probabilities"`, `"4 independent sigmoids"`, `"a map, not logits"` or, as a linear

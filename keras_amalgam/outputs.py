@@ -73,7 +73,7 @@ def to_logits(model: keras.Model, kind: Kind) -> keras.Model:
     cannot be seen, the logarithm of the probabilities is taken, or the log-odds of the sigmoids.
 
     Args:
-        model: As in `kind_of`.
+        model: A functional or sequential model.
         kind: What it returns, from `kind_of`.
     """
     model = as_functional(model)
@@ -125,7 +125,7 @@ def final_activation(output: keras.KerasTensor) -> str | None:
     """What the last operation makes of the logits, if it says so itself.
 
     Args:
-        output: Of a functional model.
+        output: An output tensor of a functional model.
 
     Returns:
         `"probabilities"`, `"sigmoid"`, the words for another activation that leaves no logits, or
@@ -145,7 +145,7 @@ def innermost(output: keras.KerasTensor) -> keras.KerasTensor:
     """The tensor that an output only shows, inside of nested models or as a map of 1×1.
 
     Args:
-        output: Of a functional model.
+        output: An output tensor of a functional model.
     """
     operation, node, place = output._keras_history
     if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):

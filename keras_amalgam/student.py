@@ -89,7 +89,7 @@ def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False)
     Where the backbone has a normalisation of its own, to what that takes.
 
     Args:
-        backbone: As in `build_student`.
+        backbone: The model given to `build_student`.
         crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
             where the canvas that the student learns on cuts them too.
 

@@ -51,9 +51,23 @@ def as_functional(model: keras.Model) -> keras.Model:
             f"{type(model).__name__}, whose layers are called in Python code. Rebuild it with "
             "keras.Model(inputs, outputs)."
         )
-    if isinstance(model.output, (list, tuple)) and len(model.inputs) == len(model.outputs) == 1:
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model
+    return without_lists_of_one(model)
+
+
+def without_lists_of_one(model: keras.Model) -> keras.Model:
+    """A functional model over the same layers whose only input or output is not in a list.
+
+    Keras 2 and some authors write such lists; Keras 3 keeps them. Other models are returned as
+    they are.
+    """
+    if isinstance(model, keras.Sequential) or not any(
+        isinstance(ports, (list, tuple)) and len(ports) == 1
+        for ports in (model.input, model.output)
+    ):
+        return model
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+    outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def candidates(model: keras.Model) -> dict[str, tuple[int | None, ...]]:

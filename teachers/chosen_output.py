@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import keras
 
+from keras_amalgam.taps import without_lists_of_one
 from keras_amalgam.teachers.onnx_graph import Graph
 from keras_amalgam.teachers.passes.rewriting import without_unused
 from keras_amalgam.teachers.runtimes.source_runtimes import named_outputs
@@ -52,16 +53,9 @@ def model_of_output(model: keras.Model, output: str | None) -> keras.Model:
         TypeError: If `output` is no name.
         ValueError: If there is no such output.
     """
-    is_listed = not isinstance(model, keras.Sequential) and any(
-        isinstance(ports, (list, tuple)) and len(ports) == 1
-        for ports in (model.input, model.output)
-    )
-    if output is None and not is_listed:
-        return model
-    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
     if output is None:
-        outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
-        return keras.Model(inputs, outputs, name=model.name)
+        return without_lists_of_one(model)
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
     named = named_outputs(model)
     check_output(output, named, f"The model {model.name!r}")
     return keras.Model(inputs, named[output], name=model.name)

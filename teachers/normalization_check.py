@@ -40,8 +40,8 @@ class Fit:
     Args:
         name: What it is called in a sentence.
         preprocessing: Its `scale`, `mean`, `std` and `channels`; the size is left open.
-        divergence: Of the images' moments from the running statistics, as
-            `RunningStatistics.divergence` computes it: 0 where they are the same.
+        divergence: How far the images' moments are from the running statistics, 0 where they are
+            the same; see `RunningStatistics.divergence`.
     """
 
     name: str
@@ -123,9 +123,9 @@ def rank_normalizations(model: keras.Model, images: Iterable[np.ndarray]) -> Nor
     """Compare some images with a network's running statistics under the usual normalisations.
 
     Args:
-        model: Of an image input, functional or sequential.
-        images: As in `check_normalization`. They are cut to the network's shape and shrunk with
-            antialiasing, to 224 pixels where it takes any size.
+        model: A functional or sequential model with one image input.
+        images: Photographs as for `check_normalization`. They are cut to the network's shape and
+            shrunk with antialiasing, to 224 pixels where it takes any size.
     """
     height, width = (side or 224 for side in model.input_shape[1:3])
     resizing = Preprocessing(size=(height, width), antialias=True, crop_to_aspect_ratio=True)
@@ -190,8 +190,8 @@ def usual_normalizations(order: Channels | None, channels: int) -> dict[str, Pre
     """What is usually done to pixels, by name.
 
     Args:
-        order: Of the channels, as in `Preprocessing`.
-        channels: That the network takes, 1 or 3.
+        order: Channel order, `"rgb"` or `"bgr"`.
+        channels: The number of channels that the network takes, 1 or 3.
     """
     usual = {
         "No normalisation (0..255)": Preprocessing(scale=1.0),
@@ -234,9 +234,9 @@ def resized(
     """The first images in a network's size and order of channels, 0..255, in batches.
 
     Args:
-        images: As in `check_normalization`.
-        preprocessing: Whose size and channels are applied.
-        channels: That the network takes, 1 or 3.
+        images: Photographs as for `check_normalization`.
+        preprocessing: The size and channel order to bring them to.
+        channels: The number of channels that the network takes, 1 or 3.
     """
     plain = replace(preprocessing, scale=1.0, mean=0.0, std=1.0)
     by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}

@@ -76,7 +76,7 @@ def _divergence(shift: np.ndarray, square: np.ndarray, variance: np.ndarray) -> 
     Args:
         shift: Difference of the means.
         square: Mean square difference of the one from the mean of the other.
-        variance: Of the other, positive.
+        variance: Variance of the other distribution, positive.
     """
     # A channel that no image moves diverges much, and not without bounds.
     spread = np.maximum(square - shift**2, 1e-6 * variance)

@@ -57,7 +57,7 @@ def endpoints(
         model: A model that computes in float32.
         signature: Its interface.
         labels: Head to class names.
-        resized_to: As for `encoded_function`.
+        resized_to: See `encoded_function`.
         top_k: How many classes `classify` names; fewer where a head has fewer.
     """
     images = (None, *signature.image_shape)
@@ -97,8 +97,8 @@ def run(
 
     Args:
         directory: The SavedModel.
-        images: As in `inputs_of`.
-        photographs: As in `inputs_of`.
+        images: See `inputs_of`.
+        photographs: See `inputs_of`.
     """
     import tensorflow as tf
 
@@ -172,7 +172,7 @@ def check(
         job: The export.
         bounds: What logits, and scores, must keep to.
         subject: What is compared, for messages.
-        resized_to: As for `encoded_function`.
+        resized_to: See `encoded_function`.
 
     Returns:
         Signature to head to measurements.

@@ -39,7 +39,7 @@ def describe(
         precision: As in `Plan`.
         quantizer: As in `Plan`.
         labels: Output to class names, none for an embedding.
-        covers: As in `Artifact`.
+        covers: See `Artifact`.
     """
     given = loaded.runner.get_output_details()
     in_order = [*labels, *sorted(set(given) - set(labels))]

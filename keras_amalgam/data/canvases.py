@@ -39,7 +39,7 @@ def canvas_for(
     Args:
         teachers: Who look at the canvas.
         student_size: `(height, width)` of the student's own images, in pixels.
-        channels: Of the canvas, 1 for grey, 3 for RGB.
+        channels: 1 for a grey canvas, 3 for an RGB one.
         sizes: Heights and widths of the photographs, shape `(photographs, 2)`, as `image_sizes`
             reads them; None if they are not known.
 

@@ -20,10 +20,10 @@ class ControlGroup:
     """Where a Linux container says how much memory it may take.
 
     Args:
-        folder: With the files.
-        limit: Name of the file with the bytes it may take.
-        used: Name of the file with those it takes, files that are kept in memory among them.
-        prefix: Of the names in `memory.stat`.
+        folder: The folder with the group's files.
+        limit: Name of the file with the bytes that the container may take.
+        used: Name of the file with the bytes that it takes, cached files included.
+        prefix: What the names to count in `memory.stat` begin with.
     """
 
     folder: Path

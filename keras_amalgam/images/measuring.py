@@ -169,7 +169,7 @@ def _operations(
     Args:
         graph: Functional.
         names: What its inputs are called, by identity.
-        path: Of the nested model, so that each of its calls has tensors of its own.
+        path: Path of the nested model, so that each of its calls has tensors of its own.
 
     Returns:
         The steps, and the names of all tensors.

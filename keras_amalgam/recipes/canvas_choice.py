@@ -31,7 +31,7 @@ def choose(
             smallest canvas that is right for all.
         teachers: Who look at it.
         image_shape: `(height, width, channels)` of the student's own images.
-        folders: Of the photographs to learn from.
+        folders: Folders with the photographs to learn from.
 
     Raises:
         ValueError: If the canvas is too small for somebody, or none is right for all.

@@ -51,16 +51,16 @@ def recipe(
         student: A backbone's name.
         image_shape: `(height, width, channels)` of the student's own images; the canvas has as many
             channels.
-        epochs: As in the command, like the others.
+        epochs: Passes over the images, at least 1.
         batch_size: Images per step.
         learning_rate: Peak of the schedule.
-        temperature: Of the soft targets.
+        temperature: Temperature of the soft targets, positive.
         common_features: Weight of the common space.
-        ownership: As in `SoftTargets`; None for what the folders allow.
+        ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
         flip: Whether images are mirrored at random.
         canvas: `(height, width)` or `(height, width, method)` of the canvas; by default the one of
             `data.canvas_for`.
-        teacher_bytes: Of the teachers' files.
+        teacher_bytes: Size of the teachers' files together.
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:

@@ -16,9 +16,9 @@ class Tensor:
         name: Its name.
         shape: Its sizes as in the file, `None` where open.
         dtype: Its element type.
-        note: Of an image its layout, `"channels first"` or `"channels last"`; of an output what it
-            seems to be, in the words of `keras_amalgam.heads.seems_to_be`; empty if neither is
-            known, or the network itself reads on from the output.
+        note: An image's layout, `"channels first"` or `"channels last"`, or what an output seems to
+            be, in the words of `keras_amalgam.heads.seems_to_be`; empty if neither is known, or
+            the network itself reads on from the output.
     """
 
     name: str

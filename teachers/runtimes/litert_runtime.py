@@ -160,7 +160,7 @@ def refusal(path: Path, error: Exception) -> ValueError:
     """What to raise where LiteRT does not open a file: whether it is damaged, or only refused.
 
     Args:
-        path: Of the file.
+        path: Path of the `.tflite` file.
         error: LiteRT's own.
     """
     reason = str(error).strip().split("\n")[0].rstrip(".")

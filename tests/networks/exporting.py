@@ -99,7 +99,7 @@ def export(
 
     Args:
         network: From images to one tensor.
-        path: Of the file.
+        path: Path of the file to write.
         size: Height and width of the example.
         exporter: Which of torch's.
         open_size: Whether height and width are open as well.
