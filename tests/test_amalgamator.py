@@ -107,7 +107,11 @@ def test_teachers_are_not_among_the_weights(build, teachers):
 
 
 @pytest.mark.parametrize(
-    "compile_with", [{"jit_compile": True}, {"steps_per_execution": 4}], ids=["xla", "steps"]
+    "compile_with",
+    [
+        pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.slow),
+        pytest.param({"steps_per_execution": 4}, id="steps"),
+    ],
 )
 def test_fit_is_the_same_under(build, make, compile_with):
     images = make.images(32)

@@ -127,6 +127,7 @@ def test_light_import_stays_light():
     assert python("-c", check).stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_users_keras_json_does_not_change_what_a_command_makes(keras_home, tmp_path):
     """What is converted under it has the same weights and layers."""
     demo = pathlib.Path(ka.__file__).parent / "data/demo/teachers/digits.onnx"

@@ -95,6 +95,7 @@ def test_no_test_image_is_among_the_unlabelled(shipped, name):
     assert not unlabelled & test
 
 
+@pytest.mark.slow
 def test_data_sets_load_in_a_fresh_process_without_the_package(tmp_path):
     command = [sys.executable, "-c", LOAD_WITHOUT_THE_PACKAGE, str(DEMO)]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

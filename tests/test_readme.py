@@ -15,6 +15,7 @@ def blocks(text, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_python_block_runs_as_it_stands_in_an_empty_folder(tmp_path):
     (code,) = blocks(README, "python")
     done = subprocess.run(

@@ -119,6 +119,7 @@ def test_teacher_that_is_fed_wrongly_has_other_losses(wrong, mixed, files, expec
     assert np.abs(losses([mixed[0], other]) / expected - 1).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_arrays_and_sources_train_as_data_sets_do(mixed, expected):
     got = losses(mixed, IMAGES, batch_size=4, shuffle=False)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
@@ -142,6 +143,7 @@ def test_evaluation_and_validation_run_the_teacher_too(mixed):
     assert set(model(IMAGES[:2])) == {"shapes", "colours"}
 
 
+@pytest.mark.slow
 def test_xla_compiles_the_step_as_the_teacher_is_not_in_it(files):
     model = amalgamator([in_runtime(files[1], "colours", COLOURS)], jit_compile=True)
     before = model.evaluate(batches(), verbose=0)
@@ -247,6 +249,7 @@ def test_training_goes_on_with_the_same_file_only(mixed, files, tmp_path):
             ka.Amalgamator.load(tmp_path / "training.keras", [mixed[0], changed])
 
 
+@pytest.mark.slow
 def test_saved_teacher_trains_on_in_a_fresh_process(mixed, expected, tmp_path):
     for teacher in mixed:
         teacher.save(tmp_path / teacher.name)

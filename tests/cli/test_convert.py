@@ -144,6 +144,7 @@ def test_saved_model_is_compared_at_its_outputs_and_its_tap():
     assert card()["provenance"]["framework"].startswith("tensorflow 2")
 
 
+@pytest.mark.slow
 def test_weights_fill_an_architecture(capsys):
     build = keras.applications.MobileNetV2
     build(weights=None, classes=5, input_shape=(32, 32, 3), alpha=0.35).save_weights("w.weights.h5")
@@ -278,6 +279,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
     with process("-c", FULL_DISK, *ARGUMENTS, cwd=tmp_path) as running:
         _, error = running.communicate(timeout=120)

@@ -90,6 +90,7 @@ def test_precisions_stand_side_by_side_with_one_report(run, made, capsys):
     assert export.read_labels("out/hues.tflite")["joint"] == COLOURS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format", "flags", "artifact"),
     [
@@ -106,6 +107,7 @@ def test_other_formats_are_packaged_alike(format, flags, artifact, run, capsys):
     assert report["heads"]["colour"]["max_abs_error"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys):
     assert run("serving", "--name", "animals") == 0, capsys.readouterr().err
     assert run("serving", "--name", "animals", "--label", "canary") == 0
@@ -176,6 +178,7 @@ def open_student(here):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "saved_model", "keras"])
 def test_student_of_open_size_needs_no_size_where_the_artifact_has_none(
     format, open_student, run, capsys
@@ -184,6 +187,7 @@ def test_student_of_open_size_needs_no_size_where_the_artifact_has_none(
     assert run(format, "--size", "20,30", student=open_student, out="sized") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["tflite", "serving"])
 def test_student_of_open_size_asks_for_the_size_by_its_flag(format, open_student, run, capsys):
     assert run(format, student=open_student) == 1

@@ -65,11 +65,13 @@ def inspected(closing="", **environment):
     )
 
 
+@pytest.mark.slow
 def test_command_runs_with_a_closed_error_stream():
     done = inspected("2>&-")
     assert done.returncode == 0 and b"digits.onnx" in done.stdout
 
 
+@pytest.mark.slow
 def test_character_that_a_terminal_lacks_is_replaced():
     done = inspected(PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert done.returncode == 0 and not done.stderr

@@ -88,6 +88,7 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(tmp_path, capsys
     assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     done = keras_amalgam("run", "digits_fashion", "--out", tmp_path / "file" / "out")

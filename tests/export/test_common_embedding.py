@@ -86,6 +86,7 @@ def test_vectors_at_the_tap(teachers, make):
     np.testing.assert_allclose(outputs["place"], _expected(amalgamator, make.images(5)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_keras_file_loads_without_this_package(amalgamator, make, tmp_path):
     images = make.images(4).astype(np.float32)
     export.to_keras(export.with_common_embedding(amalgamator), tmp_path / "student.keras")
@@ -96,6 +97,7 @@ def test_keras_file_loads_without_this_package(amalgamator, make, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("verified_here")
 def test_package_of_every_format_verifies_it(amalgamator, make, tmp_path):
     model = export.with_common_embedding(amalgamator)
@@ -127,6 +129,7 @@ def test_package_of_every_format_verifies_it(amalgamator, make, tmp_path):
     assert "embedding" in (tmp_path / "dist" / "export.html").read_text()
 
 
+@pytest.mark.slow
 def test_bundle_gives_it_beside_the_classes(amalgamator, make, tmp_path):
     model = export.with_common_embedding(amalgamator)
     artifact = export.to_serving(model, tmp_path / "bundle", images=make.images(8))

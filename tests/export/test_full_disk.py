@@ -66,6 +66,7 @@ def test_no_room_is_an_os_error_and_leaves_nothing(export_with_room):
         assert f"{writer}/{name}" in outcomes[writer]["error"], outcomes
 
 
+@pytest.mark.slow
 def test_with_room_the_same_exports_succeed(export_with_room):
     outcomes = export_with_room(100_000_000)
     assert [outcome["error"] for outcome in outcomes.values()] == [None] * len(WRITERS)

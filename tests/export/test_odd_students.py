@@ -124,6 +124,7 @@ def built(request):
     return model, names, images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", STUDENTS, indirect=True, ids=lambda student: student.__name__)
 def test_student_is_packaged_in_every_format(built, tmp_path):
     model, names, images = built

@@ -190,6 +190,7 @@ def test_no_fallback_is_tried_where_none_is_needed(student, exporters, images, t
     assert verified["student.tflite"].instead_of == {}
 
 
+@pytest.mark.slow
 def test_fallback_that_misses_as_well_fails_and_one_that_cannot_be_written_is_passed_over(
     student, exporters, images, tmp_path
 ):
@@ -214,6 +215,7 @@ def test_fallback_that_misses_as_well_fails_and_one_that_cannot_be_written_is_pa
     assert "/." not in one.instead_of["half.tflite"][0]
 
 
+@pytest.mark.slow
 def test_fallback_without_a_form_in_its_precision_is_passed_over(
     student, exporters, images, tmp_path
 ):
@@ -280,6 +282,7 @@ def test_names_of_what_is_written_anyway_are_refused(taken, other, student, imag
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_bundle_in_the_folder_can_be_verified_where_it_is(student, images, tmp_path):
     given = {"serving": export.to_serving}
     verified = export.package(student, tmp_path / "new" / "dist", given, images[:4])

@@ -69,6 +69,7 @@ def outcomes(student, class_names, tmp_path_factory):
     (folder / "locked").chmod(0o755)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS)
 def test_error_names_the_place_and_nothing_is_left(writer, outcomes):
     folder, said = outcomes

@@ -52,6 +52,7 @@ def recipe(teachers, make):
     )
 
 
+@pytest.mark.usefixtures("verified_here")
 def test_a_job_leaves_everything_a_person_can_use(recipe, make, teachers, tmp_path):
     said = []
     report = job.run(recipe, tmp_path / "out", say=said.append)
@@ -91,6 +92,7 @@ print(json.dumps(right))
         assert report["tasks"][task]["student_accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("verified_here")
 def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
     recipe, tmp_path, monkeypatch
@@ -145,6 +147,7 @@ def test_a_recipe_without_what_it_needs_is_refused(recipe):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("verified_here")
 def test_test_images_of_some_teachers_measure_those_and_the_rest_is_said_not_to_be_run(
     recipe, tmp_path
@@ -179,6 +182,7 @@ def test_test_images_of_some_teachers_measure_those_and_the_rest_is_said_not_to_
     assert "digits test image" in page and "shapes test image" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("verified_here")
 def test_teacher_whose_answers_contradict_logits_is_warned_of_before_the_training(
     recipe, teachers, make, tmp_path

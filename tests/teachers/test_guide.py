@@ -11,6 +11,7 @@ from keras_amalgam.teachers.operators import registry
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guide", "prints"),
     [

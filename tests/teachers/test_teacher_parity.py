@@ -142,6 +142,7 @@ def photos(number, seed=0):
     return contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", [False, True])
 def test_images_that_contradict_logits_are_warned_of_and_few_or_none_say_nothing(
     network, tmp_path, runtime
@@ -201,6 +202,7 @@ def test_keras_file_and_loaded_teacher_are_compared(path, tmp_path):
     assert teachers.check_teacher(loaded, path)["taps"]
 
 
+@pytest.mark.slow
 def test_rebuilt_keras_network_is_paired_by_the_place_of_its_layers():
     def build():
         return keras.applications.MobileNetV3Small(

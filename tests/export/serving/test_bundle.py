@@ -37,6 +37,7 @@ def copy(bundle, tmp_path):
     return shutil.copytree(bundle, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_configuration_serves_down_to_the_oldest_labelled_version_and_one_more(bundle):
     entry = entry_of(bundle, "student")
     assert (entry.base_path, entry.model_platform) == ("/models/student", "tensorflow")
@@ -82,6 +83,7 @@ def test_version_is_never_overwritten_and_the_next_one_is_free(student, copy):
     assert dict(entry_of(copy, "student").version_labels) == {"stable": 3, "canary": 2}
 
 
+@pytest.mark.slow
 def test_old_versions_are_pruned_but_labelled_ones_stay(student, copy):
     export.to_serving(student, copy)
     export.to_serving(student, copy)
@@ -106,6 +108,7 @@ def test_what_an_operator_set_by_hand_stays(student, copy):
     assert (copy / "batching_params.pbtxt").read_text() == "max_batch_size { value: 8 }\n"
 
 
+@pytest.mark.slow
 def test_versions_that_an_operator_named_stay_named_with_the_labelled_ones(student, copy):
     config = configuration(copy)
     entry = next(e for e in config.model_config_list.config if e.name == "student")
@@ -125,6 +128,7 @@ def test_models_and_versions_of_others_stay_and_are_counted(student, tmp_path):
     assert {"foreign/3", "student/00000009"} <= set(tree(tmp_path))
 
 
+@pytest.mark.slow
 def test_exports_at_once_get_a_version_each(student, tmp_path):
     begun, results = threading.Event(), []
 
@@ -223,6 +227,7 @@ def test_head_that_is_a_map_is_refused(tmp_path):
         export.to_serving(model, tmp_path, class_names={"seg": ("a", "b")})
 
 
+@pytest.mark.slow
 def test_bundle_of_a_sabotaged_student_does_not_pass(twin, student, class_names, images, tmp_path):
     path = export.to_serving(twin, tmp_path, class_names=class_names, images=images).path
     job = prepare(student, class_names, images)
@@ -238,6 +243,7 @@ def test_bundle_of_a_sabotaged_student_does_not_pass(twin, student, class_names,
             endpoints.check(path, job, BOUNDS, "The twin")
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_do_not_pass(student, class_names, images, tmp_path):
     reordered = class_names | {"colour": class_names["colour"][::-1]}
     path = export.to_serving(student, tmp_path, class_names=reordered, images=images).path

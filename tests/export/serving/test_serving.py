@@ -70,6 +70,7 @@ def assert_near(outputs, logits, labels):
         assert [[getattr(n, "decode", lambda n=n: n)() for n in row] for row in said] == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("signature", SIGNATURES)
 def test_every_signature_answers_as_the_student_over_grpc(
@@ -121,6 +122,7 @@ def test_labels_lead_to_their_versions(ask, images, expected, make_student):
         np.testing.assert_allclose(outputs["colour"], logits["colour"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_running_server_moves_a_label_to_a_version_it_has_loaded(
     server, student, make_student, images, tmp_path
 ):

@@ -83,6 +83,7 @@ def test_labels_in_another_order_are_found_out(kind, student, class_names, image
     assert "names other classes for 'colour'" in missed[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["saved_model", "bundle"])
 def test_lines_in_a_folder_that_are_not_the_labels_are_found_out(kind, copied, bundle, class_names):
     artifact = bundle if kind == "bundle" else copied(kind)
@@ -172,6 +173,7 @@ def test_companions_with_a_broken_byte_are_found_out(copied, class_names):
     assert "carries no description" in description
 
 
+@pytest.mark.slow
 def test_warmup_requests_of_something_else_are_found_out(bundle, class_names):
     file = bundle.path / warmup.FOLDER / warmup.FILE_NAME
     content = file.read_bytes()
@@ -188,6 +190,7 @@ def test_warmup_requests_of_something_else_are_found_out(bundle, class_names):
     assert "there is none" in wrong
 
 
+@pytest.mark.slow
 def test_heads_called_like_further_outputs_are_heads(tmp_path):
     image = keras.Input((8, 8, 3))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))

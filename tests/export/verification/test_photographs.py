@@ -97,10 +97,16 @@ EXPORTERS = {
     "a.keras": lambda student, path, _: export.to_keras(student, path),
     "bundle": lambda student, path, _: export.to_serving(student, path),
 }
+# One of each format is fast enough for every day.
+VARIANTS = {"float16.tflite", "dynamic.tflite", "int16.tflite", "litert.tflite", "first.onnx"}
 THAT_SHRINK = [name for name in EXPORTERS if name not in ("a.tflite", "litert.tflite")]
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
+def each(names):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS)) for name in names]
+
+
+@pytest.mark.parametrize("name", each(EXPORTERS))
 def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
     name, student, photographs, on_pillows_canvas, calibration, tmp_path
 ):
@@ -118,7 +124,7 @@ def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
         assert share == pytest.approx(on_pillows_canvas, abs=0.01)
 
 
-@pytest.mark.parametrize("name", THAT_SHRINK)
+@pytest.mark.parametrize("name", each(THAT_SHRINK))
 def test_graph_that_shrinks_plainly_loses_what_the_student_had_on_its_canvas(
     name, plain_student, photographs, on_pillows_canvas, calibration, tmp_path
 ):
@@ -162,6 +168,7 @@ def test_plain_shrinking_in_front_of_an_artifact_is_a_loss(
     assert any("Task 'pattern' loses too many points" in text for text in verification.missed)
 
 
+@pytest.mark.slow
 def test_signatures_of_files_that_resize_plainly_are_found_out(
     student, photographs, tmp_path, monkeypatch
 ):

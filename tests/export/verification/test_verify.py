@@ -34,7 +34,16 @@ def photos(images):
 
 
 @pytest.mark.fresh_process
-@pytest.mark.parametrize("kind", ["float32", "int8", "onnx", "saved_model", "keras"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "int8",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in ("float32", "onnx", "saved_model", "keras")
+        ),
+    ],
+)
 def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos, tmp_path):
     verification = export.verify(exported.artifacts[kind], student, photos, repeats=5)
     assert verification.missed == ()

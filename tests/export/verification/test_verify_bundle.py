@@ -87,6 +87,7 @@ def foreign_names(outputs):
     return outputs | {"colour_classes": keras.ops.convert_to_tensor([["a", "b"]])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -101,6 +102,7 @@ def test_signature_with_a_fault_is_found_out(name, change, sabotaged, student, f
     assert any(f"Signature '{name}', task 'colour', disagrees" in text for text in missed)
 
 
+@pytest.mark.slow
 def test_files_decoded_with_swapped_channels_are_found_out(
     artifact, sabotaged, student, files, class_names
 ):
@@ -116,6 +118,7 @@ def test_files_decoded_with_swapped_channels_are_found_out(
     assert any("Signature 'encoded'" in text for text in missed)
 
 
+@pytest.mark.slow
 def test_student_of_open_size_is_compared_at_the_size_that_it_was_given(tmp_path, files):
     image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 5, strides=3)(keras.layers.Rescaling(1 / 255)(image))
@@ -131,6 +134,7 @@ def test_student_of_open_size_is_compared_at_the_size_that_it_was_given(tmp_path
     assert export.to_serving(student, tmp_path, images=images).resized_to == (24, 26)
 
 
+@pytest.mark.slow
 def test_bundle_of_a_grey_student_takes_a_printers_jpeg(tmp_path, images):
     image = keras.Input((28, 28, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image))
