@@ -183,6 +183,7 @@ def test_resuming_with_other_teachers_is_refused_saying_what_differs(
         ka.Amalgamator.load(tmp_path / "a.keras", teachers[::-1])
 
 
+@pytest.mark.slow
 def test_backup_and_restore_and_model_checkpoint_work(build, teachers, make, tmp_path):
     class Interrupt(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

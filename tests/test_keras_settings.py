@@ -128,6 +128,7 @@ def trained(teachers, image_format=None):
     return history, model
 
 
+@pytest.mark.slow
 def test_training_is_the_same_where_channels_come_first(teachers, all_settings):
     """All settings at once, but for the policy, which is the user's to choose."""
     expected, _ = trained(teachers)

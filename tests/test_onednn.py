@@ -33,6 +33,7 @@ def fresh(code, **variables):
     )
 
 
+@pytest.mark.slow
 def test_report_says_that_it_is_off_and_the_user_hears_it_once():
     done = fresh(ASK, TF_ENABLE_ONEDNN_OPTS="0")
     assert done.stdout == "off False\n"
@@ -40,6 +41,7 @@ def test_report_says_that_it_is_off_and_the_user_hears_it_once():
     assert said == (1 if HAS_BOTH else 0)
 
 
+@pytest.mark.slow
 def test_report_says_that_it_is_on_and_the_user_hears_nothing():
     done = fresh(ASK, TF_ENABLE_ONEDNN_OPTS="1")
     assert done.stdout == ("on True\n" if HAS_BOTH else "off False\n")

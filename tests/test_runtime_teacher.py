@@ -106,6 +106,7 @@ def test_losses_are_those_of_converted_teachers(mixed, files, expected):
     np.testing.assert_allclose(losses(both), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -129,6 +130,7 @@ def test_arrays_and_sources_train_as_data_sets_do(mixed, expected):
     assert np.abs(shuffled / expected - 1).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_evaluation_and_validation_run_the_teacher_too(mixed):
     model = amalgamator(mixed)
     options = {"validation_data": IMAGES[:6], "validation_batch_size": 3, "verbose": 0}
@@ -190,6 +192,7 @@ def counting_teacher(path, **changes):
     return ka.RuntimeTeacher(runtime, "colours", COLOURS, tap="body", preprocessing=NORMAL)
 
 
+@pytest.mark.slow
 def test_cached_signals_are_computed_once(files, mixed, expected):
     teacher = counting_teacher(files[1])
     some = [mixed[0], teacher]
@@ -236,6 +239,7 @@ def test_order_of_the_sources_is_still_checked_behind_the_signals(mixed):
         model.fit(given.prefetch(1), verbose=0)
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_same_file_only(mixed, files, tmp_path):
     model = amalgamator(mixed)
     model.fit(batches(), verbose=0)

@@ -25,6 +25,7 @@ def convert(path, *flags, classes):
     return main(["convert", path, *map(str, given)])
 
 
+@pytest.mark.slow
 def test_images_are_taken_evenly_and_contradict_logits_of_one_sign(tmp_path, capsys):
     """Positions of something, of which the first folder alone would show one class."""
     for folder, brightest in (("a", 0), ("b", 1), ("c", 2)):

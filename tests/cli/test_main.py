@@ -102,6 +102,7 @@ def test_a_recipe_that_needs_arguments_is_refused_by_name(tmp_path, capsys):
     assert "recipe() of own_teachers must need no argument" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failing_run_says_why_and_leaves_nothing(tmp_path):
     recipe = tmp_path / "recipe.py"
     recipe.write_text("def recipe():\n    return 3\n")
@@ -129,6 +130,7 @@ def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys)
     assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_foreign_is_printed_by_a_command_whose_check_needs_keras(tmp_path):
     """TensorFlow greets whoever imports it first, before it heeds any log level."""
     demo = pathlib.Path(ka.__file__).parent / "data/demo/teachers/digits.onnx"

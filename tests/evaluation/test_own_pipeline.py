@@ -99,6 +99,7 @@ def test_accuracy_is_that_of_the_authors_pipeline(kind):
     assert evaluation.own_accuracy(teacher, labelled(images, wrong)) == 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"squeezed"}))
 def test_comparison_with_the_authors_pipeline_sees_another_one(kind):
     teacher, images = make_teacher(**KINDS[kind]), photographs()

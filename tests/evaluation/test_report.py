@@ -67,6 +67,7 @@ def test_check_for_loads_finds_a_spoiled_page(report, spoiled):
     assert _Loads(render_page(report).replace("</main>", spoiled + "</main>")).found
 
 
+@pytest.mark.slow
 def test_changing_any_number_of_the_report_changes_the_page(report):
     before = render_page(report)
     unseen = []

@@ -31,6 +31,7 @@ def output_of_every_block(exported, images):
     return result.stdout.split("=== block\n")[1:]
 
 
+@pytest.mark.slow
 def test_every_block_decides_as_the_student_does(output_of_every_block, student, images):
     expected = {
         f"{task} {student.class_names[task][logits[0].argmax()]}"

@@ -78,6 +78,7 @@ def folder(exported, student, images):
     return exported.folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("artifact", RUNNERS)
 def test_artifact_agrees_in_a_process_without_this_package(artifact, folder):
     blocked, script = RUNNERS[artifact]

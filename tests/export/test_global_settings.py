@@ -45,6 +45,7 @@ def test_artifact_is_the_same_under_all_settings(
         np.testing.assert_allclose(received[head], values, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bundle_answers_the_same_under_all_settings(student, images, tmp_path, all_settings):
     with all_settings():
         export.to_serving(student, tmp_path / "bundle", images=images)

@@ -52,7 +52,7 @@ def recipe(teachers, make):
     )
 
 
-@pytest.mark.usefixtures("verified_here")
+@pytest.mark.slow
 def test_a_job_leaves_everything_a_person_can_use(recipe, make, teachers, tmp_path):
     said = []
     report = job.run(recipe, tmp_path / "out", say=said.append)
@@ -265,6 +265,7 @@ def test_a_recipe_that_needs_arguments_is_refused_naming_them():
         load("own_teachers")
 
 
+@pytest.mark.slow
 def test_demo_student_is_at_most_a_quarter_of_the_teachers():
     from keras_amalgam.recipes import digits_fashion
 

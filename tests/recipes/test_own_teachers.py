@@ -99,6 +99,7 @@ def tap_resolves_in_every_student(vehicles, name):
         assert len(tapped.shape) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_student_tap_is_found_in_every_student_made(vehicles, name):
     tap_resolves_in_every_student(vehicles, name)
@@ -166,7 +167,10 @@ def write_photographs(folder, sizes):
         Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
-@pytest.mark.parametrize(("cuts", "method"), [(True, "crop"), (False, "resize")])
+@pytest.mark.parametrize(
+    ("cuts", "method"),
+    [(True, "crop"), pytest.param(False, "resize", marks=pytest.mark.slow)],
+)
 def test_canvas_is_the_teachers_and_the_size_the_students(vehicles, cuts, method):
     settings = {"crop_fraction": 0.875, "crop_to_aspect_ratio": cuts}
     vehicles.teacher = channel_teacher("cars", VEHICLES, (28, 28), **settings)
@@ -217,6 +221,7 @@ def test_teacher_is_judged_by_photographs_at_their_own_size(vehicles):
     assert canvas_cost.own_accuracies(recipe) == {"cars": pytest.approx(5 / 6)}
 
 
+@pytest.mark.slow
 def test_a_colour_teacher_is_judged_by_colours_though_the_canvas_is_grey(vehicles):
     recipe = make_recipe(vehicles, {"cars": str(vehicles.test)}, image_shape=(16, 16, 1))
     space = ka.LabelSpace({"cars": VEHICLES})

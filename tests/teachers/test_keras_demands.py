@@ -115,6 +115,7 @@ def test_weights_that_a_file_does_not_hold_are_never_made(suffix, tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024
 
 
+@pytest.mark.slow
 def test_counting_leaves_no_trace_in_keras(tmp_path):
     """Variables without a value would be made at the end of the next scope."""
     path = tmp_path / "n.keras"

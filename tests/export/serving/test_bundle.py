@@ -94,6 +94,7 @@ def test_old_versions_are_pruned_but_labelled_ones_stay(student, copy):
     assert (copy / "open-size" / "7").is_dir()
 
 
+@pytest.mark.slow
 def test_what_an_operator_set_by_hand_stays(student, copy):
     config = configuration(copy)
     entry = next(e for e in config.model_config_list.config if e.name == "student")
@@ -118,6 +119,7 @@ def test_versions_that_an_operator_named_stay_named_with_the_labelled_ones(stude
     assert list(entry_of(copy, "student").model_version_policy.specific.versions) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_models_and_versions_of_others_stay_and_are_counted(student, tmp_path):
     (tmp_path / "foreign" / "3").mkdir(parents=True)
     (tmp_path / "student" / "00000009").mkdir(parents=True)
@@ -193,6 +195,7 @@ def test_failure_keeps_the_bundle_as_it_was(student, copy, monkeypatch):
     assert (copy / "models.config").read_text() == config
 
 
+@pytest.mark.slow
 def test_watching_server_never_sees_a_part_of_a_version(student, copy):
     whole, seen, done = set(tree(copy / "student" / "1")), {}, threading.Event()
 

@@ -20,6 +20,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from keras_amalgam import export
 
+pytestmark = pytest.mark.slow
+
 SIGNATURES = ("serving_default", "uint8", "encoded", "classify")
 
 
@@ -70,7 +72,6 @@ def assert_near(outputs, logits, labels):
         assert [[getattr(n, "decode", lambda n=n: n)() for n in row] for row in said] == names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("signature", SIGNATURES)
 def test_every_signature_answers_as_the_student_over_grpc(
@@ -122,7 +123,6 @@ def test_labels_lead_to_their_versions(ask, images, expected, make_student):
         np.testing.assert_allclose(outputs["colour"], logits["colour"], atol=1e-4)
 
 
-@pytest.mark.slow
 def test_running_server_moves_a_label_to_a_version_it_has_loaded(
     server, student, make_student, images, tmp_path
 ):

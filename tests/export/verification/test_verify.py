@@ -62,6 +62,7 @@ def test_artifact_agrees_from_encoded_images_on(kind, exported, student, photos,
     assert said["operators"] and said["bounds"]["min_agreement"] == (0.9 if kind == "int8" else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_keras_file_of_reduced_precision_is_held_against_float32(
     policy, make_student, photos, tmp_path
@@ -99,7 +100,9 @@ def test_images_of_no_task_are_refused(images, class_names):
         collect({"shade": images[:2]}, None, class_names)
 
 
-@pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
+@pytest.mark.parametrize(
+    "kind", ["float32", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("int8", "onnx"))]
+)
 def test_artifact_of_a_sabotaged_student_is_found_out(
     twin, kind, exported, student, images, photos, class_names, tmp_path
 ):

@@ -56,6 +56,7 @@ def sabotaged(artifact, student, class_names, tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.fresh_process
 def test_every_signature_agrees_from_the_files_on(artifact, student, files):
     verification = export.verify(artifact, student, files, repeats=1)

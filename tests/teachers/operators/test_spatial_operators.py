@@ -82,6 +82,7 @@ def _run_tflite(content, images):
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_spatial_operator_reloads_trains_and_becomes_tflite(agrees, build, random, tmp_path, case):
     operator, inputs, attributes, constants = CASES[case]
