@@ -1,6 +1,6 @@
 """What running statistics tell of a network's normalisation: right, wrong and foreign images.
 
-    python -m benchmarks.normalization [--data ../shared/data] [--keep]
+    python -m benchmarks.normalization --data DIR [--keep]
         [--write docs/running_statistics.md] [NETWORK …]
 
 Two kinds of networks are judged by `teachers.normalization_check`: trained ones that packages carry
@@ -227,7 +227,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("names", nargs="*", help="of the networks; by default all")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True, help="photographs as TFDS data sets")
     parser.add_argument("--folder", type=Path, default=Path(".networks"), help="of the networks")
     parser.add_argument("--keep", action="store_true", help="what was measured before")
     parser.add_argument("--write", type=Path, help="the guide whose table is written")
