@@ -67,8 +67,12 @@ class TeacherOnImages:
         return self._models[channels]
 
 
-def decoded(content: bytes) -> np.ndarray:
+def decoded(content: bytes, name: str = "") -> np.ndarray:
     """The pixels of an image as the data pipeline decodes them, `(height, width, 1 or 3)`.
+
+    Args:
+        content: A file's bytes.
+        name: What to call it in the error; nothing by default.
 
     Raises:
         ValueError: If it is no image.
@@ -80,10 +84,11 @@ def decoded(content: bytes) -> np.ndarray:
     try:
         return decode(content).numpy()
     except tf.errors.InvalidArgumentError as error:
+        named = f"{name!r}, " if name else ""
         raise ValueError(
-            f"An image to compare on cannot be decoded. Received: {len(content):,} bytes "
-            f"beginning with {content[:8]!r}. Expected: JPEG or PNG, or another kind that "
-            "Pillow reads. Leave it out or copy it again."
+            f"An image to compare on cannot be decoded. Received: {named}{len(content):,} bytes "
+            f"beginning with {content[:8]!r}. Expected: JPEG or PNG, or another kind that Pillow "
+            "reads. Leave it out or copy it again."
         ) from error
 
 

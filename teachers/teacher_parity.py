@@ -94,15 +94,16 @@ def check_teacher(
     """
     check_tolerance(tolerance)
     are_users = images is not None
-    normalization = None if images is None else _normalization(teacher, images)
     if images is None:
         images = sample_images(teacher.model.input_shape, teacher.preprocessing.size)
     if not images:
         raise ValueError("At least one image is needed to compare on. Received: none.")
+    pixels = [decoded(content, name) for name, content in images.items()]
+    normalization = _normalization(teacher, pixels) if are_users else None
     pairing = _paired(teacher, source)
     expected = [entering_source(teacher, content, preprocess) for content in images.values()]
     ours = TeacherOnImages(teacher)
-    received = [ours(decoded(content)) for content in images.values()]
+    received = [ours(each) for each in pixels]
     inputs = _combined(
         agreement(theirs, mine.input) for theirs, mine in zip(expected, received, strict=True)
     )
@@ -139,9 +140,9 @@ def _warned(teacher: Teacher, received: Sequence[Received]) -> list[str]:
     return [found]
 
 
-def _normalization(teacher: Teacher, images: Mapping[str, bytes]) -> NormalizationCheck:
+def _normalization(teacher: Teacher, images: Sequence[np.ndarray]) -> NormalizationCheck:
     """What running statistics say of the images, warned of if another normalisation fits."""
-    check = check_normalization(teacher, map(decoded, images.values()))
+    check = check_normalization(teacher, images)
     if check.warning:
         warnings.warn(check.warning, TeacherWarning, stacklevel=3)
     return check

@@ -29,8 +29,8 @@ from absl import flags
 
 from keras_amalgam.cli import output
 from keras_amalgam.cli.advice import AMALGAMATE, in_flags
+from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
 
-CANVAS_METHODS = ("resize", "pad", "crop")
 LEAST_SIDE = 8  # Of the student's images.
 
 
@@ -56,7 +56,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "canvas",
         None,
         "HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD that all photographs are brought to, METHOD being "
-        f"one of {', '.join(CANVAS_METHODS)}. By default the smallest that shows every teacher "
+        f"one of {', '.join(METHODS)}. By default the smallest that shows every teacher "
         "what its authors did.",
         flag_values=values,
     )
@@ -112,7 +112,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     if len(_tests(values)) < len(values.test):
         raise ValueError(f"--test wants one folder per teacher. Received: {values.test}.")
     student_size(values)
-    chosen_canvas(values)
+    canvas_of(values)
     output.check(values)
     output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
@@ -145,7 +145,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
             common_features=values.common_features,
             ownership=values.ownership,
             flip=values.flip,
-            canvas=chosen_canvas(values),
+            canvas=canvas_of(values),
             teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
         )
     except ValueError as error:
@@ -161,31 +161,10 @@ def _tests(values: flags.FlagValues) -> dict[str, str]:
 
 def student_size(values: flags.FlagValues) -> tuple[int, int]:
     """`--size` as height and width."""
-    sides = _sides(values.size)
+    sides = sides_of(values.size)
     if len(sides) not in (1, 2) or min(sides) < LEAST_SIDE:
         raise ValueError(
             f"--size wants HEIGHT,WIDTH or one number, each at least {LEAST_SIDE}. Received: "
             f"{','.join(values.size)}."
         )
     return sides[0], sides[-1]
-
-
-def chosen_canvas(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
-    """`--canvas` as height, width and, if given, the method."""
-    if values.canvas is None:
-        return None
-    *sides, last = values.canvas
-    method = last.strip() if last.strip() in CANVAS_METHODS else None
-    height, *width = _sides(sides if method else values.canvas) or [0]
-    if len(width) > 1 or min([height, *width]) < 1:
-        raise ValueError(
-            f"--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD, METHOD being one of "
-            f"{', '.join(CANVAS_METHODS)}. Received: {','.join(values.canvas)}."
-        )
-    size = (height, width[0] if width else height)
-    return (*size, method) if method else size
-
-
-def _sides(words: list[str]) -> list[int]:
-    """Whole numbers; 0 for what is none."""
-    return [int(word) if word.strip().isdecimal() else 0 for word in words]

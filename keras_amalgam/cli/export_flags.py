@@ -5,10 +5,10 @@ from typing import Any
 
 from absl import flags
 
+from keras_amalgam.cli.canvas_flag import canvas_of
 from keras_amalgam.cli.class_file import class_lines
 
 FORMATS = ("tflite", "serving", "onnx", "saved_model", "keras")
-METHODS = ("resize", "pad", "crop")
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16")
 # Flags that mean something for some formats only; naming one elsewhere is an error.
 ONLY_FOR = {
@@ -195,20 +195,6 @@ def size_of(values: flags.FlagValues) -> tuple[int, int] | None:
             f"--size wants HEIGHT,WIDTH or one number. Received: {','.join(values.size)}."
         )
     return sides[0], sides[-1]
-
-
-def canvas_of(values: flags.FlagValues) -> tuple[int, int] | tuple[int, int, str] | None:
-    """`--canvas` as height, width and perhaps a method."""
-    if values.canvas is None:
-        return None
-    sides = [int(side) if side.isdecimal() else 0 for side in values.canvas[:2]]
-    method = values.canvas[2:]
-    if len(sides) != 2 or min(sides) < 1 or method not in ([], *([one] for one in METHODS)):
-        raise ValueError(
-            f"--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD with one of {', '.join(METHODS)}. "
-            f"Received: {','.join(values.canvas)}."
-        )
-    return (sides[0], sides[1], *method)
 
 
 def limits_of(values: flags.FlagValues) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from absl import flags
 
 from keras_amalgam.cli import export_flags, output
 from keras_amalgam.cli.advice import EXPORT, in_flags
+from keras_amalgam.cli.canvas_flag import canvas_of
 from keras_amalgam.cli.class_file import class_lines
 
 MARK = "export.json"
@@ -110,7 +111,7 @@ def _package(values: flags.FlagValues, positional: list[str]) -> None:
         "images": export_flags.images_of(values),
         "labelled": export_flags.pairs(values, "test"),
         "thresholds": thresholds,
-        "canvas": export_flags.canvas_of(values) or canvas_beside(Path(path)),
+        "canvas": canvas_of(values) or canvas_beside(Path(path)),
     }
     if format == "serving":
         verified = _serve(values, student, arguments)

@@ -213,12 +213,12 @@ def _choice(found: "Inspection", path: str, command: str) -> str:
     whole = f"As a whole it cannot be converted. {in_flags(found.obstacle)}"
     lines = textwrap.wrap(whole, WIDTH) if found.obstacle else []
     lines.append("A teacher has one output. Taps are shown, and a teacher is made, of the chosen:")
-    lines.append(f"  keras-amalgam inspect {path} --output NAME")
+    lines.append(f"  keras-amalgam inspect {shlex.quote(path)} --output NAME")
     return "\n".join([*lines, f"{command} --output NAME"])
 
 
 def _next(found: "Inspection", path: str) -> str:
-    command = f"  keras-amalgam convert {path} --out FOLDER --name NAME --classes FILE"
+    command = f"  keras-amalgam convert {shlex.quote(path)} --out FOLDER --name NAME --classes FILE"
     command += _normalisation_flags(found)
     if found.must_choose:
         return _choice(found, path, command)

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prefer_onednn()
     try:
         module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
-        return _run(name, module, rest)
+        with _plain_warnings():
+            return _run(name, module, rest)
     except KeyboardInterrupt:
         print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -127,6 +129,17 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as sentences: the line of our code that warns says nothing to a user."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 @contextlib.contextmanager

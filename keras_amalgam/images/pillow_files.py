@@ -71,6 +71,11 @@ def opened(stream: IO[bytes]) -> Image.Image:
         raise ValueError("Pillow does not know its format.") from error
     except UNREADABLE as error:
         raise ValueError(str(error)) from error
+    if _tiff_tag(image, "SampleFormat", 1) == 2:
+        raise ValueError(
+            "Pixels must be without sign. Received: a TIFF image of signed numbers, whose range "
+            "is not known. Convert it to unsigned 8 or 16 bits."
+        )
     if image.mode in ("I", "F") and not _has_16_bits(image):
         raise ValueError(
             "Pixels of 32 bits have no known range. Received: a "
@@ -86,21 +91,25 @@ def pixels_of(content: bytes) -> np.ndarray:
         content: A file's bytes.
 
     Returns:
-        Shape `(height, width, 1 or 3)`, uint8, without alpha. Sixteen bits become eight by their
-        upper byte.
+        Shape `(height, width, 1 or 3)`, uint8, without alpha. Of more than eight bits, such as 12
+        or 16, the upper eight are taken.
 
     Raises:
         ValueError: If it is no image, is damaged, or has pixels of no known range.
     """
     image = opened(io.BytesIO(content))
     has_16_bits = _has_16_bits(image)
+    bits = _tiff_tag(image, "BitsPerSample", 16)
+    white_is_zero = _tiff_tag(image, "PhotometricInterpretation", 1) == 0
     try:
         image = upright(image)
     except UNREADABLE as error:
         raise ValueError(str(error)) from error
     image.info.pop("transparency", None)  # It is dropped, and Pillow would warn of it.
     if has_16_bits:  # Pillow would cut off what is above 255.
-        pixels = (np.asarray(image) >> 8).astype(np.uint8)
+        pixels = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+        # Pillow turns only images of eight bits.
+        pixels = 255 - pixels if white_is_zero else pixels
     else:
         pixels = np.asarray(image.convert("L" if image.mode in _GREY_MODES else "RGB"))
     return pixels if pixels.ndim == 3 else pixels[..., None]
@@ -128,3 +137,10 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _has_16_bits(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I")
+
+
+def _tiff_tag(image: Image.Image, name: str, default: int) -> int:
+    """A number of a TIFF file, of its first channel; the default of other files and without it."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    value = default if tags is None else tags.get(ExifTags.Base[name], default)
+    return int(value[0] if isinstance(value, tuple) else value)

@@ -69,10 +69,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples, so that equal settings compare equal, and validate."""
-        for field in ("size", "mean", "std"):
-            value = getattr(self, field)
-            if isinstance(value, (list, tuple)):
-                object.__setattr__(self, field, tuple(value))
+        for field in ("size", "scale", "mean", "std", "crop_fraction"):
+            object.__setattr__(self, field, _plain(getattr(self, field)))
+        _check_numbers(self)
         _check_resizing(self)
         _check_normalisation(self)
         if self.channels not in (None, "rgb", "bgr", "grey"):
@@ -205,6 +204,23 @@ def as_input_of(x: Any, dtype: str) -> Any:
         return x
     limits = np.iinfo(dtype)
     return ops.cast(ops.clip(ops.round(x), int(limits.min), int(limits.max)), dtype)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, which a card can hold, and lists as tuples."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _check_numbers(settings: Preprocessing) -> None:
+    for field in ("scale", "mean", "std", "crop_fraction"):
+        value = getattr(settings, field)
+        per_channel = field in ("mean", "std")
+        numbers = _as_tuple(value) if per_channel else (value,)
+        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
+            wanted = "a number, or one per channel" if per_channel else "a number"
+            raise TypeError(f"`{field}` must be {wanted}. Received: {value!r}.")
 
 
 def _check_resizing(settings: Preprocessing) -> None:

@@ -7,6 +7,7 @@ from absl import flags
 from PIL import Image
 
 from keras_amalgam.cli import amalgamate as command
+from keras_amalgam.cli import canvas_flag
 from keras_amalgam.cli.main import main
 from keras_amalgam.images.canvas import METHODS
 from keras_amalgam.images.pillow_files import extensions
@@ -147,11 +148,11 @@ def test_size_and_canvas_are_one_number_or_two_and_a_method(words, expected):
     values = flags.FlagValues()
     command.define_flags(values)
     values(["amalgamate", *words])
-    assert (command.student_size(values), command.chosen_canvas(values)) == expected
+    assert (command.student_size(values), canvas_flag.canvas_of(values)) == expected
 
 
 def test_methods_of_the_flag_are_those_of_a_canvas():
-    assert command.CANVAS_METHODS == METHODS
+    assert canvas_flag.METHODS == METHODS
 
 
 def test_help_names_the_file_types_and_when_not_to_mirror(capsys):

@@ -54,7 +54,7 @@ def test_canvas_is_the_flags_or_the_reports_beside_the_student(
 @pytest.mark.parametrize(
     ("canvas", "message"),
     [
-        ("24", "--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD"),
+        ("24,24,24", "--canvas wants HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD"),
         ("24,0", "Received: 24,0."),
         ("24,24,squash", "one of resize, pad, crop. Received: 24,24,squash"),
     ],

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pathlib
+import shlex
 
 import keras
 import numpy as np
@@ -101,18 +102,18 @@ def test_built_in_normalisation_is_said_in_numbers_and_the_advised_command_fits(
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(4, 3)(prepare(inputs))
     outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
-    keras.Model(inputs, outputs).save("n.keras")
-    assert main(["inspect", "n.keras"]) == 0
+    keras.Model(inputs, outputs).save("my n.keras")
+    assert main(["inspect", "my n.keras"]) == 0
     page = capsys.readouterr().out.splitlines()
     assert f"  preprocessing  {says}" in page
     assert [line for line in page if line.startswith("  takes  ")] == (
         [f"  takes          {takes}"] if takes else []
     )
-    command = "  keras-amalgam convert n.keras --out FOLDER --name NAME --classes FILE" + flags
+    command = "  keras-amalgam convert 'my n.keras' --out FOLDER --name NAME --classes FILE" + flags
     assert command in page
     if preprocessing is not None:
         pathlib.Path("FILE").write_text("cat\ndog\n")
-        assert main([*command.split()[1:], "--outputs", "logits"]) == 0
+        assert main([*shlex.split(command)[1:], "--outputs", "logits"]) == 0
         assert ka.Teacher.load("FOLDER").preprocessing == preprocessing
 
 

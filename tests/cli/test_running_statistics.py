@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -51,3 +53,15 @@ def test_the_right_one_is_confirmed_and_kept_in_the_report(capsys):
 def test_it_says_where_nothing_can_be_told(capsys):
     assert convert(DIGITS, "ten.txt", "0.1307", "0.3081") == 0
     assert "cannot be told: it has no batch normalization" in capsys.readouterr().out
+
+
+def test_a_warning_is_a_sentence_without_a_place_in_our_code(capsys):
+    pathlib.Path("photos", "gone.png").symlink_to("nowhere.png")
+    code = subprocess.run(
+        [sys.executable, "-m", "keras_amalgam", "inspect", "n.keras", "--images", "photos"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = code.stderr.splitlines()
+    assert line.startswith("Warning: ") and "gone.png" in line and ".py" not in line

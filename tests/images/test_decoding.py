@@ -273,6 +273,42 @@ def test_sixteen_bits_become_their_upper_byte():
         )
 
 
+def grey_tiff(values, bits, white_is_zero=False, signed=False):
+    """An uncompressed TIFF image of one channel, as cameras and scanners write it."""
+    if bits == 12:
+        pairs = values.reshape(-1, 2).astype(int)
+        packed = [[a >> 4, (a & 15) << 4 | b >> 8, b & 255] for a, b in pairs]
+        content = np.array(packed, np.uint8).tobytes()
+    else:
+        content = values.astype(f"<u{bits // 8}").tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1}
+    tags |= {273: 0, 277: 1, 278: height, 279: len(content), 339: 2 if signed else 1}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + content
+
+
+# Twelve bits from white to black Pillow does not read.
+@pytest.mark.parametrize(
+    ("bits", "white_is_zero"), [(8, False), (8, True), (12, False), (16, False), (16, True)]
+)
+def test_grey_of_any_depth_spans_black_to_white(bits, white_is_zero):
+    values = np.linspace(0, 2**bits - 1, 40).astype("uint16").reshape(4, 10)
+    expected = (values >> (bits - 8)).astype("uint8")[..., None]
+    expected = 255 - expected if white_is_zero else expected
+    content = grey_tiff(values, bits, white_is_zero)
+    np.testing.assert_array_equal(pixels_of(content), expected)
+    np.testing.assert_array_equal(decode(tf.constant(content)), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pixels_with_a_sign_are_refused(bits):
+    content = grey_tiff(np.ones((4, 10), "uint16"), bits, signed=True)
+    with pytest.raises(ValueError, match="without sign. Received: a TIFF image of signed"):
+        pixels_of(content)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_formats_are_read_by_pillow(photo, channels):
     for format in ("BMP", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "QOI", "PPM"):
@@ -303,9 +339,9 @@ def test_the_first_of_several_pictures_is_taken(photo):
 
 
 def test_pixels_without_a_known_range_are_refused():
-    for mode in ("I", "F"):
+    for mode, said in (("I", "must be without sign"), ("F", "32 bits have no known range")):
         content = encoded(Image.new(mode, (4, 4), 70_000), "TIFF")
-        with pytest.raises(tf.errors.InvalidArgumentError, match="32 bits have no known range"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=said):
             decode(tf.constant(content), 3)
 
 

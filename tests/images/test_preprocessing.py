@@ -242,3 +242,25 @@ def test_channels_first_model_is_refused_as_such(shape):
 def test_channels_last_model_of_low_images_takes_images(shape):
     model = keras.Sequential([keras.Input(shape), keras.layers.ReLU()])
     assert check_takes_images(model, "It") is None
+
+
+def test_numbers_of_numpy_are_those_of_python():
+    given = Preprocessing(
+        size=np.array([8, 6]),
+        scale=np.float32(0.5),
+        mean=np.array([1.0, 2.0, 3.0]),
+        std=[np.float64(4.0)] * 3,
+    )
+    plain = Preprocessing(size=(8, 6), scale=0.5, mean=(1.0, 2.0, 3.0), std=(4.0, 4.0, 4.0))
+    assert given == plain
+    assert json.loads(json.dumps(given.to_config())) == json.loads(json.dumps(plain.to_config()))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mean": None}, {"scale": "1/255"}, {"std": ("a", 1, 2)}, {"scale": (1, 2)}, {"mean": True}],
+)
+def test_what_is_no_number_is_refused_by_name(wrong):
+    (field,) = wrong
+    with pytest.raises(TypeError, match=f"`{field}` must be a number.* Received: "):
+        Preprocessing(**wrong)

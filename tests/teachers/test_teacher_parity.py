@@ -125,8 +125,9 @@ def test_images_of_ones_own_are_compared_and_named(path):
     teacher = teacher_of(teachers.from_onnx(path))
     report = teachers.check_teacher(teacher, path, images={"mine.png": buffer.getvalue()})
     assert list(report["images"]) == ["mine.png"] and report["passed"]
-    with pytest.raises(ValueError, match="JPEG or PNG"):
-        teachers.check_teacher(teacher, path, images={"mine.png": b"no image"})
+    with pytest.raises(ValueError, match="Received: 'his.png', 8 bytes.* Expected: JPEG or PNG"):
+        damaged = {"mine.png": buffer.getvalue(), "his.png": b"no image"}
+        teachers.check_teacher(teacher, path, images=damaged)
     with pytest.raises(ValueError, match="At least one image"):
         teachers.check_teacher(teacher, path, images={})
 
