@@ -6,12 +6,42 @@ first of all; where we bring photographs to it, they are antialiased.
 """
 
 import dataclasses
+from collections.abc import Generator
 from typing import Any
 
 import keras
 
 from keras_amalgam.export.signatures import describe, outputs_of
-from keras_amalgam.images.resizing import Resize, first_resize, fitted
+from keras_amalgam.images.resizing import Resize, first_resize, fitted, uses_of
+
+# Keras' layer, and the class behind `keras.ops.image.resize`.
+_RESIZES = {"Resizing", "Resize"}
+
+# The antialiased filter for each of Keras' interpolations. Nearest pixels have none of their own
+# and get that of the data sets' canvas.
+_KERNELS = {
+    "nearest": "bilinear",
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+    "lanczos3": "lanczos3",
+    "lanczos5": "lanczos5",
+}
+
+# Layers and operations that, applied to one tensor, work on each pixel by itself.
+_PER_PIXEL = {
+    "Rescaling",
+    "Normalization",
+    "BatchNormalization",
+    "Identity",
+    "Cast",
+    "Add",
+    "Subtract",
+    "Multiply",
+    "Divide",
+    "TrueDivide",
+    "Negative",
+    "Clip",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +88,72 @@ def entrance_of(model: keras.Model, size: tuple[int, int] | None = None) -> Entr
 
 
 def _plain_resize(model: keras.Model) -> Resize | None:
-    """To what a model brings images before all else, with one of Keras' own operations."""
-    consumers = [
-        operation
-        for operation in model.operations
-        for node in operation._inbound_nodes
-        if any(tensor is model.inputs[0] for tensor in node.arguments.keras_tensors)
-    ]
-    if len(consumers) != 1:
+    """The size that one of Keras' own resizes brings images to, first or behind steps per pixel."""
+    for node in _line(model):
+        if _kind(node) in _RESIZES:
+            return _antialiased(node.operation)
+        if not _acts_per_pixel(node):
+            return None
+    return None
+
+
+def _antialiased(resizing: Any) -> Resize | None:
+    """The same resize, antialiased; `None` if it pads or has a filter that ours does not have."""
+    kernel = _KERNELS.get(resizing.interpolation)
+    if kernel is None or resizing.pad_to_aspect_ratio:
         return None
-    first: Any = consumers[0]
-    if isinstance(first, keras.layers.Resizing):
-        size = (int(first.height), int(first.width))
-    elif type(first).__name__ == "Resize":  # The class behind `keras.ops.image.resize`.
-        size = (int(first.size[0]), int(first.size[1]))
-    else:
-        return None
-    if first.pad_to_aspect_ratio:
-        return None
-    return Resize(size, covers=bool(first.crop_to_aspect_ratio))
+    height, width = getattr(resizing, "size", None) or (resizing.height, resizing.width)
+    covers = bool(resizing.crop_to_aspect_ratio)
+    return Resize((int(height), int(width)), covers=covers, interpolation=kernel)
+
+
+def _line(model: keras.Model) -> Generator[Any, None, bool]:
+    """The nodes that images go through one after another, those of nested models among them.
+
+    Returns:
+        Whether the line leads to the model's output, rather than to a fork or a model without a
+        graph.
+    """
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, outputs_of(model))
+    if not hasattr(model, "_nodes_by_depth"):
+        return False
+    tensor = model.inputs[0]
+    while len(uses := uses_of(model, tensor)) == 1:
+        node = uses[0]
+        if len(node.arguments.keras_tensors) != 1 or len(node.outputs) != 1:
+            return False
+        if not isinstance(node.operation, keras.Model):
+            yield node
+        elif not (yield from _line(node.operation)):
+            return False
+        tensor = node.outputs[0]
+    return not uses and tensor is model.outputs[0]
+
+
+def _acts_per_pixel(node: Any) -> bool:
+    """Whether each pixel of a step's result depends on that pixel alone, wherever it lies."""
+    kind = _kind(node)
+    # A constant that differs from place to place would have fixed the size.
+    keeps_places = node.outputs[0].shape[1:3] == (None, None)
+    return keeps_places and (kind in _PER_PIXEL or (kind == "GetItem" and _of_channels(node)))
+
+
+def _of_channels(node: Any) -> bool:
+    """Whether an index takes channels only, as `images[..., ::-1]`."""
+    key = node.arguments.args[1]
+    places = key[:-1] if isinstance(key, tuple | list) else ()
+    if len(places) != 3 and not any(part is Ellipsis for part in places):
+        return False
+    return all(
+        part is Ellipsis or (isinstance(part, slice) and part == slice(None)) for part in places
+    )
+
+
+def _kind(node: Any) -> str:
+    """The name of an operation's class if that is Keras' own: others may do anything."""
+    kind = type(node.operation)
+    return kind.__name__ if kind.__module__.startswith("keras.") else ""
 
 
 def fitted_to_itself(model: keras.Model) -> keras.Model:

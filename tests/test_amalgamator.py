@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_amalgam as ka
+from keras_amalgam.graphs import Graphs
 
 
 def weights_of(*models):
@@ -51,6 +52,21 @@ def test_student_runs_once_per_step(build, teachers, make):
     calls.clear()
     model.fit(make.images(8), batch_size=8, epochs=1, verbose=0)
     assert len(calls) == 1
+
+
+def test_training_runs_a_users_block_that_is_named_like_a_resize_of_ours(make):
+    """The canvas has the size in the name: a resize to it would be left out, and its block was."""
+    keras.utils.set_random_seed(0)
+    teacher = make.teacher("digits", ["0", "1", "2"])
+    image = keras.Input((None, None, 1))
+    layers = [keras.Input((None, None, 1)), keras.layers.Resizing(12, 12)]
+    block = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255)], name="resize_12x12")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(block(image)))
+    student = keras.Model(image, {"digits": keras.layers.Dense(3, name="digits")(x)})
+    graphs, images = Graphs(student, [teacher], None), make.images(4)
+    assert images.shape[1:3] == (12, 12)
+    seen = graphs.student(images, training=False)["logits"]["digits"]
+    np.testing.assert_allclose(seen, student(images, training=False)["digits"], atol=1e-5)
 
 
 def test_history_parts_sum_to_their_wholes(build, make):

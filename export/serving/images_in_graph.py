@@ -23,9 +23,10 @@ def encoded_function(
 
     Images of different sizes can stand in one batch: each is decoded, turned as its EXIF
     orientation says, and brought to one size, and only then are they stacked. They are resized as
-    by the data sets' canvas, bilinearly and antialiased, to the size that the student begins with;
-    a student that begins with something else does that itself. What is not an image, or is
-    corrupt, or has more than `MAX_PIXELS`, is an `InvalidArgumentError`.
+    by the data sets' canvas, bilinearly (or by the student's own filter) and antialiased, to the
+    size that the student begins with, at once or behind steps per pixel; a student that begins
+    with something else does that itself. What is not an image, or is corrupt, or has more than
+    `MAX_PIXELS`, is an `InvalidArgumentError`.
 
     Args:
         model: A model that computes in float32.

@@ -8,7 +8,9 @@ part of the graph, made of operations that all of them know.
 import math
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -62,11 +64,15 @@ class Resize:
         Returns:
             Shape `(batch, *size, channels)`, float32.
         """
-        inputs = keras.Input((None, None, images.shape[-1]), name="any_size", dtype="float32")
         # A model may resize twice, and the names of its operations must differ.
         number = keras.backend.get_uid(self.name) - 1
         name = f"{self.name}_{number}" if number else self.name
-        return keras.Model(inputs, self._graph(inputs), name=name)(images)
+        return self.as_model(images.shape[-1], name)(images)
+
+    def as_model(self, channels: int | None, name: str) -> keras.Model:
+        """The resize of images of so many channels, by itself."""
+        inputs = keras.Input((None, None, channels), name="any_size", dtype="float32")
+        return keras.Model(inputs, self._graph(inputs), name=name)
 
     def leaves(self, size: Size) -> bool:
         """Whether images of a size pass unchanged."""
@@ -112,7 +118,19 @@ class Resize:
 
 
 def resize_of(operation: Any) -> Resize | None:
-    """The resize that a layer of a model is; `None` if it is none of ours."""
+    """The resize that a layer of a model is; `None` if it is none of ours.
+
+    Anybody may call a model of theirs `resize_24x24`, so the name only says what to compare with:
+    the layer is a resize if its graph is the one that is built for that name.
+    """
+    resize = _named(operation)
+    if resize is None or not hasattr(operation, "_nodes_by_depth"):  # It has no graph.
+        return None
+    kind, steps = _built(resize, operation.inputs[0].shape[-1])
+    return resize if type(operation) is kind and _steps(operation) == steps else None
+
+
+def _named(operation: Any) -> Resize | None:
     match = _NAME.fullmatch(operation.name) if isinstance(operation, keras.Model) else None
     if match is None:
         return None
@@ -122,6 +140,43 @@ def resize_of(operation: Any) -> Resize | None:
     size = (centre[0], centre[1]) if centre else full
     before = full if centre else None
     return Resize(size, before, kind == "cover", interpolation or "bilinear")
+
+
+@lru_cache(maxsize=64)
+def _built(resize: Resize, channels: int | None) -> tuple[type, Any]:
+    """The class and the steps of a resize as it is built here."""
+
+    def build() -> tuple[type, Any]:
+        model = resize.as_model(channels, resize.name)
+        return type(model), _steps(model)
+
+    # Keras counts names and keeps its dtype policy by thread. In one of its own, neither changes
+    # what is built here, and looking at a model does not rename the layers made after it.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(build).result()
+
+
+def _steps(model: keras.Model) -> Any:
+    """What a functional model computes: its configuration, with numbers for its layers' names."""
+    config = model.get_config()
+    numbers = {layer["name"]: number for number, layer in enumerate(config["layers"])}
+
+    def unnamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: unnamed(part) for key, part in value.items() if key != "name"}
+        if isinstance(value, list | tuple):
+            return [unnamed(part) for part in value]
+        return numbers.get(value, value) if isinstance(value, str) else value
+
+    return unnamed([config[part] for part in ("layers", "input_layers", "output_layers")])
+
+
+def uses_of(model: keras.Model, tensor: Any) -> list[Any]:
+    """The nodes of a functional model's own graph that take a tensor of it."""
+    nodes = chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
+    return [
+        node for node in nodes if any(taken is tensor for taken in node.arguments.keras_tensors)
+    ]
 
 
 def first_resize(model: keras.Model) -> tuple[Resize, Any] | None:
@@ -134,11 +189,7 @@ def first_resize(model: keras.Model) -> tuple[Resize, Any] | None:
         The resize and its symbolic result in the model; `None` if the model begins otherwise.
     """
     # A nested model's own `output` is the one inside of it; only its node knows the one here.
-    nodes = [
-        node
-        for node in chain.from_iterable(getattr(model, "_nodes_by_depth", {}).values())
-        if any(tensor is model.inputs[0] for tensor in node.arguments.keras_tensors)
-    ]
+    nodes = uses_of(model, model.inputs[0])
     if len(nodes) != 1 or (resize := resize_of(nodes[0].operation)) is None:
         return None
     return resize, nodes[0].outputs[0]

@@ -156,6 +156,90 @@ def test_models_of_other_names_are_no_resize(name):
     assert resize_of(keras.Model(images, images * 2.0, name=name)) is None
 
 
+def in_sequence(*layers, name):
+    return keras.Sequential([keras.Input((None, None, 3)), *layers], name=name)
+
+
+def rescaled_by_an_operation(name):
+    """The resize itself and one operation more."""
+    images = keras.Input((None, None, 3))
+    return keras.Model(images, Resize((28, 30)).as_model(3, "inner")(images) / 255.0, name=name)
+
+
+def of_another_size(name):
+    """The very graph of a resize, with other constants in it."""
+    return Resize((30, 28)).as_model(3, name)
+
+
+def of_another_kernel(name):
+    return Resize((28, 30), interpolation="lanczos5").as_model(3, name + "_lanczos3")
+
+
+def resizing_and_rescaling(name):
+    layers = keras.layers.Resizing(28, 30), keras.layers.Rescaling(1 / 255)
+    return in_sequence(*layers, name=name)
+
+
+def rescaling_only(name):
+    return in_sequence(keras.layers.Rescaling(1 / 255), name=name)
+
+
+IMITATIONS = [
+    rescaled_by_an_operation,
+    of_another_size,
+    of_another_kernel,
+    resizing_and_rescaling,
+    rescaling_only,
+]
+
+
+@pytest.mark.parametrize("make", IMITATIONS)
+def test_users_model_of_such_a_name_is_a_layer_like_any_other(make):
+    images = keras.Input((None, None, 3))
+    layer = make("resize_28x30")
+    model = keras.Model(images, keras.layers.Rescaling(2.0)(layer(images)))
+    assert resize_of(layer) is None
+    assert first_resize(model) is None
+    assert fitted(model, SAME) is model
+
+
+class Doubling(keras.Model):
+    def call(self, images):
+        return images * 2.0
+
+
+def test_users_class_of_such_a_name_is_no_resize():
+    layer = Doubling(name="resize_28x30")
+    assert resize_of(layer) is None
+    layer(np.zeros((1, 28, 30, 3), "float32"))
+    assert resize_of(layer) is None
+
+
+def test_looking_at_a_model_does_not_rename_what_is_built_after_it():
+    images = keras.Input((None, None, 3))
+    name = "resize_27x29"
+    layer = keras.Model(images, images * 2.0, name=name)
+    before = [(images + 1.0)._keras_history.operation.name for _ in range(2)]
+    assert resize_of(layer) is None
+    after = (images + 1.0)._keras_history.operation.name
+    first, second = (int(one.rpartition("_")[2]) for one in (before[1], after))
+    assert second == first + 1
+    resized = Resize((27, 29))(images)._keras_history.operation
+    assert resized.name == name
+
+
+def test_resize_is_known_under_a_global_mixed_policy_and_once_frozen():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = model_of(Resize((17, 19)))
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.trainable = False
+    assert first_resize(model)[0] == Resize((17, 19))
+    assert first_resize(keras.models.clone_model(model))[0] == Resize((17, 19))
+
+
 def test_fitted_model_leaves_out_what_changes_nothing():
     model = model_of(Resize((28, 30)))
     assert fitted(model, SHRUNK) is model

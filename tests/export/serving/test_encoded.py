@@ -115,6 +115,124 @@ def test_student_that_shrinks_plainly_sees_the_photograph_antialiased(make, crop
     assert np.abs(seen - plain).max() > 20
 
 
+def rescaled(image):
+    return keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+
+
+def normalized(image):
+    layer = keras.layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[900.0, 800.0, 700.0])
+    return layer(image)
+
+
+def by_arithmetic(image):
+    """As `keras.applications` prepares images for the older networks."""
+    mean = np.array([103.939, 116.779, 123.68], "float32")
+    return -(keras.ops.cast(image, "float32")[..., ::-1] - mean) / 2.0
+
+
+def rescaled_in_a_block(image):
+    return keras.Sequential([keras.Input((None, None, 3)), keras.layers.Rescaling(1 / 255)])(image)
+
+
+def then_resizing(prepared, image, **kwargs):
+    resized = keras.layers.Resizing(*SIZE, **kwargs)(prepared)
+    return seeing(resized, image)
+
+
+@pytest.mark.parametrize("crops", [False, True])
+@pytest.mark.parametrize("prepare", [rescaled, normalized, by_arithmetic, rescaled_in_a_block])
+def test_student_that_shrinks_plainly_behind_steps_per_pixel_sees_it_antialiased(
+    prepare, crops, tmp_path
+):
+    image = keras.Input((None, None, 3))
+    then_resizing(prepare(image), image, crop_to_aspect_ratio=crops).save(tmp_path / "it.keras")
+    model, photo = keras.saving.load_model(tmp_path / "it.keras"), photograph(90, 160)
+    pixels = np.asarray(photo, np.float32)[None]
+    small = of_any_size(Resize(SIZE, covers=crops))(pixels)["seen"]
+    expected = model(small, training=False)["seen"]
+    seen = seen_in([file_of(photo, "PNG")], model)
+    np.testing.assert_allclose(seen, expected, atol=2e-3)
+    assert np.abs(seen - model(pixels, training=False)["seen"]).max() > 0.05
+
+
+def test_preparation_in_a_block_of_its_own_is_looked_into():
+    image = keras.Input((None, None, 3))
+    layers = [keras.Input((None, None, 3)), keras.layers.Rescaling(1.0)]
+    block = keras.Sequential([*layers, keras.layers.Resizing(*SIZE)])
+    model, photo = seeing(block(image), image), photograph(90, 160)
+    expected = of_any_size(Resize(SIZE))(np.asarray(photo, np.float32)[None])["seen"]
+    np.testing.assert_allclose(seen_in([file_of(photo, "PNG")], model), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos3"])
+def test_students_own_filter_is_kept_and_antialiased(interpolation, antialias):
+    image = keras.Input((None, None, 3))
+    model = then_resizing(image, image, interpolation=interpolation, antialias=antialias)
+    photo = photograph(90, 160)
+    pixels = np.asarray(photo, np.float32)[None]
+    seen = seen_in([file_of(photo, "PNG")], model)
+    expected = tf.image.resize(pixels, SIZE, method=interpolation, antialias=True)
+    np.testing.assert_allclose(seen, expected, atol=2e-3)
+    bilinear = tf.image.resize(pixels, SIZE, antialias=True)
+    assert np.abs(seen - bilinear).max() > 5
+    agrees = np.allclose(seen, model(pixels, training=False)["seen"], atol=2e-3)
+    assert agrees == antialias
+
+
+def padded(image):
+    return keras.layers.Resizing(*SIZE, pad_to_aspect_ratio=True)(image)
+
+
+def blurred(image):
+    return keras.layers.Resizing(*SIZE)(keras.layers.AveragePooling2D(3, 1, "same")(image))
+
+
+def every_other_pixel(image):
+    return keras.layers.Resizing(*SIZE)(image[:, ::2, ::2])
+
+
+def forked(image):
+    resized = keras.layers.Resizing(*SIZE)(keras.layers.Rescaling(1.0)(image))
+    mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(image)
+    return keras.layers.Add()([resized, mean])
+
+
+class Resize2(keras.layers.Layer):
+    def call(self, images):
+        return keras.ops.image.resize(images, SIZE)
+
+
+Resize2.__name__ = "Resize"  # As many a user calls it.
+
+
+def by_a_layer_of_ones_own(image):
+    return keras.layers.Rescaling(1.0)(Resize2()(image))
+
+
+@pytest.mark.parametrize(
+    "make", [padded, blurred, every_other_pixel, forked, by_a_layer_of_ones_own]
+)
+def test_resize_that_nothing_can_stand_for_is_the_students_own(make):
+    image = keras.Input((None, None, 3))
+    model, photo = seeing(make(image), image), photograph(90, 160)
+    expected = model(np.asarray(photo, np.float32)[None], training=False)["seen"]
+    np.testing.assert_allclose(seen_in([file_of(photo, "PNG")], model), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [SIZE, (90, 160)])
+def test_block_named_like_a_resize_of_ours_is_run_whole(size):
+    """What else it does, here rescaling, used to be left out together with its resize."""
+    image, photo = keras.Input((None, None, 3)), photograph(*size)
+    layers = [keras.Input((None, None, 3)), keras.layers.Resizing(*SIZE)]
+    block = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255)], name="resize_8x12")
+    model = seeing(keras.layers.Rescaling(1.0)(block(image)), image)
+    small = of_any_size(Resize(SIZE))(np.asarray(photo, np.float32)[None])["seen"]
+    expected = model(small, training=False)["seen"]
+    np.testing.assert_allclose(seen_in([file_of(photo, "PNG")], model), expected, atol=1e-4)
+    assert np.max(expected) < 1.01
+
+
 def test_photograph_for_a_student_of_one_size_is_antialiased():
     image = keras.Input((*SIZE, 3))
     model, photo = seeing(keras.layers.Rescaling(1.0)(image), image), photograph(90, 160)
