@@ -152,17 +152,26 @@ def _facts(found: "Inspection") -> str:
 
 
 def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
+    from keras_amalgam.images.built_in import SeveralWays
+
     built_in = found.built_in
     if built_in is None:
         return [("preprocessing", "none was found inside" if found.shows_built_in else "not known")]
     order = " in the order blue, green, red" if built_in.takes_bgr else ""
     takes = [("takes", f"images in {built_in.expects}{order}")] if built_in.expects else []
+    if isinstance(built_in, SeveralWays):
+        said = f"built in, in several ways that no mean and std describes: {built_in}"
+        return [("preprocessing", said), *takes]
     return [("preprocessing", f"built in: {built_in}"), *takes]
 
 
 def _normalisation_flags(found: "Inspection") -> str:
     """What `convert` must be told about the normalisation, in front of what it finds itself."""
+    from keras_amalgam.images.built_in import SeveralWays
+
     built_in = found.built_in
+    if isinstance(built_in, SeveralWays) and built_in.expects is None:
+        return " --scale …"
     if built_in is None or built_in.expects is None:
         return " --mean … --std …"
     if built_in.preprocessing() is not None:

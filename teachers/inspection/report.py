@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps
 
 
@@ -100,7 +100,7 @@ class Inspection:
     outputs: tuple[Tensor, ...]
     parameters: int
     operators: tuple[Operator, ...]
-    built_in: BuiltIn | None
+    built_in: BuiltIn | SeveralWays | None
     taps: tuple[TapCandidate, ...]
     obstacle: str = ""
     runtime: str = ""

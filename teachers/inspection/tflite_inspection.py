@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_amalgam.heads import seems_to_be
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -71,7 +71,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     )
 
 
-def _built_in(path: Path) -> tuple[bool, BuiltIn | None]:
+def _built_in(path: Path) -> tuple[bool, BuiltIn | SeveralWays | None]:
     """Whether the normalisation inside can be measured, and what it is."""
     try:
         runtime = LiteRtRuntime(path, inside=True)

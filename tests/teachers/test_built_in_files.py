@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
+from keras_amalgam.images.built_in import SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 
 MEAN = np.float32([123.675, 116.28, 103.53])
@@ -182,6 +183,38 @@ def test_second_normalisation_of_an_onnx_teacher_is_refused(save, is_converted):
     raw = ka.Preprocessing(size=(9, 8), scale=1.0)
     assert teacher(raw).preprocessing == raw
     assert teacher(None).preprocessing == raw
+
+
+def grey_to_colours():
+    """A file of grey images, each of which becomes three channels that are standardised apart."""
+    nodes = [node("Expand", "x shape", "e"), node("Sub", "e m", "c"), node("Div", "c s", "p")]
+    constants = {"shape": np.int64([1, 3, 1, 1]), "m": vector(MEAN), "s": vector(STD), **KERNEL}
+    return [*nodes, *LAST], (1, 9, 8), constants
+
+
+def test_grey_file_that_normalises_each_of_three_channels_apart_is_not_normalised_again(
+    build, tmp_path
+):
+    path = tmp_path / "n.onnx"
+    onnx.save(build(*grey_to_colours()), path)
+    for found in (
+        built_in_normalisation(teachers.from_onnx(path, verify=False)),
+        teachers.open_runtime(path).built_in,
+        teachers.inspect(path).built_in,
+    ):
+        assert isinstance(found, SeveralWays)
+        np.testing.assert_allclose([way.mean[0] for way in found.ways], MEAN, rtol=1e-4)
+    raw = ka.Preprocessing(size=(9, 8), scale=1.0)
+    model = teachers.from_onnx(path, verify=False)
+    for make in (
+        lambda preprocessing: ka.Teacher(model, "n", list("abcd"), preprocessing=preprocessing),
+        lambda preprocessing: teachers.runtime_teacher(
+            path, "n", list("abcd"), preprocessing=preprocessing
+        ),
+    ):
+        assert make(None).preprocessing == make(raw).preprocessing == raw
+        with pytest.raises(ValueError, match="'n' would have its images normalised twice.*differ"):
+            make(ka.Preprocessing(size=(9, 8), mean=0.45, std=0.22))
 
 
 def small_model():
