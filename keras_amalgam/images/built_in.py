@@ -9,6 +9,11 @@ import numpy as np
 from keras_amalgam.images.preprocessing import Preprocessing
 
 Range = Literal["0..255", "0..1", "-1..1"]
+RANGES: dict[Range, tuple[float, float]] = {
+    "0..255": (0.0, 255.0),
+    "0..1": (0.0, 1.0),
+    "-1..1": (-1.0, 1.0),
+}
 
 # Pixels in 0..255 deviate by about 60 and are centred about 120; those in 0..1 by a 255th of that.
 _PIXEL_SPREAD = 16.0
@@ -172,7 +177,7 @@ class SeveralWays:
         """The range that the ways tell; 0..255 before all others, `None` if none tells."""
         # Large numbers are of nothing but 0..255, while small ones can be of more than one range.
         ranges = {way.expects for way in self.ways if way.tells}
-        return next((known for known in ("0..255", "0..1", "-1..1") if known in ranges), None)
+        return next((known for known in RANGES if known in ranges), None)
 
     @property
     def takes_bgr(self) -> bool | None:
@@ -278,8 +283,7 @@ def check_normalised_once(
     if misfit is not None:
         takes = f", for which it takes {built_in.expects}" if built_in.expects else ""
         raise ValueError(
-            f"{owner} would have its images {misfit}. {received}{takes}. "
-            f"{_ADVICE[built_in.expects]}"
+            f"{owner} would have its images {misfit}. {received}{takes}. {ADVICE[built_in.expects]}"
         )
     if preprocessing.channels is None and built_in.takes_bgr:
         raise ValueError(
@@ -297,8 +301,8 @@ def check_normalised_once(
         )
 
 
-_ADVICE = {
-    "0..255": "Pass Preprocessing(…, scale=1.0) without mean and std, or leave it out.",
+ADVICE = {
+    "0..255": "Pass Preprocessing(…, scale=1.0) without mean and std.",
     "0..1": "Pass Preprocessing(…, scale=1/255) without mean and std.",
     "-1..1": "Pass Preprocessing(…, scale=1/127.5, mean=1.0) without std.",
     None: "Leave out mean and std, and pass the `scale` of the training: 1/255 for 0..1.",
@@ -307,7 +311,7 @@ _ADVICE = {
 
 def _misfit(built_in: BuiltIn, preprocessing: Preprocessing) -> str | None:
     """What would go wrong with the images, `None` where nothing is known to."""
-    lowest, highest = _limits(preprocessing)
+    lowest, highest = limits(preprocessing)
     width = highest - lowest
     centres = lowest < -_MIN_MEAN * width
     if built_in.expects == "0..255":
@@ -339,7 +343,7 @@ def _misfit_of_several(several: SeveralWays, preprocessing: Preprocessing) -> st
         return next((misfit for misfit in misfits if misfit is not None), None)
     if _is_about(preprocessing, several.expects):
         return None
-    lowest, highest = _limits(preprocessing)
+    lowest, highest = limits(preprocessing)
     leaves = lowest >= 0 and highest > 2 and several.expects != "0..255"
     return "left in another range than it takes" if leaves else "normalised twice"
 
@@ -351,7 +355,7 @@ def _may_be_statistics(built_in: BuiltIn) -> bool:
     return built_in.centres and not built_in.learned and np.abs(built_in.std).max() <= 1.01
 
 
-def _limits(preprocessing: Preprocessing) -> tuple[float, float]:
+def limits(preprocessing: Preprocessing) -> tuple[float, float]:
     """The lowest and the highest number that images become, over all channels."""
     scale, offset = (np.asarray(value) for value in preprocessing.scale_and_offset())
     return float(offset.min()), float((offset + 255 * scale).max())
@@ -359,8 +363,8 @@ def _limits(preprocessing: Preprocessing) -> tuple[float, float]:
 
 def _is_about(preprocessing: Preprocessing, expected: Range) -> bool:
     """Whether images come to fill a range, up to 256 for 255 or the like."""
-    low, high = (float(end) for end in expected.split(".."))
-    return bool(np.allclose(_limits(preprocessing), (low, high), rtol=0, atol=0.1 * (high - low)))
+    low, high = RANGES[expected]
+    return bool(np.allclose(limits(preprocessing), (low, high), rtol=0, atol=0.1 * (high - low)))
 
 
 def _ordered(values: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:

@@ -70,6 +70,7 @@ class FileRuntime:
         origin: The file.
         built_in: The normalisation inside it, measured; `None` if there is none, or if the runtime
             does not show what is inside.
+        covers: The lowest and the highest number that a quantized input holds; `None` for others.
     """
 
     source: SourceRuntime
@@ -80,6 +81,7 @@ class FileRuntime:
     order: Callable[[str], Order]
     origin: Origin
     built_in: BuiltIn | SeveralWays | None = None
+    covers: tuple[float, float] | None = None
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The answer and the taps for a batch of images `(batch, *image_shape)`, float32."""
@@ -163,6 +165,7 @@ def open_tflite(path: Path, choices: Choices) -> FileRuntime:
             settings=choices.settings(output),
         ),
         _if_it_shows(lambda: built_in_tflite(inside)),
+        inside.covers,
     )
 
 

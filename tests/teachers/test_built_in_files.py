@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
+from keras_amalgam.cli.main import main
 from keras_amalgam.images.built_in import SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 
@@ -224,13 +225,14 @@ def small_model():
     return keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalMaxPooling2D()(x)))
 
 
-def quantised(model, path):
+def quantised(model, path, taken="float32"):
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     images = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16, 3)).astype("float32")
     converter.representative_dataset = lambda: ([image] for image in images)
+    converter.inference_input_type = tf.as_dtype(taken)
     path.write_bytes(converter.convert())
 
 
@@ -246,6 +248,35 @@ def test_tflite_file_is_measured_in_litert(tmp_path, kind):
         assert (built_in.order, built_in.takes_bgr) == ((2, 1, 0), False)
         atol = 0.1 if kind == "float32" else 2.0  # Levels; of 256 in all when they are quantised.
         np.testing.assert_allclose(built_in.mean, [123.68, 116.779, 103.939], atol=atol)
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+def test_quantized_input_tells_its_range_and_refuses_images_outside_of_it(tmp_path, capsys):
+    path = tmp_path / "n.tflite"
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    quantised(keras.Model(inputs, keras.layers.Dense(4)(x)), path, "uint8")
+    found = teachers.inspect(path)
+    for covers in (found.covers, teachers.open_runtime(path).covers):
+        np.testing.assert_allclose(covers, (0, 255), atol=0.1)
+    assert main(["inspect", str(path)]) == 0
+    page = capsys.readouterr().out
+    assert "  preprocessing  cannot tell: a converter may have multiplied it into" in page
+    assert "  input covers   0 to 255\n" in page and "--classes FILE --scale 1 --runtime" in page
+    raw = ka.Preprocessing(size=(16, 16), scale=1.0)
+    assert teachers.runtime_teacher(path, "n", list("abcd"), preprocessing=raw).preprocessing == raw
+    with pytest.raises(ValueError, match="'n' would see next to nothing of its images"):
+        teachers.runtime_teacher(path, "n", list("abcd"), preprocessing=ka.Preprocessing())
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_float_tflite_file_that_begins_with_a_convolution_cannot_tell(tmp_path, is_padded):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.ZeroPadding2D(1)(inputs) if is_padded else inputs
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(x))
+    keras.Model(inputs, x).export(tmp_path / "n.tflite", format="litert", verbose=False)
+    found = teachers.inspect(tmp_path / "n.tflite")
+    assert found.built_in is None and found.may_hide_built_in and found.covers is None
 
 
 def test_saved_model_is_measured_by_its_converted_form(tmp_path):
