@@ -45,7 +45,9 @@ class Runtime(Protocol):
 
     `keras_amalgam.teachers.open_runtime` opens files as such. Any object of this form will do.
     `run` may be called by several threads at once. A runtime that knows the normalisation inside
-    its network says so by a further attribute, `built_in`: an `images.built_in.BuiltIn` or `None`.
+    its network says so by a further attribute, `built_in`: an `images.built_in.BuiltIn` or
+    `SeveralWays`, or `None`. One whose input is quantized says by `covers` from which number to
+    which it goes.
 
     Attributes:
         image_shape: `(height, width, channels)` of its images, `None` where a size is open.

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
+from keras_amalgam.images.coverage import check_covered
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.outputs import Outputs
@@ -94,8 +95,15 @@ class RuntimeTeacher(Teacher):
         origin = self.runtime.origin
         return super().card() | {"runtime": {"file": origin.path.name, **origin.settings}}
 
-    def _built_in(self) -> BuiltIn | None:
+    def _built_in(self) -> BuiltIn | SeveralWays | None:
         return getattr(self.runtime, "built_in", None)
+
+    def _complete(self, preprocessing: Preprocessing | None) -> Preprocessing:
+        complete = super()._complete(preprocessing)
+        covers = getattr(self.runtime, "covers", None)
+        if covers is not None:
+            check_covered(covers, complete, f"Teacher {self.name!r}")
+        return complete
 
     def _write_network(self, folder: Path) -> None:
         origin = self.runtime.origin

@@ -11,7 +11,12 @@ from typing import Any
 import keras
 
 from keras_amalgam.heads import Kind
-from keras_amalgam.images.built_in import BuiltIn, check_normalised_once, implied_preprocessing
+from keras_amalgam.images.built_in import (
+    BuiltIn,
+    SeveralWays,
+    check_normalised_once,
+    implied_preprocessing,
+)
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import (
     Preprocessing,
@@ -259,7 +264,7 @@ class Teacher:
         check_normalised_once(built_in, preprocessing, f"Teacher {self.name!r}")
         return preprocessing
 
-    def _built_in(self) -> BuiltIn | None:
+    def _built_in(self) -> BuiltIn | SeveralWays | None:
         """The normalisation inside the network, measured."""
         return built_in_normalisation(self.model)
 

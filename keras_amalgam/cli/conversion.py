@@ -14,7 +14,7 @@ from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
 from keras_amalgam.heads import num_logits
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.files import list_images
 from keras_amalgam.images.folders import walk
 from keras_amalgam.images.measuring import built_in_normalisation
@@ -171,7 +171,7 @@ def _check_number(values: flags.FlagValues, number: int, output: Sequence[int | 
 
 
 def _preprocessing(
-    values: flags.FlagValues, model: keras.Model | None, built_in: BuiltIn | None
+    values: flags.FlagValues, model: keras.Model | None, built_in: BuiltIn | SeveralWays | None
 ) -> Preprocessing:
     """What the flags say; what they leave out from the architecture or the model itself."""
     mean, std = (convert_flags.numbers(values, flag) for flag in ("mean", "std"))
@@ -201,7 +201,9 @@ def _preprocessing(
     )
 
 
-def _normalisation(values: flags.FlagValues, built_in: BuiltIn | None) -> Preprocessing:
+def _normalisation(
+    values: flags.FlagValues, built_in: BuiltIn | SeveralWays | None
+) -> Preprocessing:
     if values.architecture:
         arguments = convert_flags.architecture_arguments(values)
         inside = arguments.get("include_preprocessing", True)

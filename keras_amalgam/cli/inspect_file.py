@@ -152,17 +152,49 @@ def _facts(found: "Inspection") -> str:
 
 
 def _preprocessing(found: "Inspection") -> list[tuple[str, str]]:
+    from keras_amalgam.images.built_in import SeveralWays
+
     built_in = found.built_in
+    covers = found.covers
+    held = [("input covers", "{:.4g} to {:.4g}".format(*covers))] if covers else []
     if built_in is None:
-        return [("preprocessing", "none was found inside" if found.shows_built_in else "not known")]
+        return [("preprocessing", _why_none(found)), *held]
     order = " in the order blue, green, red" if built_in.takes_bgr else ""
     takes = [("takes", f"images in {built_in.expects}{order}")] if built_in.expects else []
+    takes += held
+    if isinstance(built_in, SeveralWays):
+        said = f"built in, in several ways that no mean and std describes: {built_in}"
+        return [("preprocessing", said), *takes]
     return [("preprocessing", f"built in: {built_in}"), *takes]
+
+
+# The flags that bring images to what a quantized input covers.
+_COVERING = {
+    "0..255": " --scale 1",
+    "0..1": " --mean 0",
+    "-1..1": " --mean 0.5 --std 0.5",
+    None: " --mean … --std …",
+}
+
+
+def _why_none(found: "Inspection") -> str:
+    if not found.shows_built_in:
+        return "not known"
+    if found.may_hide_built_in:
+        return "cannot tell: a converter may have multiplied it into the first layer"
+    return "none was found inside"
 
 
 def _normalisation_flags(found: "Inspection") -> str:
     """What `convert` must be told about the normalisation, in front of what it finds itself."""
+    from keras_amalgam.images.built_in import SeveralWays
+    from keras_amalgam.images.coverage import range_of
+
     built_in = found.built_in
+    if isinstance(built_in, SeveralWays) and built_in.expects is None:
+        return " --scale …"
+    if built_in is None and found.covers:
+        return _COVERING[range_of(found.covers)]
     if built_in is None or built_in.expects is None:
         return " --mean … --std …"
     if built_in.preprocessing() is not None:

@@ -9,6 +9,11 @@ import numpy as np
 from keras_amalgam.images.preprocessing import Preprocessing
 
 Range = Literal["0..255", "0..1", "-1..1"]
+RANGES: dict[Range, tuple[float, float]] = {
+    "0..255": (0.0, 255.0),
+    "0..1": (0.0, 1.0),
+    "-1..1": (-1.0, 1.0),
+}
 
 # Pixels in 0..255 deviate by about 60 and are centred about 120; those in 0..1 by a 255th of that.
 _PIXEL_SPREAD = 16.0
@@ -16,6 +21,11 @@ _MIN_SPREAD = 1 / _PIXEL_SPREAD
 # ImageNet's means of red, green and blue, as shares of 255; those of other photographs are near.
 _IMAGENET_MEAN = np.array((0.485, 0.456, 0.406))
 _TOLERANCE = 2e-3
+# A mean is more than this share of the range: rounding in a quantised network makes as much of 0.
+_MIN_MEAN = 0.01
+# ImageNet's standardised pixels lie in ±2.7, so that nothing greater is a spread of theirs. Their
+# largest mean is far below 1.5.
+_MAX_STANDARDISED_SPREAD, _MAX_STANDARDISED_MEAN = 4.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,22 @@ class BuiltIn:
         return self.order == (2, 1, 0)
 
     @property
+    def centres(self) -> bool:
+        """Whether a mean is subtracted, rather than nothing but a factor applied."""
+        return bool(np.abs(self.mean).max() > _MIN_MEAN)
+
+    @property
     def expects(self) -> Range | None:
         """The range of pixels that the numbers are made for; `None` where they do not tell."""
         mean, std = np.asarray(self.mean), np.abs(self.std)
         if std.max() >= _PIXEL_SPREAD or np.abs(mean).max() >= _PIXEL_SPREAD:
             return "0..255"
+        if self.centres and _is_of_dark_levels(mean, std):
+            return "0..255"
         enlarges = std.max() <= _MIN_SPREAD
         if np.all(mean >= (0 if enlarges else 0.1)) and np.all(mean <= 1) and std.max() <= 1.01:
+            return "0..1"
+        if self.centres and _is_of_dark_shares(mean, std):
             return "0..1"
         halves = np.allclose(std, 2.0, rtol=0.05)
         if np.allclose(mean, -1.0, atol=0.05) and (halves or enlarges):
@@ -125,16 +144,89 @@ class BuiltIn:
             The scale that leads from 0..255 to what the network expects; `None` where the numbers
             do not tell the range, or are those of images in the order blue, green, red.
         """
-        if self.expects is None or self.takes_bgr or (self.learned and self.expects != "0..255"):
-            return None
-        return {
-            "0..255": Preprocessing(scale=1.0),
-            "0..1": Preprocessing(),
-            "-1..1": Preprocessing(scale=1 / 127.5, mean=1.0),
-        }[self.expects]
+        return None if self.takes_bgr or not self.tells else _to_range(self.expects)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the numbers tell the range; running statistics may be of centred images."""
+        return self.expects == "0..255" or (self.expects is not None and not self.learned)
 
 
-def implied_preprocessing(built_in: BuiltIn | None, owner: str) -> Preprocessing:
+@dataclass(frozen=True)
+class SeveralWays:
+    """Normalisations inside a network that no one set of numbers describes.
+
+    Branches that differ, as in an ensemble, or one grey channel that becomes three with numbers of
+    their own.
+
+    Args:
+        ways: Each normalisation once, that of a branch without any included.
+
+    Example:
+    ```python
+    unit = BuiltIn((1 / 255,), (0.0,), order=(0,))
+    untouched = BuiltIn((1.0,), (0.0,), order=(0,))
+    print(SeveralWays((unit, untouched)))  # pixels / 255; pixels
+    ```
+    """
+
+    ways: tuple[BuiltIn, ...]
+
+    @property
+    def expects(self) -> Range | None:
+        """The range that the ways tell; 0..255 before all others, `None` if none tells."""
+        # Large numbers are of nothing but 0..255, while small ones can be of more than one range.
+        ranges = {way.expects for way in self.ways if way.tells}
+        return next((known for known in RANGES if known in ranges), None)
+
+    @property
+    def takes_bgr(self) -> bool | None:
+        """Whether ImageNet's means meet the order blue, green, red in some way."""
+        orders = {way.takes_bgr for way in self.ways} - {None}
+        return any(orders) if orders else None
+
+    @property
+    def turns_colours(self) -> bool:
+        """Whether red and blue change places in every way."""
+        return all(way.turns_colours for way in self.ways)
+
+    def __str__(self) -> str:
+        """The arithmetic of each way, as in `pixels / 255; pixels / 127.5 - 1`."""
+        return "; ".join(str(way) for way in self.ways)
+
+    def to_config(self) -> dict[str, Any]:
+        """The ways and what they tell, as JSON-ready values."""
+        ways = [way.to_config() for way in self.ways]
+        return {"does": str(self), "expects": self.expects, "ways": ways}
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What goes in front of the network, as far as its ways tell."""
+        return None if self.takes_bgr or self.expects is None else _to_range(self.expects)
+
+
+def _is_of_dark_levels(mean: np.ndarray, std: np.ndarray) -> bool:
+    """Whether the numbers are too great for 0..1, -1..1 and standardised pixels alike."""
+    of_great_mean = mean.max() > _MAX_STANDARDISED_MEAN and std.max() > 1
+    return bool(of_great_mean or std.max() > _MAX_STANDARDISED_SPREAD)
+
+
+def _is_of_dark_shares(mean: np.ndarray, std: np.ndarray) -> bool:
+    """Whether the numbers are a mean and a spread that numbers in 0..1 can have."""
+    # The variance in 0..1 is at most mean * (1 - mean) (Bhatia and Davis, 2000). For a mean under
+    # 0.1 that is a spread under 0.3, and photographs in -1..1 spread more.
+    return bool(np.all(mean > 0) and np.all(mean < 1) and np.all(std**2 <= mean * (1 - mean)))
+
+
+def _to_range(expected: Range | None) -> Preprocessing | None:
+    return {
+        "0..255": Preprocessing(scale=1.0),
+        "0..1": Preprocessing(),
+        "-1..1": Preprocessing(scale=1 / 127.5, mean=1.0),
+        None: None,
+    }[expected]
+
+
+def implied_preprocessing(built_in: BuiltIn | SeveralWays | None, owner: str) -> Preprocessing:
     """The preprocessing that a network's own normalisation asks for, where nothing else is said.
 
     Args:
@@ -163,7 +255,7 @@ def implied_preprocessing(built_in: BuiltIn | None, owner: str) -> Preprocessing
 
 
 def check_normalised_once(
-    built_in: BuiltIn | None, preprocessing: Preprocessing, owner: str
+    built_in: BuiltIn | SeveralWays | None, preprocessing: Preprocessing, owner: str
 ) -> None:
     """Refuse a preprocessing that does what the network does itself, or leaves out what it needs.
 
@@ -183,11 +275,15 @@ def check_normalised_once(
         f"Received: preprocessing with scale={preprocessing.scale:.4g}, mean={preprocessing.mean}, "
         f"std={preprocessing.std}, and a network that does `{built_in}` itself"
     )
-    misfit = _misfit(built_in, preprocessing)
+    if isinstance(built_in, SeveralWays):
+        received += ", in ways that differ"
+        misfit = _misfit_of_several(built_in, preprocessing)
+    else:
+        misfit = _misfit(built_in, preprocessing)
     if misfit is not None:
+        takes = f", for which it takes {built_in.expects}" if built_in.expects else ""
         raise ValueError(
-            f"{owner} would have its images {misfit}. {received}, for which it takes "
-            f"{built_in.expects}. {_ADVICE[built_in.expects]}"
+            f"{owner} would have its images {misfit}. {received}{takes}. {ADVICE[built_in.expects]}"
         )
     if preprocessing.channels is None and built_in.takes_bgr:
         raise ValueError(
@@ -205,32 +301,70 @@ def check_normalised_once(
         )
 
 
-_ADVICE = {
-    "0..255": "Pass Preprocessing(…, scale=1.0) without mean and std, or leave it out.",
+ADVICE = {
+    "0..255": "Pass Preprocessing(…, scale=1.0) without mean and std.",
     "0..1": "Pass Preprocessing(…, scale=1/255) without mean and std.",
     "-1..1": "Pass Preprocessing(…, scale=1/127.5, mean=1.0) without std.",
-    None: "",
+    None: "Leave out mean and std, and pass the `scale` of the training: 1/255 for 0..1.",
 }
 
 
 def _misfit(built_in: BuiltIn, preprocessing: Preprocessing) -> str | None:
     """What would go wrong with the images, `None` where nothing is known to."""
-    scale, offset = (np.asarray(value) for value in preprocessing.scale_and_offset())
-    width, lowest = 255 * scale.max(), offset.min()
-    centres = lowest < -0.1 * width
+    lowest, highest = limits(preprocessing)
+    width = highest - lowest
+    centres = lowest < -_MIN_MEAN * width
     if built_in.expects == "0..255":
-        if width <= 255 * _MIN_SPREAD:
+        if width <= 255 / 4:
             return "rescaled twice"
-        both_centre = centres and max(built_in.mean) >= _PIXEL_SPREAD
-        return "centred twice" if both_centre else None
-    if built_in.expects is None:
+        return "centred twice" if centres and max(built_in.mean) > 255 * _MIN_MEAN else None
+    if built_in.expects is None and not _may_be_statistics(built_in):
         return None
     if width >= _PIXEL_SPREAD:
         return "left in another range than it takes"
+    if built_in.expects == "0..1":
+        # Statistics of images that were centred already may be anywhere in 0..1.
+        if built_in.learned:
+            return None
+        if built_in.centres and not centres and not _is_about(preprocessing, "0..1"):
+            return "left in another range than it takes"
+        return "centred twice" if centres else None
+    if _is_about(preprocessing, "-1..1"):
+        return None
     if built_in.expects == "-1..1":
-        return None if centres else "left in another range than it takes"
-    # Statistics of images that were centred already may be anywhere in 0..1.
-    return "centred twice" if centres and not built_in.learned else None
+        return "left in another range than it takes"
+    return "normalised twice" if centres or not _is_about(preprocessing, "0..1") else None
+
+
+def _misfit_of_several(several: SeveralWays, preprocessing: Preprocessing) -> str | None:
+    """As `_misfit`: what suits one way alone, as half of its normalisation, is refused."""
+    if several.expects is None:
+        misfits = (_misfit(way, preprocessing) for way in several.ways)
+        return next((misfit for misfit in misfits if misfit is not None), None)
+    if _is_about(preprocessing, several.expects):
+        return None
+    lowest, highest = limits(preprocessing)
+    leaves = lowest >= 0 and highest > 2 and several.expects != "0..255"
+    return "left in another range than it takes" if leaves else "normalised twice"
+
+
+def _may_be_statistics(built_in: BuiltIn) -> bool:
+    """Whether the numbers are a mean and a std of 0..1 or -1..1, so that nothing else fits."""
+    # A spread in -1..1 is at most 1. Greater divisors are for standardised images, as those of
+    # torchvision's Inception, and so may be what was learned on them.
+    return built_in.centres and not built_in.learned and np.abs(built_in.std).max() <= 1.01
+
+
+def limits(preprocessing: Preprocessing) -> tuple[float, float]:
+    """The lowest and the highest number that images become, over all channels."""
+    scale, offset = (np.asarray(value) for value in preprocessing.scale_and_offset())
+    return float(offset.min()), float((offset + 255 * scale).max())
+
+
+def _is_about(preprocessing: Preprocessing, expected: Range) -> bool:
+    """Whether images come to fill a range, up to 256 for 255 or the like."""
+    low, high = RANGES[expected]
+    return bool(np.allclose(limits(preprocessing), (low, high), rtol=0, atol=0.1 * (high - low)))
 
 
 def _ordered(values: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:

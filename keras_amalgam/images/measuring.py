@@ -1,7 +1,7 @@
 """Measuring the normalisation that is built into a Keras model, however it is written there."""
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_amalgam.images.built_in import BuiltIn
-from keras_amalgam.images.probe import Probe, Reading, merged
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
+from keras_amalgam.images.probe import Numbers, Probe, Reading, grouped, merged
 
 _OPEN_SIZE = 32
 _MAX_PIXELS = 2**21  # Larger images are not probed: a dozen of them is held for every operation.
@@ -45,7 +45,7 @@ def measured(
     operations: Callable[[Probe], Iterable[Operation]],
     outputs: Iterable[Hashable],
     dtype: str = "float32",
-) -> BuiltIn | None:
+) -> BuiltIn | SeveralWays | None:
     """What a network does to each pixel before anything learned.
 
     Images are followed through the network as long as every element is one channel of them times
@@ -59,7 +59,8 @@ def measured(
         dtype: Of its images.
 
     Returns:
-        The numbers; `None` if it does nothing, or nothing that is the same for all pixels.
+        The numbers, or those of each way where its branches differ; `None` if it does nothing, or
+        nothing that is the same for all pixels.
     """
     height, width, channels = (size or _OPEN_SIZE for size in image_shape)
     if image_shape[-1] not in (1, 3) or height * width > _MAX_PIXELS:
@@ -80,7 +81,7 @@ def _followed(
     image: Hashable,
     operations: Iterable[Operation],
     ends: set[Hashable],
-) -> BuiltIn | None:
+) -> BuiltIn | SeveralWays | None:
     start = probe.reading(images)
     values: dict[Hashable, np.ndarray] = {image: images}
     readings: dict[Hashable, Reading] = {} if start is None else {image: start}
@@ -92,14 +93,33 @@ def _followed(
                 learned[output] = operation.learned or any(learned[i] for i in operation.inputs)
         else:
             ends.update(operation.inputs)
-    last = [name for name in ends if name in readings]
-    found = merged([readings[name] for name in last])
-    if found is None or len(found[0]) not in (1, probe.images.shape[-1]):
-        return None
-    numbers, order = found
-    scale, offset = zip(*(numbers[channel] for channel in sorted(numbers)), strict=True)
-    built_in = BuiltIn(scale, offset, order, any(learned[name] for name in last))
-    return None if built_in.changes_nothing else built_in
+    # In the order of the network, so that its branches are told alike every time.
+    last = {name: reading.parts for name, reading in readings.items() if name in ends}
+    return _summed_up(last, learned, probe.images.shape[-1])
+
+
+def _summed_up(
+    last: Mapping[Hashable, tuple[Reading, ...]], learned: Mapping[Hashable, bool], channels: int
+) -> BuiltIn | SeveralWays | None:
+    """What the tensors say at which a normalisation ends, each in uniform parts."""
+    statistics = {id(part) for name, parts in last.items() if learned[name] for part in parts}
+    ways = []
+    for group in grouped(list(chain.from_iterable(last.values()))):
+        if found := merged(group):
+            ways.append(_built_in(*found, any(id(part) in statistics for part in group)))
+    if len(ways) == 1:
+        (only,) = ways
+        is_complete = len(only.scale) in (1, channels)
+        return only if is_complete and not only.changes_nothing else None
+    # A mere factor, as that of -x beside x, normalises nothing.
+    normalises = any(way.expects is not None or way.centres for way in ways)
+    return SeveralWays(tuple(ways)) if normalises else None
+
+
+def _built_in(numbers: Numbers, order: tuple[int, ...], learned: bool) -> BuiltIn:
+    channels = sorted(numbers)
+    scale, offset = zip(*(numbers[channel] for channel in channels), strict=True)
+    return BuiltIn(scale, offset, tuple(channels.index(c) for c in order), learned)
 
 
 def _made(
@@ -131,7 +151,7 @@ def _made(
     return made
 
 
-def built_in_normalisation(model: keras.Model) -> BuiltIn | None:
+def built_in_normalisation(model: keras.Model) -> BuiltIn | SeveralWays | None:
     """The normalisation inside a Keras model, measured on images rather than read off its layers.
 
     Layers, operations of `keras.ops` and arithmetic count alike, also inside nested models. A batch
@@ -142,7 +162,8 @@ def built_in_normalisation(model: keras.Model) -> BuiltIn | None:
         model: A functional or sequential model.
 
     Returns:
-        The numbers; `None` if there is no normalisation, or if the model shows no graph.
+        The numbers, or those of each way where its branches differ; `None` if there is no
+        normalisation, or if the model shows no graph.
     """
     graph = _graph(model)
     if graph is None or len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:

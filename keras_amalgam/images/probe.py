@@ -1,7 +1,7 @@
 """Images that show what a network does to single pixels, and what is read off its tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,8 @@ import numpy as np
 # colours; on random images, which only tell what is no arithmetic, that of whole pixels as well.
 _PLAIN, _RANDOM = 5e-3, 1e-2
 _CONSTANT = -1
+# More numbers for one channel than there are colours are features, learned ones perhaps.
+_MOST_PARTS = 3
 
 Numbers = dict[int, tuple[float, float]]
 """Channel to scale and offset."""
@@ -51,6 +53,38 @@ class Reading:
                 return tuple(int(c) for c in dict.fromkeys(row) if c != _CONSTANT)
         return tuple(self.by_channel)
 
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all elements that a channel is made into have its scale and offset."""
+        for channel, (scale, offset) in self.by_channel.items():
+            where = self.source == channel
+            if _differ(self.scale[where], scale, 2 * _PLAIN * abs(scale)):
+                return False
+            if _differ(self.offset[where], offset, 2 * _PLAIN * max(abs(offset), 255 * abs(scale))):
+                return False
+        return True
+
+    @property
+    def parts(self) -> "tuple[Reading, ...]":
+        """Readings of which each is uniform; none where no few of them are the whole.
+
+        Grey that became three channels, each with numbers of its own, has three.
+        """
+        if self.is_uniform:
+            return (self,)
+        for axis, size in enumerate(self.source.shape):
+            if size <= _MOST_PARTS:
+                places = np.arange(size).reshape(
+                    [-1 if a == axis else 1 for a in range(self.source.ndim)]
+                )
+                parts = [
+                    replace(self, source=np.where(places == place, self.source, _CONSTANT))
+                    for place in range(size)
+                ]
+                if all(part.is_uniform for part in parts):
+                    return tuple(parts)
+        return ()
+
 
 class Probe:
     """Plain colours, from which the numbers are read, and random images, on which they must hold.
@@ -85,7 +119,7 @@ class Probe:
 
         Returns:
             The reading; `None` if some element is more than one channel, a factor and a number,
-            or if a channel's elements differ in these.
+            or if a channel's elements differ in these other than by their place on a short axis.
         """
         if values.shape[:1] != self.images.shape[:1] or values.dtype.kind not in "fiu":
             return None
@@ -106,14 +140,19 @@ class Probe:
             if _differ(changed[without], first[without], _RANDOM * spread):
                 return None
         reading = self._read(slopes, offset, is_made_of)
-        return reading if reading is not None and _is_uniform(reading) else None
+        return reading if reading is not None and reading.parts else None
 
     def _read(self, slopes: np.ndarray, offset: np.ndarray, made: np.ndarray) -> Reading | None:
         number = made.sum(axis=0)
         if number.max(initial=0) > 1:
             # Grey of colours: the same mixture everywhere counts as one channel.
             mixture = slopes.reshape(self._channels, -1)
-            if number.min() < 2 or _differ(mixture, mixture[:, :1], _PLAIN * np.abs(mixture).max()):
+            total = mixture.sum(axis=0)
+            is_grey = np.abs(total).min() > _PLAIN * np.abs(mixture).max()  # No difference of two.
+            if number.min() < 2 or not is_grey:
+                return None
+            shares = mixture / total
+            if _differ(shares, shares[:, :1], _PLAIN * np.abs(shares).max()):
                 return None
             return Reading(np.zeros_like(number), slopes.sum(axis=0), offset)
         source = np.where(number == 1, made.argmax(axis=0), _CONSTANT)
@@ -157,16 +196,22 @@ def merged(readings: Sequence[Reading]) -> tuple[Numbers, tuple[int, ...]] | Non
     return numbers, orders.pop() if orders else tuple(sorted(numbers))
 
 
+def grouped(readings: Sequence[Reading]) -> list[list[Reading]]:
+    """Readings that do not contradict each other together, each in the first group that it fits.
+
+    Args:
+        readings: Uniform ones, of tensors at which a normalisation ends.
+    """
+    groups: list[list[Reading]] = []
+    for reading in readings:
+        fitting = (group for group in groups if merged([*group, reading]) is not None)
+        group = next(fitting, None)
+        if group is not None:
+            group.append(reading)
+        elif merged([reading]) is not None:  # Constants alone, such as a padding, say nothing.
+            groups.append([reading])
+    return groups
+
+
 def _differ(one: np.ndarray, other: np.ndarray | float, most: float) -> bool:
     return bool(np.abs(one - other).max(initial=0) > most + 1e-6)
-
-
-def _is_uniform(reading: Reading) -> bool:
-    """Whether all elements that a channel is made into have its scale and offset."""
-    for channel, (scale, offset) in reading.by_channel.items():
-        where = reading.source == channel
-        if _differ(reading.scale[where], scale, 2 * _PLAIN * abs(scale)):
-            return False
-        if _differ(reading.offset[where], offset, 2 * _PLAIN * max(abs(offset), 255 * abs(scale))):
-            return False
-    return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from keras_amalgam.heads import seems_to_be
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
@@ -81,7 +81,7 @@ def describe(file: OnnxFile, producer: str, size: int, output: str | None = None
 
 def _built_in(
     file: OnnxFile, source: Graph, conversion: Conversion | None
-) -> tuple[bool, BuiltIn | None]:
+) -> tuple[bool, BuiltIn | SeveralWays | None]:
     """Whether the normalisation inside can be measured, and what it is."""
     if conversion is not None:
         return True, built_in_normalisation(conversion.model)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps
 
 
@@ -82,12 +82,15 @@ class Inspection:
         operators: What it consists of, most used first.
         built_in: The normalisation inside, as measured: what it does must not be done again. `None`
             if there is none, or if it is not known.
-        shows_built_in: Whether that could be measured.
         taps: Where features can be read, in the order of the network.
         obstacle: Why it cannot be converted; empty if it can.
         runtime: What runs it where it cannot be converted; empty if nothing.
         output: Which of several outputs the taps and the obstacle are told of; `None` if none was
             chosen, and then no taps are.
+        shows_built_in: Whether that could be measured.
+        may_hide_built_in: Whether a converter may have multiplied a normalisation into the first
+            weights, where it cannot be measured.
+        covers: The lowest and the highest number that a quantized input holds.
     """
 
     file: str
@@ -100,12 +103,14 @@ class Inspection:
     outputs: tuple[Tensor, ...]
     parameters: int
     operators: tuple[Operator, ...]
-    built_in: BuiltIn | None
+    built_in: BuiltIn | SeveralWays | None
     taps: tuple[TapCandidate, ...]
     obstacle: str = ""
     runtime: str = ""
     output: str | None = None
     shows_built_in: bool = True
+    may_hide_built_in: bool = False
+    covers: tuple[float, float] | None = None
 
     @property
     def must_choose(self) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_amalgam.heads import seems_to_be
-from keras_amalgam.images.built_in import BuiltIn
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -40,7 +39,6 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     taps = Taps((), None)
     if chosen is not None:
         taps = find_taps(steps, tensors[outputs[chosen]["index"]]["name"])
-    shows_built_in, built_in = _built_in(path)
     return Inspection(
         file=path.name,
         format="TFLite",
@@ -61,8 +59,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
             for each in operations
             if len(each["outputs"])
         ),
-        built_in=built_in,
-        shows_built_in=shows_built_in,
+        **_normalisation(path),
         taps=as_candidates(taps, _aliases([each["name"] for each in tensors.values()])),
         obstacle="A .tflite file is not converted into Keras: its weights are laid out, and often "
         "rounded, for a phone. Convert the model that it was made from.",
@@ -71,13 +68,17 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
     )
 
 
-def _built_in(path: Path) -> tuple[bool, BuiltIn | None]:
-    """Whether the normalisation inside can be measured, and what it is."""
+def _normalisation(path: Path) -> dict[str, Any]:
+    """What an `Inspection` says of the normalisation inside and of the range that is taken."""
     try:
         runtime = LiteRtRuntime(path, inside=True)
-        return True, built_in_tflite(runtime)
     except ValueError:  # Of several signatures or inputs, or of operators that LiteRT lacks.
-        return False, None
+        return {"built_in": None, "shows_built_in": False}
+    facts = {"covers": runtime.covers, "may_hide_built_in": runtime.may_hide_normalisation}
+    try:
+        return facts | {"built_in": built_in_tflite(runtime)}
+    except ValueError:
+        return facts | {"built_in": None, "shows_built_in": False}
 
 
 def _named_outputs(interpreter: Any) -> dict[str, dict[str, Any]]:

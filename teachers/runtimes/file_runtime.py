@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.runtime import Origin
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
@@ -70,6 +70,7 @@ class FileRuntime:
         origin: The file.
         built_in: The normalisation inside it, measured; `None` if there is none, or if the runtime
             does not show what is inside.
+        covers: The lowest and the highest number that a quantized input holds; `None` for others.
     """
 
     source: SourceRuntime
@@ -79,7 +80,8 @@ class FileRuntime:
     taps: Mapping[str, str]
     order: Callable[[str], Order]
     origin: Origin
-    built_in: BuiltIn | None = None
+    built_in: BuiltIn | SeveralWays | None = None
+    covers: tuple[float, float] | None = None
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The answer and the taps for a batch of images `(batch, *image_shape)`, float32."""
@@ -163,6 +165,7 @@ def open_tflite(path: Path, choices: Choices) -> FileRuntime:
             settings=choices.settings(output),
         ),
         _if_it_shows(lambda: built_in_tflite(inside)),
+        inside.covers,
     )
 
 
@@ -193,7 +196,7 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
     )
 
 
-def _if_it_shows(measure: Callable[[], BuiltIn | None]) -> BuiltIn | None:
+def _if_it_shows(measure: Callable[[], BuiltIn | SeveralWays | None]) -> BuiltIn | SeveralWays | None:
     """What is measured inside; `None` where the runtime returns the answer but nothing inside."""
     try:
         return measure()

@@ -13,6 +13,11 @@ from keras_amalgam.teachers.runtimes.source_runtimes import axes_to_source, in_b
 
 # How LiteRT says that the bytes are no TFLite file; whatever else it says, it has read them.
 _NOT_READ = "not a valid Flatbuffer"
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
+_PASSED_ON = {
+    *("CAST", "DEQUANTIZE", "MIRROR_PAD", "PAD", "PADV2", "QUANTIZE", "RESHAPE"),
+    *("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"),
+}
 
 
 class LiteRtRuntime:
@@ -53,6 +58,27 @@ class LiteRtRuntime:
         self.outputs = tuple(outputs)
         self.tensors = tuple(self._details)
         self.image_order = (0, 1, 2, 3)
+
+    @property
+    def covers(self) -> tuple[float, float] | None:
+        """The lowest and the highest number that an input of integers holds; `None` for floats."""
+        dtype, (scale, zero_point) = np.dtype(self.image["dtype"]), self.image["quantization"]
+        if dtype.kind not in "iu" or not (scale or dtype.itemsize == 1):
+            return None
+        limits = np.iinfo(dtype)
+        low, high = ((int(end) - zero_point) * (scale or 1.0) for end in (limits.min, limits.max))
+        return float(low), float(high)
+
+    @property
+    def may_hide_normalisation(self) -> bool:
+        """Whether weights come first, into which a normalisation may have been multiplied."""
+        untouched = {self.image["name"]}
+        for operator, inputs, outputs in self.operations():
+            if operator in _WEIGHTED and untouched.intersection(inputs):
+                return True
+            if operator in _PASSED_ON and untouched.issuperset(inputs):
+                untouched.update(outputs)
+        return False
 
     def operations(self) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
         """Type, inputs and outputs of every operation that depends on the image, by their names."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 
-from keras_amalgam.images.built_in import BuiltIn
+from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import Operation, measured
 from keras_amalgam.images.probe import Probe
 from keras_amalgam.teachers.onnx_graph import Graph, Node, read_graph
@@ -41,7 +41,7 @@ class _Step(NamedTuple):
     learned: bool = False
 
 
-def built_in_onnx(model: onnx.ModelProto, order: Sequence[int]) -> BuiltIn | None:
+def built_in_onnx(model: onnx.ModelProto, order: Sequence[int]) -> BuiltIn | SeveralWays | None:
     """The normalisation inside an ONNX file, measured in onnxruntime.
 
     Args:
@@ -59,7 +59,7 @@ def built_in_onnx(model: onnx.ModelProto, order: Sequence[int]) -> BuiltIn | Non
     return _measured(OnnxRuntime(model, order), port.name, shape, port.dtype, steps, ends)
 
 
-def built_in_tflite(runtime: LiteRtRuntime) -> BuiltIn | None:
+def built_in_tflite(runtime: LiteRtRuntime) -> BuiltIn | SeveralWays | None:
     """The normalisation inside a TFLite file, measured in LiteRT.
 
     Args:
@@ -96,7 +96,7 @@ def _measured(
     dtype: str,
     steps: Iterable[_Step],
     ends: Sequence[str],
-) -> BuiltIn | None:
+) -> BuiltIn | SeveralWays | None:
     reached, first = {image}, []
     steps = [step for step in steps if step.inputs]
     for step in steps:

@@ -87,6 +87,20 @@ PREPARED = {
         ka.Preprocessing(size=(16, 16), scale=1.0, channels="bgr"),
     ),
     "none": (lambda x: x, "none was found inside", None, " --mean … --std …", None),
+    "branches": (
+        lambda x: keras.layers.Concatenate()([keras.layers.Conv2D(2, 1)(x / 255), x]),
+        "built in, in several ways that no mean and std describes: pixels; pixels / 255",
+        "images in 0..255",
+        "",
+        ka.Preprocessing(size=(16, 16), scale=1.0),
+    ),
+    "branches of an unknown range": (
+        lambda x: keras.layers.Concatenate()([keras.layers.Conv2D(2, 1)(x + 0.1), x]),
+        "built in, in several ways that no mean and std describes: pixels; pixels + 0.1",
+        None,
+        " --scale …",
+        None,
+    ),
     "colours only": (
         lambda x: x[..., ::-1], "built in: BGR: pixels", None, " --mean … --std …", None,
     ),

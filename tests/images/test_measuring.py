@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from keras_amalgam.images.built_in import SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3)).astype(np.float32)
@@ -214,6 +215,7 @@ UNCHANGED = {
     "group norm": layers.GroupNormalization(3),
     "tanh": ops.tanh,
     "gamma": lambda x: x**0.5,
+    "difference of two colours": lambda x: x[..., :1] - x[..., 1:2],
     "learned batch norm": with_statistics(
         layers.BatchNormalization(), [120.0] * 3, [3600.0] * 3, (1.1, 0.9, 1.3), (0.1, 0.2, -0.1)
     ),
@@ -242,8 +244,64 @@ def test_channels_that_go_ways_of_their_own_count_together():
     assert built_in_normalisation(network(apart)).offset == pytest.approx(tuple(-CAFFE), abs=1e-3)
 
 
-def test_ways_that_do_different_things_are_none():
-    def two(x):
-        return layers.Add()([layers.Conv2D(2, 1)(x), layers.Conv2D(2, 1)(x / 255)])
+caffe = keras.applications.vgg16.preprocess_input
+BRANCHES = {
+    "ensemble": (caffe, layers.Rescaling(1 / 255)),
+    "skip of the image": (lambda x: x, layers.Rescaling(1 / 255)),
+    "order of the colours": (lambda x: x / 255, lambda x: x[..., ::-1] / 255),
+}
+SAYS = {
+    "ensemble": {"BGR: pixels - (103.939, 116.779, 123.68)", "pixels / 255"},
+    "skip of the image": {"pixels", "pixels / 255"},
+    "order of the colours": {"BGR: pixels / 255", "pixels / 255"},
+}
 
-    assert built_in_normalisation(network(two)) is None
+
+@pytest.mark.parametrize("which", BRANCHES)
+def test_branches_that_differ_are_several_ways(which):
+    def ensemble(x):
+        return layers.Add()([layers.Conv2D(2, 1)(branch(x)) for branch in BRANCHES[which]])
+
+    found = built_in_normalisation(network(ensemble))
+    assert isinstance(found, SeveralWays) and found.expects == "0..255"
+    assert {str(way) for way in found.ways} == SAYS[which]
+    assert set(str(found).split("; ")) == SAYS[which]
+
+
+def grey_of(x):
+    return x if x.shape[-1] == 1 else ops.image.rgb_to_grayscale(x)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("top", [255, 1])
+def test_grey_that_gets_numbers_of_its_own_for_each_of_three_channels_is_several_ways(
+    top, channels
+):
+    mean, std = MEAN * np.float32(top), STD * np.float32(top)
+
+    def colours(x):
+        return (layers.Concatenate()([grey_of(x)] * 3) - mean) / std
+
+    found = built_in_normalisation(network(colours, (12, 10, channels)))
+    assert isinstance(found, SeveralWays) and found.expects == f"0..{top}"
+    weights = 1 if channels == 1 else 0.2989 + 0.587 + 0.114  # Keras's, of red, green and blue.
+    np.testing.assert_allclose([way.mean[0] for way in found.ways], mean / weights, rtol=1e-4)
+    np.testing.assert_allclose([way.std[0] for way in found.ways], std / weights, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        (lambda x: x, lambda x: ops.image.resize(x, (12, 10))),
+        (lambda x: x, lambda x: x[..., ::-1]),
+        (lambda x: x, lambda x: -x),
+        (lambda x: x, lambda x: x - ops.mean(x, axis=(1, 2), keepdims=True)),
+        (lambda x: x, lambda x: layers.AveragePooling2D(3, 1, "same")(x)),
+    ],
+    ids=["resized", "turned", "negative", "each image by itself", "blurred"],
+)
+def test_branches_that_leave_the_range_of_pixels_alone_are_none(branches):
+    def both(x):
+        return layers.Add()([layers.Conv2D(2, 1)(branch(x)) for branch in branches])
+
+    assert built_in_normalisation(network(both)) is None

@@ -8,6 +8,8 @@ from onnx import TensorProto, helper
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
+from keras_amalgam.cli.main import main
+from keras_amalgam.images.built_in import SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 
 MEAN = np.float32([123.675, 116.28, 103.53])
@@ -184,6 +186,38 @@ def test_second_normalisation_of_an_onnx_teacher_is_refused(save, is_converted):
     assert teacher(None).preprocessing == raw
 
 
+def grey_to_colours():
+    """A file of grey images, each of which becomes three channels that are standardised apart."""
+    nodes = [node("Expand", "x shape", "e"), node("Sub", "e m", "c"), node("Div", "c s", "p")]
+    constants = {"shape": np.int64([1, 3, 1, 1]), "m": vector(MEAN), "s": vector(STD), **KERNEL}
+    return [*nodes, *LAST], (1, 9, 8), constants
+
+
+def test_grey_file_that_normalises_each_of_three_channels_apart_is_not_normalised_again(
+    build, tmp_path
+):
+    path = tmp_path / "n.onnx"
+    onnx.save(build(*grey_to_colours()), path)
+    for found in (
+        built_in_normalisation(teachers.from_onnx(path, verify=False)),
+        teachers.open_runtime(path).built_in,
+        teachers.inspect(path).built_in,
+    ):
+        assert isinstance(found, SeveralWays)
+        np.testing.assert_allclose([way.mean[0] for way in found.ways], MEAN, rtol=1e-4)
+    raw = ka.Preprocessing(size=(9, 8), scale=1.0)
+    model = teachers.from_onnx(path, verify=False)
+    for make in (
+        lambda preprocessing: ka.Teacher(model, "n", list("abcd"), preprocessing=preprocessing),
+        lambda preprocessing: teachers.runtime_teacher(
+            path, "n", list("abcd"), preprocessing=preprocessing
+        ),
+    ):
+        assert make(None).preprocessing == make(raw).preprocessing == raw
+        with pytest.raises(ValueError, match="'n' would have its images normalised twice.*differ"):
+            make(ka.Preprocessing(size=(9, 8), mean=0.45, std=0.22))
+
+
 def small_model():
     inputs = keras.Input((16, 16, 3))
     x = keras.applications.resnet50.preprocess_input(inputs)
@@ -191,13 +225,14 @@ def small_model():
     return keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalMaxPooling2D()(x)))
 
 
-def quantised(model, path):
+def quantised(model, path, taken="float32"):
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     images = np.random.default_rng(0).integers(0, 256, (8, 1, 16, 16, 3)).astype("float32")
     converter.representative_dataset = lambda: ([image] for image in images)
+    converter.inference_input_type = tf.as_dtype(taken)
     path.write_bytes(converter.convert())
 
 
@@ -213,6 +248,35 @@ def test_tflite_file_is_measured_in_litert(tmp_path, kind):
         assert (built_in.order, built_in.takes_bgr) == ((2, 1, 0), False)
         atol = 0.1 if kind == "float32" else 2.0  # Levels; of 256 in all when they are quantised.
         np.testing.assert_allclose(built_in.mean, [123.68, 116.779, 103.939], atol=atol)
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+def test_quantized_input_tells_its_range_and_refuses_images_outside_of_it(tmp_path, capsys):
+    path = tmp_path / "n.tflite"
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    quantised(keras.Model(inputs, keras.layers.Dense(4)(x)), path, "uint8")
+    found = teachers.inspect(path)
+    for covers in (found.covers, teachers.open_runtime(path).covers):
+        np.testing.assert_allclose(covers, (0, 255), atol=0.1)
+    assert main(["inspect", str(path)]) == 0
+    page = capsys.readouterr().out
+    assert "  preprocessing  cannot tell: a converter may have multiplied it into" in page
+    assert "  input covers   0 to 255\n" in page and "--classes FILE --scale 1 --runtime" in page
+    raw = ka.Preprocessing(size=(16, 16), scale=1.0)
+    assert teachers.runtime_teacher(path, "n", list("abcd"), preprocessing=raw).preprocessing == raw
+    with pytest.raises(ValueError, match="'n' would see next to nothing of its images"):
+        teachers.runtime_teacher(path, "n", list("abcd"), preprocessing=ka.Preprocessing())
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_float_tflite_file_that_begins_with_a_convolution_cannot_tell(tmp_path, is_padded):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.ZeroPadding2D(1)(inputs) if is_padded else inputs
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3)(x))
+    keras.Model(inputs, x).export(tmp_path / "n.tflite", format="litert", verbose=False)
+    found = teachers.inspect(tmp_path / "n.tflite")
+    assert found.built_in is None and found.may_hide_built_in and found.covers is None
 
 
 def test_saved_model_is_measured_by_its_converted_form(tmp_path):
