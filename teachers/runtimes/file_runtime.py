@@ -196,7 +196,9 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
     )
 
 
-def _if_it_shows(measure: Callable[[], BuiltIn | SeveralWays | None]) -> BuiltIn | SeveralWays | None:
+def _if_it_shows(
+    measure: Callable[[], BuiltIn | SeveralWays | None],
+) -> BuiltIn | SeveralWays | None:
     """What is measured inside; `None` where the runtime returns the answer but nothing inside."""
     try:
         return measure()
