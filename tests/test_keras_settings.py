@@ -141,6 +141,7 @@ def test_training_is_the_same_where_channels_come_first(teachers, all_settings):
         np.testing.assert_allclose(received[key], values, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_mixed_precision_stays_the_students_but_for_its_preprocessing(teachers, all_settings):
     with all_settings():
         _, model = trained(teachers)

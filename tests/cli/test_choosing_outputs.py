@@ -83,6 +83,7 @@ def convert(path, *flags):
     return main(["convert", path, *given, *flags])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "output", "tap", "flags"),
     [

@@ -113,6 +113,7 @@ def test_a_failing_run_says_why_and_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "__pycache__") == ["recipe.py"]
 
 
+@pytest.mark.slow
 def test_standard_error_is_empty_where_nothing_is_wrong():
     shipped = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
     ran = keras_amalgam("inspect", shipped)

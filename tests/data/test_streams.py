@@ -99,6 +99,7 @@ def test_proportions_hold_exactly_in_each_epoch(cache):
         assert set(high) == {1, 2}, "whole passes before any image comes a third time"
 
 
+@pytest.mark.slow
 @CACHE
 def test_every_image_of_a_source_drawn_in_part_comes_in_some_epoch(cache):
     stream = data.stream(

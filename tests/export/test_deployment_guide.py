@@ -42,5 +42,6 @@ def test_every_block_decides_as_the_student_does(output_of_every_block, student,
     assert [lines == expected for lines in printed] == [True, False, True, True, True]
 
 
+@pytest.mark.slow
 def test_latency_block_prints_milliseconds(output_of_every_block):
     assert re.fullmatch(r"\d+\.\d\d ms, 95th percentile \d+\.\d\d ms\n", output_of_every_block[1])

@@ -138,6 +138,7 @@ def test_names_must_be_plain(given, student, images, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_first_fallback_that_keeps_the_thresholds_takes_the_place(
     student, exporters, images, tmp_path
 ):

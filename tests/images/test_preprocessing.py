@@ -158,6 +158,7 @@ def test_no_batch_norm_behind_it_is_trained_by_a_plain_call():
     assert np.abs(np.asarray(model(RGB, training=True)) - inference).max() > 0.1
 
 
+@pytest.mark.slow
 def test_saved_models_load_with_plain_keras_in_a_process_without_this_package(tmp_path):
     cases = {
         "crop_bgr": (Preprocessing((6, 4), mean=(0.1, 0.2, 0.3), crop_fraction=0.8), RGB, 3),

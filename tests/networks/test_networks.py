@@ -129,6 +129,7 @@ def _marks(copied, name, written, path, add):
     return [marks.mark(network, written, root) for root in (copied, changed)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "written", "path"),
     [
@@ -144,6 +145,7 @@ def test_row_is_discarded_when_what_it_depends_on_changes(copied, name, written,
     assert before != after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "add"),
     [

@@ -73,6 +73,7 @@ def make_recipe(vehicles, tests=None, **changes):
     )
 
 
+@pytest.mark.slow
 def test_test_folders_number_the_classes_as_the_teacher_does(vehicles):
     recipe = make_recipe(vehicles, {"cars": str(vehicles.test)})
     space = ka.LabelSpace({"cars": VEHICLES})
@@ -143,6 +144,7 @@ def test_what_is_passed_over_below_the_images_is_noted(vehicles):
     assert note == f"Passed over in '{vehicles.images}': 1 .md, 1 hidden."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [True, False])
 def test_images_are_mirrored_only_if_told(vehicles, flip):
     """Every image is dark on the left, so a mirrored one is dark on the right."""
@@ -214,6 +216,7 @@ def test_a_chosen_canvas_smaller_than_a_teacher_takes_is_refused(vehicles):
         make_recipe(vehicles, canvas=(12, 12), image_shape=(8, 8, 3))
 
 
+@pytest.mark.slow
 def test_teacher_is_judged_by_photographs_at_their_own_size(vehicles):
     recipe = make_recipe(vehicles, {"cars": str(vehicles.test)})
     images, labels = next(iter(recipe.photographs["cars"]))

@@ -67,6 +67,7 @@ def test_every_signature_agrees_from_the_files_on(artifact, student, files):
     assert measured["encoded"]["colour"]["argmax_agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_png_files_are_decoded_alike_by_all(artifact, student, files):
     pngs = export.verify(artifact, student, files[1::3], repeats=1).measured["signatures"]
     assert pngs["encoded"]["quadrant"]["max_abs_error"] <= 1e-4

@@ -220,6 +220,7 @@ def test_h5_file_with_a_number_for_a_configuration_is_refused(tmp_path):
     assert not teachers.inspect(tmp_path / "n.h5").inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [teachers.from_onnx, teachers.inspect])
 def test_chain_deeper_than_python_calls_functions_is_said(tmp_path, build, read):
     nodes = [make_node("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(2000)]
