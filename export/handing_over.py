@@ -11,7 +11,7 @@ def handing_over(size: tuple[int, int] | None, channels: int, covers: bool) -> d
 
     Args:
         size: `(height, width)` that the artifact takes; `None` for any.
-        channels: That it takes.
+        channels: The number of channels that the student takes.
         covers: Whether a photograph of another shape is cut about its centre, rather than squeezed.
     """
     steps: dict[str, Any] = {"orientation": "upright, as EXIF says", "size": None}

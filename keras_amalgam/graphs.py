@@ -22,7 +22,7 @@ class Graphs:
 
     Args:
         student: Takes raw images and returns `{task: logits}`.
-        teachers: In their order.
+        teachers: The teachers, in the order of their sources.
         student_tap: The student's layer to imitate with, if any.
 
     Attributes:

@@ -95,8 +95,9 @@ def seems_to_be(operator: str, shape: Sequence[int | None]) -> str:
         shape: Shape of the output, the batch first.
 
     Returns:
-        Such as `"probabilities"`, `"4 independent sigmoids"`, `"a map, not logits"` or, as a linear
-        head may be either, `CANNOT_TELL`; empty where there is no shape.
+        A description such as `"probabilities"`, `"4 independent sigmoids"` or `"a map, not
+        logits"`; `CANNOT_TELL` for a linear head, which may return logits or numbers; empty if the
+        shape is not known.
     """
     if len(shape) < 2:
         return ""
@@ -133,7 +134,7 @@ def advice_on(words: str) -> tuple[str, Kind | None]:
 
 
 def other_than_vector(shape: Sequence[int | None]) -> tuple[str, str] | None:
-    """What an output is that is no vector: a name, and what it may be; `None` for a vector."""
+    """Name and possible kinds of an output that is not a vector; `None` for a vector."""
     if len(shape) == 2 or num_logits(shape) is not None:
         return None
     return _OTHER_SHAPES.get(len(shape), (f"a tensor of {len(shape)} axes", "no classifier's"))
@@ -143,7 +144,7 @@ def recognised(looks_like: str, number: int | None, owner: str) -> Kind:
     """What `outputs="auto"` takes outputs for.
 
     Args:
-        looks_like: In the words of `named_by` or of a probe.
+        looks_like: What the output looks like, in the words of `named_by` or of a probe.
         number: How many they are, `None` where that is open.
         owner: Whom to name in errors.
 

@@ -39,7 +39,7 @@ def doubt(teacher: Answering, logits: np.ndarray) -> str | None:
     what they are.
 
     Args:
-        teacher: Whose answers they are.
+        teacher: The teacher that gave the answers.
         logits: `(images, classes)`, to different images.
 
     Returns:

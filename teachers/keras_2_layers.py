@@ -78,7 +78,7 @@ def settings_in_keras_3(
 
     Args:
         kind: Its class in Keras 2.
-        settings: As Keras 2 wrote them.
+        settings: The layer's configuration as Keras 2 wrote it.
         known: Its class in Keras 3.
         translate: A configuration of a layer inside it to that of Keras 3.
 

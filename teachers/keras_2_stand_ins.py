@@ -28,8 +28,8 @@ class HardSigmoid(_StandIn):
     """Keras 2's `hard_sigmoid`, `clip(0.2·x + 0.5, 0, 1)`, perhaps after a layer.
 
     Args:
-        layer: That layer without its activation, as a configuration.
-        name: Of what comes out.
+        layer: Configuration of the layer without its activation.
+        name: Name of the resulting layer.
     """
 
     def __init__(self, layer: dict[str, Any] | None, name: str) -> None:
@@ -48,7 +48,7 @@ class TensorFlowCall(_StandIn):
 
     Args:
         function: Its public name without `tf.`, such as `"nn.relu"`.
-        name: Of what comes out.
+        name: Name of the resulting layer.
     """
 
     def __init__(self, function: str, name: str) -> None:

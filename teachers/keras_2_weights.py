@@ -27,7 +27,7 @@ def fill_from_keras_2(model: keras.Model, config: dict[str, Any], path: Path) ->
 
     Args:
         model: What `in_keras_3` described.
-        config: As the file has it.
+        config: The model's configuration as the file has it.
         path: A `.keras` or `.h5` file of Keras 2.
 
     Raises:

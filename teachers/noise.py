@@ -28,7 +28,7 @@ def source_noise(
         runtime: The source.
         images: A batch.
         tensors: Names of its tensors.
-        agreement: Of two arrays.
+        agreement: A function that compares two arrays.
 
     Returns:
         By name, as `as_noise` has them; empty where the source knows only one order.

@@ -57,7 +57,7 @@ class NormalizationCheck:
         images: How many were looked at.
         teacher: The teacher's name, of one with a declared normalisation.
         usual: The usual normalisations, best first; empty if nothing can be told.
-        declared: That of the teacher's preprocessing, if there is one to compare with.
+        declared: The fit of the teacher's preprocessing; `None` without one.
         obstacle: Why nothing can be told; empty if something can.
     """
 

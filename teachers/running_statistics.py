@@ -53,7 +53,7 @@ class RunningStatistics:
 
         Args:
             pixels: Batches of images of the network's size and order of channels, 0..255.
-            normalisation: Whose `scale`, `mean` and `std` are applied.
+            normalisation: The preprocessing whose `scale`, `mean` and `std` are applied.
         """
         scale, offset = map(np.float32, normalisation.scale_and_offset())
         number = sum(map(len, pixels))

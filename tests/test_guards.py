@@ -108,7 +108,8 @@ def test_sources_in_another_order_than_the_teachers_are_refused_where_a_term_use
 def test_sources_that_were_renumbered_are_believed():
     stream = data.stream({name: data.from_arrays(IMAGES) for name in "ba"}, batch_size=4)
     renumbered = stream.map(lambda batch: {**batch, "source": 1 - batch["source"]})
-    check(renumbered, owners=["a", "b"])
+    batches = check(renumbered, owners=["a", "b"])
+    assert {int(number) for batch in batches for number in batch["source"]} == {0, 1}
 
 
 @pytest.mark.parametrize("value", [NAN, np.inf, -1.0, 256.0])

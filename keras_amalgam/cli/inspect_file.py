@@ -59,7 +59,9 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     output.check_one_file(positional)
     check_signature(values, Path(positional[0]))
     if values.images and not Path(values.images).is_dir():
-        raise ValueError(f"There is no folder {values.images} (--images).")
+        raise ValueError(
+            f"There is no folder {values.images}. Give --images a folder of photographs."
+        )
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:

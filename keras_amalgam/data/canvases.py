@@ -30,8 +30,8 @@ def canvas_for(
 ) -> tuple[int, int, int, str]:
     """The smallest canvas that shows every teacher what its authors showed it.
 
-    Its sides are no smaller than those that any teacher resizes to (`size` / `crop_fraction`), nor
-    than the student's, but not larger than the photographs themselves. Photographs are squeezed
+    Its sides are at least the largest that a teacher resizes to (`size` / `crop_fraction`) and the
+    student's, but never exceed those of the photographs themselves. Photographs are squeezed
     (`"resize"`) where every teacher squeezes them, and cut (`"crop"`) where every teacher cuts them
     to the student's shape (`crop_to_aspect_ratio`). Where teachers differ, only photographs that
     have one shape are right for all: the canvas has that shape then.
@@ -88,7 +88,7 @@ def check_canvas(
     """Refuse a canvas that is too small, and say who sees photographs in another shape on it.
 
     Args:
-        canvas: As `stream` takes it.
+        canvas: The canvas, as for `stream`.
         teachers: Who look at it.
         student_size: `(height, width)` of the student's own images, in pixels.
         sizes: Heights and widths of the photographs, shape `(photographs, 2)`; None if they are
@@ -122,7 +122,7 @@ class _Eye:
 
     Attributes:
         name: For sentences.
-        size: That photographs are resized to; None for their own.
+        size: Size that photographs are resized to; None for their own.
         cuts: Whether they keep their shape and lose their sides, rather than being squeezed.
     """
 

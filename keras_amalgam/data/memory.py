@@ -58,7 +58,7 @@ class Footprint:
     """What the decoded images of a stream would take.
 
     Args:
-        num_images: Of all sources together.
+        num_images: Number of images in all sources together.
         shape: `(height, width, channels)` of each.
         bytes_per_value: 1 for `uint8`, 4 for `float32`.
         free: Memory that is free, in bytes; None if it is not known.

@@ -18,7 +18,7 @@ def own_accuracy(teacher: Teacher, photographs: tf.data.Dataset) -> float:
     takes has one size, however large the photographs are.
 
     Args:
-        teacher: Whose preprocessing it is.
+        teacher: The teacher whose preprocessing is applied.
         photographs: Batches `(images, labels)` of images of one size, which may be batches of one:
             `(batch, height, width, channels)` in 0..255, labels in the teacher's order.
 
@@ -26,7 +26,7 @@ def own_accuracy(teacher: Teacher, photographs: tf.data.Dataset) -> float:
         The fraction that it gets right, 0..1.
 
     Raises:
-        ValueError: If there are no photographs, or a label is none of the teacher's classes.
+        ValueError: If there are no photographs, or a label is not one of the teacher's classes.
 
     Example:
         >>> photographs = data.labelled_from_folder("birds/test", canvas=None, batch_size=1)

@@ -56,7 +56,7 @@ def measured(
         image: The tensor that the images are.
         operations: The network's steps in order, for the images of a probe.
         outputs: The tensors that it returns.
-        dtype: Of its images.
+        dtype: Data type of the network's images.
 
     Returns:
         The numbers, or those of each way where its branches differ; `None` if it does nothing, or

@@ -180,7 +180,7 @@ def merged(readings: Sequence[Reading]) -> tuple[Numbers, tuple[int, ...]] | Non
     """Scale and offset of every channel, and the channels' order, as all readings say them.
 
     Args:
-        readings: Of tensors that stand beside each other, such as an image and its padded copy.
+        readings: Readings of tensors side by side, such as an image and its padded copy.
 
     Returns:
         `None` if they contradict each other, or say nothing.

@@ -45,7 +45,7 @@ def train(
 
     Args:
         method: Its stages.
-        teachers: In their order.
+        teachers: The teachers, in the order of their sources.
         student: Makes the student.
         student_tap: Of the student.
         images: Unlabelled batches of known number, one epoch.

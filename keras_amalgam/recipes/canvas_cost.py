@@ -23,7 +23,7 @@ def tell(report: dict[str, Any], own: dict[str, float]) -> None:
     """Make these the teachers' accuracies in a report, and those so far their accuracies on canvas.
 
     Args:
-        report: Whose teachers were shown what the student was.
+        report: The report, with the teachers' accuracies on the canvas.
         own: Accuracy by teacher, 0..1.
     """
     for name, accuracy in own.items():

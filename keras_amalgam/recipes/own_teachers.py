@@ -45,7 +45,7 @@ def recipe(
     """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
 
     Args:
-        teachers: In their order.
+        teachers: The teachers, in the order of their sources.
         images: Folder of photographs.
         tests: Folders of labelled photographs by teacher.
         student: A backbone's name.

@@ -22,7 +22,7 @@ class Recipe:
 
     Args:
         name: For the report.
-        teachers: In their order.
+        teachers: The teachers, in the order of their sources.
         student: Makes the student; called once for each method.
         student_tap: The student's layer to imitate with.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:

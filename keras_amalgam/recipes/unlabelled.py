@@ -10,7 +10,7 @@ def unlabelled_images(recipe: Recipe, number: int) -> tuple[np.ndarray, np.ndarr
     """Unlabelled images of whole grey levels, and whose collection each is from.
 
     Args:
-        recipe: Whose calibration images, or else training images, they are.
+        recipe: The recipe whose calibration images, or else training images, are read.
         number: How many at most.
 
     Returns:
