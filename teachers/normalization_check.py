@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_amalgam.images.checks import check_images
 from keras_amalgam.images.preprocessing import Channels, Preprocessing
 from keras_amalgam.teacher import Teacher
 from keras_amalgam.teachers.running_statistics import RunningStatistics, first_normalizations
@@ -237,11 +238,17 @@ def resized(
         images: Photographs as for `check_normalization`.
         preprocessing: The size and channel order to bring them to.
         channels: The number of channels that the network takes, 1 or 3.
+
+    Raises:
+        TypeError: If they are neither uint8 nor float.
+        ValueError: If they are not images in 0..255.
     """
     plain = replace(preprocessing, scale=1.0, mean=0.0, std=1.0)
     by_shape: dict[tuple[int, ...], list[np.ndarray]] = {}
     for image in islice(images, MAX_IMAGES):
         by_shape.setdefault(image.shape, []).append(image)
+    for alike in by_shape.values():
+        check_images(np.stack(alike))
     models = {}
     for given in {shape[-1] for shape in by_shape}:
         raw = keras.Input((None, None, given))

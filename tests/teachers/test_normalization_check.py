@@ -242,6 +242,14 @@ def test_it_says_that_nothing_can_be_told_without_statistics(networks):
         assert ranked.obstacle and ranked.usual == ()
 
 
+def test_images_in_another_range_than_0_to_255_are_refused(make):
+    images = make.colour_images()
+    model = make.remembering_network(images, ka.Preprocessing(**IMAGENET))
+    shares = images.astype("float32") / 255
+    with pytest.raises(ValueError, match="0..255"):
+        rank_normalizations(model, shares)
+
+
 def test_of_a_network_in_its_own_runtime_nothing_can_be_told(networks, tmp_path):
     networks["ImageNet's mean and std"].save(tmp_path / "n.keras")
     keras.saving.load_model(tmp_path / "n.keras").export(tmp_path / "saved", verbose=False)
