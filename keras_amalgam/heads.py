@@ -12,6 +12,7 @@ ROUGH = "roughly probabilities, or sigmoids or small logits"
 # What a linear head returns, which may as well be a regression's.
 CANNOT_TELL = "logits or numbers, cannot tell"
 EMBEDDING = "vectors of length one"
+WHOLE_NUMBERS = "whole numbers"
 _BOUNDED = "numbers in -1..1"
 # By the names of activations, of operators and of layers, in small letters without underscores.
 _ACTIVATIONS = {
@@ -34,6 +35,7 @@ _MAY_BE: dict[str, tuple[Kind, ...]] = {
     "logarithms of sigmoids": ("logits",),
     _BOUNDED: ("logits",),
     EMBEDDING: ("logits",),
+    WHOLE_NUMBERS: ("logits",),
     UNCLEAR: ("sigmoid", "logits"),
     ROUGH: ("probabilities", "sigmoid", "logits"),
 }
@@ -44,6 +46,7 @@ _SEEM_TO_BE = {
     "logarithms of sigmoids": f"the logarithms of {{number}} independent sigmoids: {_LABELS}",
     _BOUNDED: "{number} numbers in -1..1, and no logits",
     EMBEDDING: "an embedding, as they are vectors of length one, and no logits",
+    WHOLE_NUMBERS: "{number} whole numbers, such as the ids of the likeliest classes, and no logits",
     UNCLEAR: f"{{number}} independent sigmoids ({_LABELS}), or small logits: they are in 0..1 and "
     "do not sum to one",
     ROUGH: f"quantized probabilities, {{number}} independent sigmoids ({_LABELS}), or small "

@@ -10,6 +10,7 @@ from keras_amalgam.heads import (
     EMBEDDING,
     ROUGH,
     UNCLEAR,
+    WHOLE_NUMBERS,
     Kind,
     may_be,
     named_by,
@@ -29,6 +30,8 @@ MIN_FLOAT32_PROBABILITY = 1e-37
 MIN_COMPLEMENT = 1e-7
 # What quantized probabilities, rounded each by itself, sum to.
 ROUGH_SUMS = (0.5, 1.1)
+# More than any list of classes has, and far less than the whole numbers that float32 can tell.
+LARGEST_ID = 1e6
 # Layers and operations that show a tensor's numbers in another shape.
 _VIEWS = {"Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze", "Transpose"}
 
@@ -189,6 +192,11 @@ def _probe(model: keras.Model) -> str:
         return "probabilities"
     if answers.shape[1] > 2 and np.abs(lengths - 1).max() < 1e-3:
         return EMBEDDING
+    # Logits of a quantized network may be whole as well, but hardly without a negative one; very
+    # large numbers have no room for a fraction.
+    whole = np.array_equal(answers, answers.round())
+    if whole and answers.min() >= 0 and 1 < answers.max() < LARGEST_ID:
+        return WHOLE_NUMBERS
     if not in_range:
         return "logits"
     if ROUGH_SUMS[0] < sums.min() and sums.max() < ROUGH_SUMS[1]:

@@ -127,6 +127,25 @@ def test_embedding_is_refused_by_its_length(seen):
     np.testing.assert_array_equal(logits_of(model, "logits")(IMAGES), model(IMAGES))
 
 
+@pytest.mark.parametrize("as_float", [False, True])
+def test_ids_of_the_likeliest_classes_are_refused(as_float):
+    def likeliest(x, _):
+        ids = ops.top_k(keras.layers.Dense(8)(x), 4)[1]
+        return ops.cast(ids, "float32") if as_float else ids
+
+    model = classifier(likeliest)
+    with pytest.raises(ValueError, match="4 whole numbers, such as the ids of the likeliest"):
+        logits_of(model, "auto")
+
+
+def test_logits_too_large_for_a_fraction_are_no_ids():
+    model = classifier(ENDS["activation in the layer"], "relu")
+    model.set_weights([abs(1e12 * weight) for weight in model.get_weights()])
+    model = keras.Model(model.input, ops.abs(model.output))
+    assert (np.asarray(model(IMAGES)) % 1 == 0).all()
+    assert outputs.kind_of(model, "auto", "It") == "logits"
+
+
 def test_saturated_softmax_is_no_embedding_though_its_answers_are_of_length_one():
     model = classifier(ENDS["lambda layer"])
     model.set_weights([1e4 * weight for weight in model.get_weights()])
