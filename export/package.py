@@ -17,9 +17,9 @@ from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.tflite import metadata
 from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
-from keras_amalgam.export.verification.reference import canvas_for
+from keras_amalgam.export.verification.reference import Reference, canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
-from keras_amalgam.export.verification.verify import Verification, verify_encoded
+from keras_amalgam.export.verification.verify import Verification, verify_against
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.writing import whole_directory
 
@@ -105,6 +105,7 @@ def package(
     return {name: _moved(one, folder, Path(directory)) for name, one in verified.items()}
 
 
+@keras_defaults()
 def write_verified(
     model: keras.Model,
     folder: Path,
@@ -131,6 +132,7 @@ def write_verified(
         Name to what was measured; a fallback stands under its own name. What misses a threshold is
         among them if nothing is left to fall back to.
     """
+    reference = Reference(model, encoded, canvas)
     verified = {}
     for name, exporter in exporters.items():
         passed_over: dict[str, tuple[str, ...]] = {}
@@ -151,7 +153,7 @@ def write_verified(
                         raise ValueError(f"Nothing can stand for '{name}'. {said}") from error
                     error.args = (said,)  # The folder it names is gone when this is read.
                     raise
-                one = verify_encoded(artifact, model, encoded, labels, thresholds, canvas=canvas)
+                one = verify_against(reference, artifact, labels, thresholds)
                 if one.missed and left:
                     passed_over[file] = one.missed
                     continue

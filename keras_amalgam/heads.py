@@ -46,7 +46,8 @@ _SEEM_TO_BE = {
     "logarithms of sigmoids": f"the logarithms of {{number}} independent sigmoids: {_LABELS}",
     _BOUNDED: "{number} numbers in -1..1, and no logits",
     EMBEDDING: "an embedding, as they are vectors of length one, and no logits",
-    WHOLE_NUMBERS: "{number} whole numbers, such as the ids of the likeliest classes, and no logits",
+    WHOLE_NUMBERS: "{number} whole numbers, such as the ids of the likeliest classes, and no "
+    "logits",
     UNCLEAR: f"{{number}} independent sigmoids ({_LABELS}), or small logits: they are in 0..1 and "
     "do not sum to one",
     ROUGH: f"quantized probabilities, {{number}} independent sigmoids ({_LABELS}), or small "

@@ -2,9 +2,10 @@
 
 import contextlib
 import gc
+import io
 import json
 import pathlib
-import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,13 +75,24 @@ def verified_here(request, monkeypatch):
     """
     if request.node.get_closest_marker("fresh_process"):
         return
-    from keras_amalgam.export.verification import runner, verify
+    from keras_amalgam.export.verification import processes, runner
 
-    def run(words, **_):
-        runner.main(json.loads(pathlib.Path(words[-1]).read_text()))
-        return subprocess.CompletedProcess(words, 0, "", "")
+    class InThisProcess:
+        stdout, returncode = (), 0
 
-    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
+        def __init__(self, words, **_):
+            self.job = json.loads(pathlib.Path(words[-1]).read_text())
+
+        def communicate(self, line=None):
+            if line is not None:
+                monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+                runner.main(self.job)
+
+        def kill(self):
+            """There is nothing to kill."""
+
+    here = SimpleNamespace(Popen=InThisProcess, PIPE=None)
+    monkeypatch.setattr(processes, "subprocess", here)
     monkeypatch.setattr(runner, "import_runtime", lambda kind, threads: None)
 
 

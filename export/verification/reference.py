@@ -13,9 +13,12 @@ import tensorflow as tf
 
 from keras_amalgam.export import parity
 from keras_amalgam.export.entrance import entrance_of
-from keras_amalgam.export.signatures import Signature, describe
+from keras_amalgam.export.signatures import Signature, describe, float32_copy
+from keras_amalgam.export.verification import runner
+from keras_amalgam.export.verification.encoded import EncodedImages
 from keras_amalgam.images.canvas import Canvas
 from keras_amalgam.images.decoding import decode
+from keras_amalgam.images.pillow_files import pixels_of
 
 CanvasSize = Sequence[Any]
 """`(height, width)`, or with one of `canvas`' methods as third."""
@@ -82,31 +85,81 @@ def canvas_beside(student: Path) -> list[Any] | None:
     return canvas if isinstance(canvas, list) else None
 
 
-def on_canvas(
-    model: keras.Model,
-    contents: Iterable[bytes],
-    canvas: Canvas | None,
-    size: tuple[int, int] | None,
-) -> dict[str, np.ndarray]:
-    """What the student says of photographs on the canvas of its evaluation.
+class Reference:
+    """What a student answers to photographs, worked out once for all of its artifacts.
 
     Args:
-        model: The student, in float32.
-        contents: Files.
-        canvas: As of `canvas_for`. Without one photographs are brought antialiased to the size that
-            the student begins with.
-        size: `(height, width)` for a student that takes any size and does not begin so.
+        model: The student.
+        encoded: The photographs, with labels or without.
+        canvas: As of `canvas_for`.
 
-    Returns:
-        Head to its values, in the order of the files.
+    Attributes:
+        signature: The student's.
+        canvas: What it was evaluated on; `None` for the size that it begins with.
     """
-    signature = describe(model)
-    images = photographs(contents, signature.image_shape[2])
-    if canvas is not None:
-        placed = (np.asarray(canvas(tf.constant(image))) for image in images)
-        return answers(model, signature, placed)
-    entrance = entrance_of(model, size)
-    return answers(model if entrance is None else entrance.joined(), signature, images)
+
+    def __init__(
+        self, model: keras.Model, encoded: EncodedImages, canvas: CanvasSize | None = None
+    ) -> None:
+        self._model = float32_copy(model)
+        self.encoded = encoded
+        self.signature = describe(self._model)
+        self.canvas = canvas_for(self._model, canvas)
+        self._known: dict[Any, dict[str, np.ndarray]] = {}
+
+    def as_shown(self, size: tuple[int, int] | None, covers: bool) -> dict[str, np.ndarray]:
+        """Its answers to what an application hands over, head to values; see `runner.shown`.
+
+        Args:
+            size: `(height, width)` that the photographs are brought to; `None` leaves their own.
+            covers: Whether those of another shape are cut, rather than squeezed.
+        """
+
+        def asked() -> dict[str, np.ndarray]:
+            contents, channels = self.encoded.contents, self.signature.image_shape[2]
+            shown = (
+                runner.shown(pixels_of(content), size, channels, covers) for content in contents
+            )
+            return answers(self._model, self.signature, shown)
+
+        return self._once(("shown", size, covers), asked)
+
+    def as_evaluated(self, size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+        """Its answers on the canvas of its evaluation, head to values.
+
+        Args:
+            size: `(height, width)` for a student that takes any size and does not begin so.
+        """
+        if self.canvas is None:
+            return self.entered(size)
+
+        def asked() -> dict[str, np.ndarray]:
+            placed = (np.asarray(self.canvas(tf.constant(image))) for image in self._photographs())
+            return answers(self._model, self.signature, placed)
+
+        return self._once("canvas", asked)
+
+    def entered(self, size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+        """Its answers to photographs brought antialiased to the size that it begins with.
+
+        Args:
+            size: As of `as_evaluated`.
+        """
+
+        def asked() -> dict[str, np.ndarray]:
+            entrance = entrance_of(self._model, size)
+            model = self._model if entrance is None else entrance.joined()
+            return answers(model, self.signature, self._photographs())
+
+        return self._once(("entered", size), asked)
+
+    def _photographs(self) -> Iterator[np.ndarray]:
+        return photographs(self.encoded.contents, self.signature.image_shape[2])
+
+    def _once(self, key: Any, asked: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        if key not in self._known:
+            self._known[key] = asked()
+        return dict(self._known[key])  # What is added to one answer is not another's.
 
 
 def answers(

@@ -1,8 +1,9 @@
 """Runs one artifact in a fresh process: `python runner.py JOB.json`. Not of our package.
 
-The job names the artifact, its format, a zip of encoded images and where the answers go. The
-answers are what the artifact gives for every image, how long one image takes, and how much memory
-loading and running it adds to a process that has its runtime already.
+The job names the artifact, its format, a zip of encoded images and where the answers go. When the
+artifact is loaded it says so, and waits for a line before anything is timed. The answers are what
+the artifact gives for every image, how long one image takes, and how much memory loading and
+running it adds to a process that has its runtime already.
 """
 
 import importlib.util
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 
 MODES = {1: "L", 3: "RGB"}
 WARM_UP = 10
+LOADED = "loaded"
 
 
 class Opened(NamedTuple):
@@ -240,6 +242,9 @@ def main(job: dict[str, Any]) -> None:
     opened = OPENERS[job["format"]](job["artifact"], job["threads"])
     opened(first)
     memory = peak_bytes() - before
+    # Whoever started this lets it go on, when nothing else runs beside it.
+    print(LOADED, flush=True)
+    sys.stdin.readline()
     times = milliseconds(opened, first, job["repeats"])
     measured = {
         "memory_bytes": memory,

@@ -1,13 +1,8 @@
 """An artifact against the student it was made from, in a fresh process."""
 
 import dataclasses
-import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -19,27 +14,17 @@ from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact, size_on_disk
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.serving.endpoints import CLASSIFY, FLOAT
-from keras_amalgam.export.signatures import Signature, describe, float32_copy
+from keras_amalgam.export.signatures import Signature, describe
 from keras_amalgam.export.verification import (
     companions,
     decided,
-    reference,
-    runner,
+    processes,
     signatures_of_bundle,
 )
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
+from keras_amalgam.export.verification.reference import Reference, canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
-from keras_amalgam.images import pillow_files
-from keras_amalgam.images.pillow_files import pixels_of
 from keras_amalgam.keras_settings import keras_defaults
-
-_RUN = """
-import json, runpy, sys
-sys.argv = sys.argv[1:]
-with open(sys.argv[1]) as job:
-    sys.path += [path for path in json.load(job)["paths"] if path not in sys.path]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,53 +132,45 @@ def verify(
     labels = labels_module.resolve(model, signature, class_names)
     thresholds = thresholds or Thresholds()
     thresholds.check_measurable(labelled)
-    reference.canvas_for(model, canvas)  # What does not fit is refused before files are read.
-    encoded = collect(images, labelled, labels)
-    return verify_encoded(artifact, model, encoded, labels, thresholds, repeats, canvas)
+    canvas_for(model, canvas)  # What does not fit is refused before files are read.
+    reference = Reference(model, collect(images, labelled, labels), canvas)
+    return verify_against(reference, artifact, labels, thresholds, repeats)
 
 
 @keras_defaults()
-def verify_encoded(
+def verify_against(
+    reference: Reference,
     artifact: Artifact,
-    model: keras.Model,
-    encoded: EncodedImages,
     labels: Labels,
     thresholds: Thresholds,
     repeats: int = 50,
-    canvas: Sequence[Any] | None = None,
 ) -> Verification:
-    """As `verify`, with images and labels that were read already."""
-    model = float32_copy(model)
-    signature, known = describe(model), reference.canvas_for(model, canvas)
-    size, channels = _size(artifact, signature), signature.image_shape[2]
+    """As `verify`, against a student whose photographs were read already."""
+    encoded, signature = reference.encoded, reference.signature
+    size = _size(artifact, signature)
     answers, cost = _measured(artifact, encoded, signature, size, repeats)
     subject = f"Artifact '{artifact.path.name}'"
     outputs = decisions.check_ids(answers[FLOAT], labels, subject)
-    shown = (
-        runner.shown(pixels_of(content), size, channels, artifact.covers)
-        for content in encoded.contents
-    )
-    expected = reference.answers(model, signature, shown)
-    contents, resized_to = encoded.contents, artifact.resized_to or size
-    evaluated = reference.on_canvas(model, contents, known, resized_to)
+    expected = reference.as_shown(size, artifact.covers)
+    resized_to = artifact.resized_to or size
+    evaluated = reference.as_evaluated(resized_to)
     joint = decisions.JOINT in outputs and decisions.JOINT not in labels
     if joint:
         for values in (expected, evaluated):
             values[decisions.JOINT] = decisions.joined(labels, values)
     without = labels_module.without_classes(labels)
     own = {task: encoded.of(task) for task in labels}
+    canvas = reference.canvas
     heads = parity.compare(expected, outputs, subject, without, own)
     measured = cost | {
-        "images": len(contents),
-        "canvas": None if known is None else [*known.size, known.method],
-        "heads": parity.summary(heads, len(contents))["heads"],
+        "images": len(encoded.contents),
+        "canvas": None if canvas is None else [*canvas.size, canvas.method],
+        "heads": parity.summary(heads, len(encoded.contents))["heads"],
         "bounds": dataclasses.asdict(thresholds.bounds(artifact.precision)),
     }
     answers[FLOAT], wrong = outputs, []
     if len(answers) > 1:
-        of_files = evaluated
-        if known is not None:
-            of_files = reference.on_canvas(model, contents, None, resized_to)
+        of_files = evaluated if canvas is None else reference.entered(resized_to)
         measured["signatures"], classified, wrong = signatures_of_bundle.compare(
             answers, expected, of_files, labels, own, thresholds
         )
@@ -214,17 +191,17 @@ def _measured(
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """What the artifact answers, signature to head to values, and what it costs."""
     channels = signature.image_shape[2]
-    outputs, one = _run(artifact, encoded, size, channels, 1, repeats)
-    _, all_threads = _run(artifact, encoded, size, channels, os.cpu_count() or 1, repeats, False)
+    threads = (1, os.cpu_count() or 1)
+    outputs, runs = processes.run(artifact, encoded, size, channels, threads, repeats)
     answers = signatures_of_bundle.split(outputs)
     if "" in answers[FLOAT]:  # A model of one unnamed output.
         answers[FLOAT] = dict.fromkeys(signature.heads, answers[FLOAT][""])
     return answers, {
         "bytes": size_on_disk(artifact.path),
-        "memory_bytes": one["memory_bytes"],
+        "memory_bytes": runs[0]["memory_bytes"],
         "latency_ms": {
             name: {"median": run["median_ms"], "p95": run["p95_ms"]}
-            for name, run in (("one_thread", one), ("all_threads", all_threads))
+            for name, run in zip(("one_thread", "all_threads"), runs, strict=True)
         },
     }
 
@@ -238,52 +215,3 @@ def _size(artifact: Artifact, signature: Signature) -> tuple[int, int] | None:
     else:
         height, width, _ = signature.image_shape
     return None if height is None or width is None else (height, width)
-
-
-def _run(
-    artifact: Artifact,
-    encoded: EncodedImages,
-    size: tuple[int, int] | None,
-    channels: int,
-    threads: int,
-    repeats: int,
-    wants_outputs: bool = True,
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory)
-        encoded.write(folder / "images.zip")
-        job = {
-            "paths": [os.path.abspath(path) for path in sys.path if path],
-            "artifact": str(artifact.path.resolve()),
-            "format": artifact.format,
-            "images": str(folder / "images.zip"),
-            "decoder": pillow_files.__file__,
-            "size": size,
-            "channels": channels,
-            "covers": artifact.covers,
-            "threads": threads,
-            "repeats": repeats,
-            "outputs": str(folder / "outputs.npz") if wants_outputs else None,
-            "measured": str(folder / "measured.json"),
-        }
-        (folder / "job.json").write_text(json.dumps(job))
-        done = subprocess.run(
-            # Isolated: no folder of the user's comes before the libraries. But it finds, behind
-            # its own, what this process finds, wherever that was installed.
-            [sys.executable, "-I", "-c", _RUN, runner.__file__, str(folder / "job.json")],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-        )
-        if done.returncode != 0:
-            last = "\n".join(done.stderr.strip().splitlines()[-5:])
-            raise RuntimeError(
-                f"The artifact does not run in a process of its own. Received: exit status "
-                f"{done.returncode} for '{artifact.path}', which said:\n{last}\nExpected: an "
-                "artifact that its runtime loads. Export it again."
-            )
-        measured = json.loads((folder / "measured.json").read_text())
-        if not wants_outputs:
-            return {}, measured
-        with np.load(folder / "outputs.npz") as outputs:
-            return dict(outputs), measured

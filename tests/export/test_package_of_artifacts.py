@@ -6,6 +6,7 @@ import json
 import pytest
 
 from keras_amalgam import export
+from keras_amalgam.export.verification import reference
 
 pytestmark = pytest.mark.usefixtures("verified_here")
 
@@ -63,6 +64,20 @@ def test_folder_holds_the_artifacts_and_one_report(packaged, student):
         assert said == json.loads(json.dumps(one.to_dict()))
         assert said["bytes"] == (folder / name).stat().st_size
         assert said["accuracy"]["colour"]["student"] == 1.0
+
+
+def test_student_is_asked_once_for_all_artifacts(student, exporters, images, tmp_path, monkeypatch):
+    asked = []
+    answers = reference.answers
+
+    def counted(*arguments):
+        asked.append(arguments)
+        return answers(*arguments)
+
+    monkeypatch.setattr(reference, "answers", counted)
+    files = {name: exporters[name] for name in ("student.tflite", "student.onnx")}
+    export.package(student, tmp_path / "dist", files, images[:4])
+    assert len(asked) == 2  # On what an application hands over, and as it was evaluated.
 
 
 def test_table_and_page_say_what_was_measured(packaged):

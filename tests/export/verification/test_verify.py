@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_amalgam import export
 from keras_amalgam.export import parity
-from keras_amalgam.export.verification import runner, verify
+from keras_amalgam.export.verification import processes, runner
 from keras_amalgam.export.verification.encoded import collect
 from keras_amalgam.images import pillow_files
 
@@ -160,15 +160,44 @@ def test_process_finds_what_this_one_finds(exported, photos, tmp_path, monkeypat
     """Packages of one user alone, or behind PYTHONPATH, which an isolated process leaves out."""
     (tmp_path / "stray.py").write_text("found = 1")
     (tmp_path / "runner.py").write_text(
-        "import json, sys, stray\n"
+        "import json, sys, numpy, stray\n"
         "job = json.load(open(sys.argv[1]))\n"
+        "numpy.savez(job['outputs'])\n"
         "json.dump({'found': stray.found}, open(job['measured'], 'w'))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
     encoded = collect(photos, None, {})
-    _, measured = verify._run(exported.artifacts["onnx"], encoded, None, 3, 1, 1, False)
-    assert measured == {"found": 1}
+    _, measured = processes.run(exported.artifacts["onnx"], encoded, None, 3, [1], 1)
+    assert measured == [{"found": 1}]
+
+
+@pytest.mark.fresh_process
+def test_processes_load_side_by_side_and_are_timed_in_turn(exported, photos, tmp_path, monkeypatch):
+    (tmp_path / "runner.py").write_text(
+        "import json, sys, time, numpy\n"
+        "job = json.load(open(sys.argv[1]))\n"
+        "loaded = time.time()\n"
+        "print('loaded', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "begun = time.time()\n"
+        "time.sleep(0.2)\n"
+        "if job['outputs']: numpy.savez(job['outputs'])\n"
+        "json.dump([loaded, begun, time.time()], open(job['measured'], 'w'))\n"
+    )
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
+    encoded = collect(photos, None, {})
+    _, (first, second) = processes.run(exported.artifacts["onnx"], encoded, None, 3, [1, 2], 1)
+    assert max(first[0], second[0]) < first[1]
+    assert first[2] < second[1]
+
+
+@pytest.mark.fresh_process
+def test_what_a_failing_process_said_is_said(exported, photos, tmp_path, monkeypatch):
+    (tmp_path / "runner.py").write_text("raise OSError('no such runtime')")
+    monkeypatch.setattr(runner, "__file__", str(tmp_path / "runner.py"))
+    with pytest.raises(RuntimeError, match="(?s)exit status 1 .*OSError: no such runtime"):
+        processes.run(exported.artifacts["onnx"], collect(photos, None, {}), None, 3, [1, 2], 1)
 
 
 def test_labelled_folders_are_read_by_class_name(student, images, class_names, tmp_path):
@@ -292,7 +321,8 @@ def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
         "measured": str(tmp_path / "measured.json"),
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
-    subprocess.run([sys.executable, "-I", runner.__file__, str(tmp_path / "job.json")], check=True)
+    command = [sys.executable, "-I", runner.__file__, str(tmp_path / "job.json")]
+    subprocess.run(command, input="\n", text=True, check=True)
     imported = json.loads((tmp_path / "measured.json").read_text())["imported"]
     assert "ai_edge_litert" in imported
     assert not {"keras_amalgam", "keras", "tensorflow"} & set(imported)
