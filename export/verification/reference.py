@@ -130,11 +130,12 @@ class Reference:
         Args:
             size: `(height, width)` for a student that takes any size and does not begin so.
         """
-        if self.canvas is None:
+        canvas = self.canvas
+        if canvas is None:
             return self.entered(size)
 
         def asked() -> dict[str, np.ndarray]:
-            placed = (np.asarray(self.canvas(tf.constant(image))) for image in self._photographs())
+            placed = (np.asarray(canvas(tf.constant(image))) for image in self._photographs())
             return answers(self._model, self.signature, placed)
 
         return self._once("canvas", asked)
