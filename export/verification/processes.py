@@ -43,8 +43,8 @@ def run(
         artifact: What to run.
         encoded: The images.
         size: `(height, width)` that they are brought to; `None` leaves their own.
-        channels: Of the images, 1 or 3.
-        threads: Of each process; the first one gives the answers.
+        channels: The number of channels of the images, 1 or 3.
+        threads: How many threads each process uses; the first process gives the answers.
         repeats: Calls that are timed.
 
     Returns:

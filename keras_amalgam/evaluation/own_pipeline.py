@@ -26,7 +26,7 @@ def own_accuracy(teacher: Teacher, photographs: tf.data.Dataset) -> float:
         The fraction that it gets right, 0..1.
 
     Raises:
-        ValueError: If there are no photographs, or a label is not one of the teacher's classes.
+        ValueError: If no photographs are given, or a label is not one of the teacher's classes.
 
     Example:
         >>> photographs = data.labelled_from_folder("birds/test", canvas=None, batch_size=1)
