@@ -17,7 +17,10 @@ if "site-packages" not in str(home):
 known = digits_fashion.recipe().teachers
 student = ka.build_student(students.compact((28, 28, 1)), known)
 model = ka.Amalgamator(
-    student, known, student_tap="map", terms=[ka.SoftTargets(), ka.CommonFeatures(units=8)]
+    student,
+    known,
+    student_tap=digits_fashion.STUDENT_TAP,
+    terms=[ka.SoftTargets(), ka.CommonFeatures(units=8)],
 )
 model.compile(optimizer=keras.optimizers.AdamW(1e-3))
 images = data.from_tfds("demo_digits", "unlabelled", data.demo_data_dir()).take(256).batch(64)
