@@ -1,8 +1,10 @@
-"""Kills an exporter at every step that makes files durable or moves them; not a test by itself.
+"""Kills an exporter at steps that make files durable or move them; not a test by itself.
 
-`python killed.py EXPORTER TARGET STUDENT CLASS_NAMES`: for each step a child process loads the
-student, exports, and is killed before or after the step, as by a power cut. Prints one JSON line
-a child: where it was killed, and what then stood in the target's folder.
+`python killed.py EXPORTER TARGET STUDENT CLASS_NAMES`: each child process loads the student and
+exports. The first one is not killed and says at every step what stands in the target's folder,
+which is what a kill there, as by a power cut, would leave. Others are killed in the middle of a
+file, at the first step, and on both sides of the one that puts the artifact in its place. Prints
+one JSON line a step and one a child: where it was, and what stood in the target's folder.
 """
 
 import itertools
@@ -12,6 +14,7 @@ import resource
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -23,28 +26,41 @@ import tensorflow  # noqa: F401
 
 from keras_amalgam import export
 
+FOLDER = Path("killed")
 STEPS = ("fsync", "replace", "rename")
 SIZES = (1_000, 8_000)
 
 
-def kill_at(number):
-    """Makes the process kill itself at the step of that number, counted over all of `STEPS`."""
+def at_every_step(act):
+    """Lets the process call `act(number, name)` before and after every one of `STEPS`."""
     counter = itertools.count()
 
     def wrapped(name, original):
         def step(*arguments, **keywords):
-            for when in ("before", "after"):
-                if when == "after":
-                    result = original(*arguments, **keywords)
-                if next(counter) == number:
-                    print(json.dumps({"killed": f"{when} {name}"}), flush=True)
-                    os.kill(os.getpid(), signal.SIGKILL)
+            act(next(counter), f"before {name}")
+            result = original(*arguments, **keywords)
+            act(next(counter), f"after {name}")
             return result
 
         return step
 
     for name in STEPS:
         setattr(os, name, wrapped(name, getattr(os, name)))
+
+
+def look(number, name):
+    """Says what a kill at this step would leave."""
+    print(json.dumps({"step": name, "left": contents(FOLDER)}), flush=True)
+
+
+def kill_at(wanted):
+    """Makes the process kill itself at the step of that number."""
+
+    def act(number, name):
+        if number == wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_every_step(act)
 
 
 def kill_in_a_file(size):
@@ -54,15 +70,21 @@ def kill_in_a_file(size):
 
 
 def run(arrange, exporter, target, student, class_names):
-    """One child; returns its exit status, negative if killed."""
-    sys.stdout.flush()
+    """One child in a new folder; returns its exit status, negative if killed, and its lines."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir()
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        os.dup2(write, sys.stdout.fileno())
         model = keras.saving.load_model(student, compile=False)
         arrange()
-        getattr(export, exporter)(model, target, class_names=class_names)
+        getattr(export, exporter)(model, str(FOLDER / target), class_names=class_names)
         os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(write)
+    with os.fdopen(read) as lines:
+        said = [json.loads(line) for line in lines if line.startswith("{")]
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
 def contents(folder):
@@ -74,17 +96,16 @@ def contents(folder):
     }
 
 
-def main(exporter, name, student, class_names):
-    names = json.loads(class_names)
-    ways = [lambda size=size: kill_in_a_file(size) for size in SIZES]
-    for arrange in itertools.chain(ways, (lambda n=n: kill_at(n) for n in itertools.count())):
-        folder = Path("killed")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        status = run(arrange, exporter, str(folder / name), student, names)
-        print(json.dumps({"status": status, "left": contents(folder)}), flush=True)
-        if status == 0:
-            return
+def main(exporter, name, mark, student, class_names):
+    arguments = (exporter, name, student, json.loads(class_names))
+    status, steps = run(lambda: at_every_step(look), *arguments)
+    placed = next(n for n, step in enumerate(steps) if mark in step["left"])
+    ways = {f"in a file at {size} bytes": partial(kill_in_a_file, size) for size in SIZES}
+    ways |= {n: partial(kill_at, n) for n in sorted({0, placed - 1, placed})}
+    print(json.dumps({"status": status, "left": contents(FOLDER), "steps": steps}), flush=True)
+    for where, arrange in ways.items():
+        status, _ = run(arrange, *arguments)
+        print(json.dumps({"status": status, "left": contents(FOLDER), "where": where}), flush=True)
 
 
 if __name__ == "__main__":

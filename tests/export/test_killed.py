@@ -24,6 +24,13 @@ def is_part(name, exporter):
     return name.startswith("bundle/student/1/") if exporter == "to_serving" else True
 
 
+def assert_same_artifact(left, expected, exporter):
+    for name, size in expected.items():
+        if is_part(name, exporter):
+            # Names of things inside an artifact vary a little from run to run.
+            assert abs(left[name] - size) <= 16 + 0.01 * size, (name, left)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_target_is_absent_or_whole_wherever_the_exporter_is_killed(
@@ -35,27 +42,28 @@ def test_target_is_absent_or_whole_wherever_the_exporter_is_killed(
         [
             sys.executable,
             str(Path(__file__).with_name("killed.py")),
-            *(exporter, target, "student.keras", json.dumps(class_names)),
+            *(exporter, target, mark, "student.keras", json.dumps(class_names)),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    steps = [line["killed"] for line in lines if "killed" in line]
-    children = [line for line in lines if "status" in line]
-    # Two were killed in the middle of a file, one was not killed, and the others at the steps.
-    assert len(children) == len(steps) + 3
-    assert {"before fsync", "after fsync", "before replace", "after replace"} <= set(steps)
-    *killed, last = children
-    assert last["status"] == 0 and mark in last["left"]
-    assert all(child["status"] < 0 for child in killed)
-    assert {mark in child["left"] for child in killed} == {True, False}
+    whole, *killed = map(json.loads, done.stdout.splitlines())
+    steps = whole["steps"]
+    assert {"before fsync", "after fsync", "before replace", "after replace"} <= {
+        step["step"] for step in steps
+    }
+    assert whole["status"] == 0 and mark in whole["left"]
+    assert {mark in step["left"] for step in steps} == {True, False}
+    for step in steps:
+        if mark in step["left"]:
+            assert_same_artifact(step["left"], whole["left"], exporter)
+    # What was seen at a step is what a kill there leaves: two in a file, one at the first step,
+    # and on both sides of the one that puts the artifact in its place.
+    assert len(killed) == 5 and all(child["status"] < 0 for child in killed)
     for child in killed:
-        if mark not in child["left"]:
-            continue
-        for name, size in last["left"].items():
-            if is_part(name, exporter):
-                # Names of things inside an artifact vary a little from run to run.
-                assert abs(child["left"][name] - size) <= 16 + 0.01 * size, (name, child)
+        at_a_step = isinstance(child["where"], int)
+        seen = steps[child["where"]]["left"] if at_a_step else {}
+        assert child["left"].keys() == seen.keys(), child
+        assert_same_artifact(child["left"], seen, exporter)
