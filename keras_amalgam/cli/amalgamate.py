@@ -100,13 +100,14 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         raise ValueError("At least one --teacher=FOLDER is needed.")
     if not values.images:
         raise ValueError("--images=FOLDER is needed: what the student learns from.")
-    for folder in (*values.teacher, values.images):
-        if not Path(folder).is_dir():
-            raise ValueError(f"There is no folder {folder}.")
+    for teacher in values.teacher:
+        output.check_folder(teacher, "teacher")
+    output.check_folder(values.images, "images")
     for test in values.test:
         name, _, folder = test.partition("=")
-        if not name or not folder or not Path(folder).is_dir():
-            raise ValueError(f"--test wants TEACHER=DIR, an existing folder. Received: {test}.")
+        if not name or not folder:
+            raise ValueError(f"--test wants TEACHER=DIR. Received: {test}.")
+        output.check_folder(folder, "test")
     if values.channels == 2:
         raise ValueError("--channels must be 1 or 3. Received: 2.")
     if len(_tests(values)) < len(values.test):

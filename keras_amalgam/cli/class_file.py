@@ -11,8 +11,11 @@ def class_lines(path: str) -> list[str]:
             is no part of the first name.
 
     Raises:
-        ValueError: If it is no UTF-8 text, or a line is empty.
+        ValueError: If it is no file or no UTF-8 text, or a line is empty.
     """
+    if not Path(path).is_file():
+        hint = "It is a folder." if Path(path).exists() else "Check the path."
+        raise ValueError(f"There is no file {path} (--classes). {hint}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

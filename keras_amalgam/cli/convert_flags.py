@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+from keras_amalgam.cli import output
 from keras_amalgam.cli.class_file import class_lines
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -153,11 +154,9 @@ def check(values: flags.FlagValues) -> list[str]:
     check_task_name(values.name)
     if not values.classes:
         raise ValueError("--classes=FILE is needed: one class per line, in the logits' order.")
-    if not Path(values.classes).is_file():
-        raise ValueError(f"There is no file {values.classes} (--classes).")
     class_names(values.classes)
-    if values.images and not Path(values.images).is_dir():
-        raise ValueError(f"There is no folder {values.images} (--images).")
+    if values.images:
+        output.check_folder(values.images, "images")
     if not math.isfinite(values.tolerance):
         raise ValueError(
             f"--tolerance must be finite. Received: {values.tolerance}. Expected a fraction of a "
@@ -207,7 +206,7 @@ def class_names(path: str) -> list[str]:
     """The classes in a text file, one per line, each once.
 
     Raises:
-        ValueError: If it is no UTF-8 text, or a line is empty or stands twice.
+        ValueError: If it is no file or no UTF-8 text, or a line is empty or stands twice.
     """
     names = class_lines(path)
     twice = [name for name, count in Counter(names).items() if count > 1]

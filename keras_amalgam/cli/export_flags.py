@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from keras_amalgam.cli import output
 from keras_amalgam.cli.canvas_flag import canvas_of
 from keras_amalgam.cli.class_file import class_lines
 
@@ -135,13 +136,9 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
             )
     if not values.images and not values.test:
         raise ValueError("--images=FOLDER is needed: what the artifact is verified with.")
-    folders = folders_of(values)
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise ValueError(f"There is no folder {folder}.")
+    for flag, folder in _named_folders(values):
+        output.check_folder(folder, flag)
     for file in pairs(values, "classes").values():
-        if not Path(file).is_file():
-            raise ValueError(f"There is no file {file}.")
         class_lines(file)
     size_of(values)
     canvas_of(values)
@@ -150,7 +147,7 @@ def check(values: flags.FlagValues, format: str) -> list[str]:
             "--name wants ASCII letters, digits, '_', '-' and '.': files and tensors bear it. "
             f"Received: {values.name}."
         )
-    return folders
+    return folders_of(values)
 
 
 def _is_word(name: str) -> bool:
@@ -180,9 +177,15 @@ def images_of(values: flags.FlagValues) -> str | dict[str, str] | None:
 
 def folders_of(values: flags.FlagValues) -> list[str]:
     """The folders of images that the command reads."""
+    return [folder for _, folder in _named_folders(values)]
+
+
+def _named_folders(values: flags.FlagValues) -> list[tuple[str, str]]:
+    """Each with the flag that names it."""
     images, tests = images_of(values), pairs(values, "test")
     named = images.values() if isinstance(images, dict) else [images]
-    return [path for path in (*named, values.calibration, *tests.values()) if path]
+    given = {"images": named, "calibration": [values.calibration], "test": tests.values()}
+    return [(flag, path) for flag, paths in given.items() for path in paths if path]
 
 
 def size_of(values: flags.FlagValues) -> tuple[int, int] | None:

@@ -58,10 +58,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
     output.check_one_file(positional)
     check_signature(values, Path(positional[0]))
-    if values.images and not Path(values.images).is_dir():
-        raise ValueError(
-            f"There is no folder {values.images}. Give --images a folder of photographs."
-        )
+    if values.images:
+        output.check_folder(values.images, "images")
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:

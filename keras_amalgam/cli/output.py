@@ -65,6 +65,13 @@ def check_one_file(positional: list[str]) -> None:
         raise ValueError(f"There is no file or directory {positional[0]}.")
 
 
+def check_folder(folder: str, flag: str) -> None:
+    """Refuse what a flag names as a folder unless it is one."""
+    if not Path(folder).is_dir():
+        hint = "It is a file." if Path(folder).exists() else "Check the path."
+        raise ValueError(f"There is no folder {folder} (--{flag}). {hint}")
+
+
 def check_no_arguments(positional: list[str]) -> None:
     """Refuse arguments where there should be flags only."""
     if positional:

@@ -74,6 +74,9 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
         (["--student", "MobilNet"], "There is no student 'MobilNet'"),
         (["--test", "digits=photos", "--test", "digits=photos"], "one folder per teacher"),
         (["--test", "cats=photos"], "tasks that no teacher has. Received: ['cats']"),
+        (["--test", "digits=nowhere"], "There is no folder nowhere (--test). Check the path."),
+        (["--test", "digits=a.txt"], "There is no folder a.txt (--test). It is a file."),
+        (["--teacher", "a.txt"], "There is no folder a.txt (--teacher). It is a file."),
         (["--size", "7"], "--size wants HEIGHT,WIDTH or one number, each at least 8"),
         (["--size", "16,16,16"], "Received: 16,16,16"),
         (["--size", "big"], "Received: big"),
@@ -84,6 +87,7 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
     ],
 )
 def test_what_does_not_fit_the_teachers_is_a_usage_error(inputs, wrong, said, capsys):
+    (inputs / "a.txt").touch()
     assert amalgamate(*wrong, "--out", "out") == 2
     error = capsys.readouterr().err
     assert said in error
