@@ -12,7 +12,8 @@ ROUGH = "roughly probabilities, or sigmoids or small logits"
 # What a linear head returns, which may as well be a regression's.
 CANNOT_TELL = "logits or numbers, cannot tell"
 EMBEDDING = "vectors of length one"
-WHOLE_NUMBERS = "whole numbers"
+WHOLE_NUMBERS = "whole numbers, such as class ids"
+_WHOLE_TYPES = ("int32", "int64")
 _BOUNDED = "numbers in -1..1"
 # By the names of activations, of operators and of layers, in small letters without underscores.
 _ACTIVATIONS = {
@@ -59,6 +60,7 @@ _IF: dict[Kind, str] = {
     "probabilities": "they are quantized",
 }
 _OTHER_SHAPES = {
+    1: ("numbers on a single axis", "such as one class id per image"),
     3: ("rows of numbers", "such as boxes, landmarks, tokens or a mask"),
     4: ("a map", "such as a mask, a heat map or features"),
 }
@@ -91,22 +93,37 @@ def num_logits(shape: Sequence[int | None]) -> int | None:
     return sizes[0] if len(shape) in (2, 4) and len(sizes) == 1 else None
 
 
-def seems_to_be(operator: str, shape: Sequence[int | None]) -> str:
+def makes_ids(operator: str, place: int) -> bool:
+    """Whether an output of an operator is ids of its input's entries, whatever type they get.
+
+    Args:
+        operator: Its name in ONNX, Keras or TFLite, such as `"TopK"` or `"TOPK_V2"`.
+        place: Which of its outputs.
+    """
+    name = operator.lower().replace("_", "")
+    return name in ("argmax", "argmin") or (name in ("topk", "topkv2") and place == 1)
+
+
+def seems_to_be(operator: str, shape: Sequence[int | None], dtype: str, place: int = 0) -> str:
     """What an output is by its last operator and its shape, in words for people.
 
     Args:
         operator: An activation, an operator or a layer: `"Softmax"`, `"LOGISTIC"`, `"log_softmax"`.
         shape: Shape of the output, the batch first.
+        dtype: Its element type; those of 8 bits are quantized numbers.
+        place: Which of the operator's outputs it is.
 
     Returns:
         A description such as `"probabilities"`, `"4 independent sigmoids"` or `"a map, not
         logits"`; `CANNOT_TELL` for a linear head, which may return logits or numbers; empty if the
         shape is not known.
     """
-    if len(shape) < 2:
+    if not shape:
         return ""
     if other := other_than_vector(shape):
         return f"{other[0]}, not logits"
+    if dtype in _WHOLE_TYPES or makes_ids(operator, place):
+        return WHOLE_NUMBERS
     number = num_logits(shape)
     if operator.lower().replace("_", "") == "logsoftmax":
         return "logits"

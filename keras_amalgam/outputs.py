@@ -32,8 +32,8 @@ MIN_COMPLEMENT = 1e-7
 ROUGH_SUMS = (0.5, 1.1)
 # More than any list of classes has, and far less than the whole numbers that float32 can tell.
 LARGEST_ID = 1e6
-# Layers and operations that show a tensor's numbers in another shape.
-_VIEWS = {"Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze", "Transpose"}
+# Layers and operations that show a tensor's numbers in another shape or type.
+_VIEWS = {"Cast", "Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze", "Transpose"}
 
 
 def kind_of(model: keras.Model, outputs: Outputs, owner: str) -> Kind:

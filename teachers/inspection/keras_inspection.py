@@ -126,10 +126,11 @@ def _layout(shape: tuple[int | None, ...]) -> Any:
 
 
 def _answer(tensor: Any) -> str:
-    last = innermost(tensor)._keras_history.operation
+    tensor = innermost(tensor)
+    last = tensor._keras_history.operation
     activation = getattr(getattr(last, "activation", None), "__name__", "linear")
     operator = type(last).__name__ if activation == "linear" else activation
-    return seems_to_be(operator, tensor.shape)
+    return seems_to_be(operator, tensor.shape, tensor.dtype)
 
 
 def _without_loading(path: Path, obstacle: str) -> Inspection:

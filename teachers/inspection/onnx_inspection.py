@@ -191,8 +191,10 @@ def _output(port: Port, graph: Graph) -> Tensor:
     name = port.name
     while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
         name = node.inputs[0]
-    is_answer = node is not None and not is_read_on(_steps(graph, {}), port.name)
-    answer = seems_to_be(node.operator, port.shape) if node is not None and is_answer else ""
+    answer = ""
+    if node is not None and not is_read_on(_steps(graph, {}), port.name):
+        place = node.outputs.index(name)
+        answer = seems_to_be(node.operator, port.shape, port.dtype, place)
     return Tensor(port.name, port.shape, port.dtype, answer)
 
 

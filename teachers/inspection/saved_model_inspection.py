@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.heads import num_logits, seems_to_be
+from keras_amalgam.heads import CANNOT_TELL, seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
 from keras_amalgam.teachers.inspection.report import Inspection, Tensor, operators_of
@@ -87,7 +87,7 @@ def _tensor(name: str, spec: Any) -> Tensor:
 
 
 def _output(name: str, spec: Any) -> Tensor:
-    """An output by its shape alone: what computes it is inside of functions."""
+    """An output by its shape and type alone: what computes it is inside of functions."""
     tensor = _tensor(name, spec)
-    is_vector = num_logits(tensor.shape) is not None
-    return replace(tensor, note="" if is_vector else seems_to_be("", tensor.shape))
+    note = seems_to_be("", tensor.shape, tensor.dtype)
+    return replace(tensor, note="" if note == CANNOT_TELL else note)

@@ -21,7 +21,7 @@ from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, refusa
 from keras_amalgam.teachers.runtimes.measuring import built_in_tflite
 
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL"}
-_PASSED_ON = {"DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
+_PASSED_ON = {"CAST", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE"}
 
 
 def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
@@ -147,8 +147,15 @@ def _tensor(details: dict[str, Any], note: Any) -> Tensor:
 
 
 def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> str:
-    makers = {int(index): each for each in operations for index in each["outputs"]}
-    maker = makers.get(details["index"])
-    while maker is not None and maker["op_name"] in _PASSED_ON:
-        maker = makers.get(int(maker["inputs"][0]))
-    return seems_to_be(maker["op_name"], _sizes(details)) if maker else ""
+    makers = {
+        int(index): (each, place)
+        for each in operations
+        for place, index in enumerate(each["outputs"])
+    }
+    found = makers.get(details["index"])
+    while found is not None and found[0]["op_name"] in _PASSED_ON:
+        found = makers.get(int(found[0]["inputs"][0]))
+    if found is None:
+        return ""
+    maker, place = found
+    return seems_to_be(maker["op_name"], _sizes(details), details["dtype"].__name__, place)
