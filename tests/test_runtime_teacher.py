@@ -100,8 +100,12 @@ def expected(files):
     return losses(both)
 
 
-def test_losses_are_those_of_converted_teachers(mixed, files, expected):
+def test_losses_are_those_of_converted_teachers(mixed, expected):
     np.testing.assert_allclose(losses(mixed), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_losses_of_runtime_teachers_alone_are_those_of_converted_ones(mixed, files, expected):
     both = [in_runtime(files[0], "shapes", SHAPES), mixed[1]]
     np.testing.assert_allclose(losses(both), expected, rtol=1e-4, atol=1e-6)
 

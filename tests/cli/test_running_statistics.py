@@ -55,6 +55,7 @@ def test_it_says_where_nothing_can_be_told(capsys):
     assert "cannot be told: it has no batch normalization" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_warning_is_a_sentence_without_a_place_in_our_code(capsys):
     pathlib.Path("photos", "gone.png").symlink_to("nowhere.png")
     code = subprocess.run(

@@ -27,7 +27,8 @@ assert error < 1e-5, error
 
 @pytest.fixture
 def amalgamator(build, make):
-    model = build(batch_norm=False)
+    # Two steps that need no graph: tracing one takes longer than most of the tests.
+    model = build(batch_norm=False, compile_with={"run_eagerly": True})
     model.fit(make.images(), epochs=2, verbose=0)
     return model
 

@@ -135,7 +135,9 @@ def test_joint_prediction_of_a_shared_class_has_no_int8(overlapping, images, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float16", marks=pytest.mark.slow), "int8"]
+)
 def test_label_ids_are_those_of_the_largest_logits(
     precision, student, images, float_images, tmp_path
 ):
@@ -178,7 +180,9 @@ def test_int16_names_the_operator_that_it_lacks(student, images, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("precision", ["dynamic", "int8", "int16"])
+@pytest.mark.parametrize(
+    "precision", ["int8", *(pytest.param(p, marks=pytest.mark.slow) for p in ("dynamic", "int16"))]
+)
 def test_the_successors_files_decide_alike(precision, student, images, logits, tmp_path):
     artifact = export.to_tflite(
         student, tmp_path / "a.tflite", precision, images, quantizer="litert", images=images

@@ -352,6 +352,7 @@ def test_what_is_no_image_is_refused(decoder):
             decoder(tf.constant(content), 3)
 
 
+@pytest.mark.slow
 def test_jpeg_and_png_are_decoded_in_a_saved_model_without_this_package(photo, tmp_path):
     content = encoded(photo, "JPEG", exif=b"Exif\0\0" + tiff(6))
     module = tf.Module()

@@ -72,11 +72,16 @@ def test_authors_own_code_may_be_the_reference(path):
     [
         {"mean": (0.4, 0.5, 0.61)},
         {"std": (0.2, 0.3, 0.26)},
-        {"scale": 1 / 256},
-        {"channels": "bgr"},
-        {"interpolation": "bicubic"},
         {"antialias": False},
-        {"crop_fraction": 1.0},
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in (
+                {"scale": 1 / 256},
+                {"channels": "bgr"},
+                {"interpolation": "bicubic"},
+                {"crop_fraction": 1.0},
+            )
+        ),
     ],
 )
 def test_another_preprocessing_than_the_authors_is_called_that(path, other):

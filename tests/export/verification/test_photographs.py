@@ -102,8 +102,8 @@ VARIANTS = {"float16.tflite", "dynamic.tflite", "int16.tflite", "litert.tflite",
 THAT_SHRINK = [name for name in EXPORTERS if name not in ("a.tflite", "litert.tflite")]
 
 
-def each(names):
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS)) for name in names]
+def each(names, slow=VARIANTS):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
 @pytest.mark.parametrize("name", each(EXPORTERS))
@@ -124,7 +124,7 @@ def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
         assert share == pytest.approx(on_pillows_canvas, abs=0.01)
 
 
-@pytest.mark.parametrize("name", each(THAT_SHRINK))
+@pytest.mark.parametrize("name", each(THAT_SHRINK, VARIANTS | {"bundle"}))
 def test_graph_that_shrinks_plainly_loses_what_the_student_had_on_its_canvas(
     name, plain_student, photographs, on_pillows_canvas, calibration, tmp_path
 ):

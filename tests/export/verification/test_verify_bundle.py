@@ -73,6 +73,7 @@ def test_png_files_are_decoded_alike_by_all(artifact, student, files):
     assert pngs["encoded"]["quadrant"]["max_abs_error"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_bundle_made_as_the_faulty_ones_are_passes_without_a_fault(sabotaged, student, files):
     assert export.verify(sabotaged(), student, files, repeats=1).missed == ()
 
