@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_amalgam.export.interrupts import held_back
 from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, flat_operations
 from keras_amalgam.export.tflite.plan import Plan
@@ -51,7 +52,7 @@ def convert(
     spec = tf.TensorSpec((plan.batch, *shape), tf.float32, name=INPUT_NAME)
     with tempfile.TemporaryDirectory() as directory:
         write({SIGNATURE_KEY: (function, spec)}, Path(directory))
-        with quiet(), _without_interpreter_warnings():
+        with held_back(), quiet(), _without_interpreter_warnings():
             try:
                 quantizer = QUANTIZERS[plan.quantizer]
                 flatbuffer, operators = quantizer(Path(directory), plan, calibration), []

@@ -1,0 +1,63 @@
+"""Ctrl-C during native code is delivered when that has ended."""
+
+import contextlib
+import signal
+import threading
+
+import pytest
+
+from keras_amalgam import export
+from keras_amalgam.export.interrupts import held_back
+from keras_amalgam.export.tflite import conversion
+
+
+def test_interrupt_waits_for_the_end_of_the_block():
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the rest")
+    assert done == ["the rest"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_takes_the_place_of_what_it_was_made_of():
+    with pytest.raises(KeyboardInterrupt), held_back():
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("KeyboardInterrupt, as a converter puts it")
+
+
+def test_nothing_happens_without_an_interrupt_or_where_it_is_ignored():
+    with held_back():
+        pass
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_are_left_alone():
+    inside = []
+
+    def block():
+        with held_back():
+            inside.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert inside == [signal.default_int_handler]
+
+
+def test_interrupt_that_the_converter_drops_ends_the_export(student, tmp_path, monkeypatch):
+    def dropping(saved_model, plan, calibration):
+        with contextlib.suppress(KeyboardInterrupt):  # As a call from C++ does.
+            signal.raise_signal(signal.SIGINT)
+        return real(saved_model, plan, calibration)
+
+    real = conversion.QUANTIZERS["converter"]
+    monkeypatch.setitem(conversion.QUANTIZERS, "converter", dropping)
+    with pytest.raises(KeyboardInterrupt):
+        export.to_tflite(student, tmp_path / "a.tflite")
+    assert list(tmp_path.iterdir()) == []
