@@ -19,6 +19,7 @@ CONVERT: Table = (
     (r"Leave `channels` out\.", "Leave --channels out."),
     (r"Pass Preprocessing\(…, channels='bgr'\)", "Pass --channels=bgr"),
     (r"\bchannels='(rgb|bgr)'", r"--channels=\1"),
+    (r"see from_torch", "make a teacher of them in Python, with teachers.from_torch"),
     (r"keras_amalgam\.taps\.candidates\(model\)", "keras-amalgam inspect FILE"),
 )
 
@@ -27,7 +28,7 @@ EXPORT: Table = (
     (r"`tolerance=?`", "--max_error"),
     (r"`image_shape=(\(height, width\))?`", "--size=HEIGHT,WIDTH"),
     (r"`(images|canvas|min_agreement|precision|top_k|joint|layout|opset)=?`", r"--\1"),
-    (r"`class_names=[^`]*`", "--classes TASK=FILE"),
+    (r"`class_names(=[^`]*)?`", "--classes TASK=FILE"),
 )
 
 

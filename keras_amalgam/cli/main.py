@@ -76,10 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _expanded(argument: str) -> str:
     """`--out=~/result` as `--out ~/result`, in which the shell writes the home folder."""
-    flag, sign, value = argument.partition("=")
-    if not flag.startswith("--") or not value.startswith("~"):
-        return argument
-    return flag + sign + os.path.expanduser(value)
+    flag, sign, value = argument.partition("=~")  # TASK=~/photos and --test=TASK=~/photos as well.
+    return f"{flag}={os.path.expanduser('~' + value)}" if sign else argument
 
 
 def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
@@ -91,12 +89,13 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         if values.help:
             print(f"{(command.__doc__ or '').strip()}\n\nflags:\n{_flag_help(values)}")
             return 0
+        _check_empty(values, positional)
         importlib.import_module("keras_amalgam.backend")
         with _without_greetings():  # Some checks need Keras.
             command.check(values, positional)
     except (flags.Error, ValueError) as error:
         return _usage_error(name, error)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # Of a path that may not be looked at, for one.
         return _failure(name, error)
     with _without_greetings():
         importlib.import_module("tensorflow")
@@ -107,6 +106,18 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
     except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as error:
         return _failure(name, error)
     return 0
+
+
+def _check_empty(values: flags.FlagValues, positional: list[str]) -> None:
+    """Refuse what an unset variable of the shell leaves: as a path it would mean this folder."""
+    given = {f"--{name}": values[name].value for name in values if values[name].present}
+    given |= {f"argument {number}": value for number, value in enumerate(positional, 1)}
+    empty = [name for name, value in given.items() if value in ("", []) or value == [""]]
+    if empty:
+        raise ValueError(
+            f"{' and '.join(empty)} must not be empty. Received: ''. Give a value, or leave it "
+            "out; a variable of the shell that is not set leaves nothing behind."
+        )
 
 
 def _under_keras_defaults(command: ModuleType, values: flags.FlagValues, rest: list[str]) -> None:

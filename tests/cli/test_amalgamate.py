@@ -76,6 +76,7 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
         (["--test", "cats=photos"], "tasks that no teacher has. Received: ['cats']"),
         (["--test", "digits=nowhere"], "There is no folder nowhere (--test). Check the path."),
         (["--test", "digits=a.txt"], "There is no folder a.txt (--test). It is a file."),
+        (["--teacher", "digits"], "needs a name of its own, which the student's head bears. Rec"),
         (["--teacher", "a.txt"], "There is no folder a.txt (--teacher). It is a file."),
         (["--size", "7"], "--size wants HEIGHT,WIDTH or one number, each at least 8"),
         (["--size", "16,16,16"], "Received: 16,16,16"),

@@ -1,6 +1,7 @@
 """The command line as a user meets it: in processes of its own."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -127,8 +128,41 @@ def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys)
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     student = str(tmp_path / "a.keras")
-    assert main(["export", "onnx", student, "--images=~/photos", "--out=~/out"]) == 2
-    assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err
+    flags = (["--images=~/photos"], ["--images", "t1=~/photos"], ["--test=t1=~/photos"])
+    for images in flags:
+        assert main(["export", "onnx", student, *images, "--out=~/out"]) == 2
+        assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "empty"),
+    [
+        (["inspect", ""], "argument 1"),
+        (["inspect", "{file}", "--images", ""], "--images"),
+        (["export", "onnx", "{file}", "--images", "", "--out", "x"], "--images"),
+        (["export", "onnx", "{file}", "--images", ".", "--out", ""], "--out"),
+        (["export", "tflite", "{file}", "--images", ".", "--precision=", "--out", "x"], "--prec"),
+        (["amalgamate", "--teacher", "", "--images", ".", "--out", "x"], "--teacher"),
+        (["convert", "", "--out", "x"], "argument 1"),
+        (["run", "", "--out", "x"], "argument 1"),
+    ],
+)
+def test_what_an_unset_variable_leaves_is_no_folder(
+    arguments, empty, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.keras").touch()
+    assert main([argument.format(file="a.keras") for argument in arguments]) == 2
+    assert re.match(rf"{empty}\w* must not be empty. Received: ''.", capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
+
+
+@pytest.mark.parametrize("flag", ["", "--images="])
+def test_path_that_the_system_refuses_is_a_sentence(flag, capsys):
+    arguments = [f"{flag}{'a' * 300}"] if not flag else [__file__, f"{flag}{'a' * 300}"]
+    assert main(["inspect", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "File name too long" in error and "Traceback" not in error
 
 
 @pytest.mark.slow
