@@ -14,6 +14,7 @@ CANNOT_TELL = "logits or numbers, cannot tell"
 EMBEDDING = "vectors of length one"
 WHOLE_NUMBERS = "whole numbers, such as class ids"
 _WHOLE_TYPES = ("int32", "int64")
+SHARES = "numbers that always sum to the same, such as percentages"
 _BOUNDED = "numbers in -1..1"
 # By the names of activations, of operators and of layers, in small letters without underscores.
 _ACTIVATIONS = {
@@ -36,7 +37,9 @@ _MAY_BE: dict[str, tuple[Kind, ...]] = {
     "logarithms of sigmoids": ("logits",),
     _BOUNDED: ("logits",),
     EMBEDDING: ("logits",),
-    WHOLE_NUMBERS: ("logits",),
+    # The others where a network is so sure of itself that nothing is left between 0 and 1.
+    WHOLE_NUMBERS: ("logits", "probabilities", "sigmoid"),
+    SHARES: ("logits",),
     UNCLEAR: ("sigmoid", "logits"),
     ROUGH: ("probabilities", "sigmoid", "logits"),
 }
@@ -49,6 +52,7 @@ _SEEM_TO_BE = {
     EMBEDDING: "an embedding, as they are vectors of length one, and no logits",
     WHOLE_NUMBERS: "{number} whole numbers, such as the ids of the likeliest classes, and no "
     "logits",
+    SHARES: "{number} numbers that always sum to the same, such as percentages, and no logits",
     UNCLEAR: f"{{number}} independent sigmoids ({_LABELS}), or small logits: they are in 0..1 and "
     "do not sum to one",
     ROUGH: f"quantized probabilities, {{number}} independent sigmoids ({_LABELS}), or small "
@@ -131,6 +135,20 @@ def seems_to_be(operator: str, shape: Sequence[int | None], dtype: str, place: i
     if found == "sigmoid" and number != 1:
         return f"{number or 'several'} independent sigmoids"
     return found
+
+
+def is_over_classes(axis: int, made: Sequence[int | None], shown: Sequence[int | None]) -> bool:
+    """Whether a softmax inside a network is one over the classes of an output that shows it.
+
+    Args:
+        axis: Along which it goes.
+        made: Shape of what it returns, empty if not known.
+        shown: Shape of the output, which may be laid out otherwise.
+    """
+    if not made:
+        return True
+    number, axis = num_logits(made), axis % len(made)
+    return number == num_logits(shown) is not None and axis > 0 and made[axis] == number
 
 
 def advice_on(words: str) -> tuple[str, Kind | None]:

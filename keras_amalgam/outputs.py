@@ -9,6 +9,7 @@ from keras import ops
 from keras_amalgam.heads import (
     EMBEDDING,
     ROUGH,
+    SHARES,
     UNCLEAR,
     WHOLE_NUMBERS,
     Kind,
@@ -32,6 +33,12 @@ MIN_COMPLEMENT = 1e-7
 ROUGH_SUMS = (0.5, 1.1)
 # More than any list of classes has, and far less than the whole numbers that float32 can tell.
 LARGEST_ID = 1e6
+# Layers that do nothing behind their activation.
+_ENDING_IN_ACTIVATION = (
+    *(keras.layers.Activation, keras.layers.Dense, keras.layers.EinsumDense),
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv2DTranspose),
+    *(keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
+)
 # Layers and operations that show a tensor's numbers in another shape or type.
 _VIEWS = {"Cast", "Dropout", "Flatten", "Identity", "Permute", "Reshape", "Squeeze", "Transpose"}
 
@@ -81,7 +88,7 @@ def to_logits(model: keras.Model, kind: Kind) -> keras.Model:
     """
     model = as_functional(model)
     if kind == "logits":
-        return _as_vectors(model)
+        return _as_floats(_as_vectors(model))
     if final_activation(model.output) == kind:
         return _as_vectors(_without_activation(model))
     return keras.Model(model.input, _inverse(kind, _as_vectors(model).output), name=model.name)
@@ -94,6 +101,17 @@ def _as_vectors(model: keras.Model) -> keras.Model:
         return model
     flat = keras.layers.Reshape((number,), name="answer_of_1x1")(model.output)
     return keras.Model(model.input, flat, name=model.name)
+
+
+def _as_floats(model: keras.Model) -> keras.Model:
+    """The model with whole numbers that are said to be logits as floats; any other as it is."""
+    if _is_float(model.output):
+        return model
+    return keras.Model(model.input, ops.cast(model.output, "float32"), name=model.name)
+
+
+def _is_float(tensor: keras.KerasTensor) -> bool:
+    return "float" in str(tensor.dtype)
 
 
 def _check_output(model: keras.Model, owner: str) -> None:
@@ -135,10 +153,14 @@ def final_activation(output: keras.KerasTensor) -> str | None:
         `None` for anything else.
     """
     last = output._keras_history.operation
+    # Along another axis than the classes' it makes something else of them.
+    if getattr(last, "axis", -1) not in (-1, len(output.shape) - 1):
+        return None
     activation = getattr(last, "activation", None)
     name = getattr(activation, "__name__", "")
-    # A function of the user's own may bear the same name.
-    if activation is not None and getattr(keras.activations, name, None) is activation:
+    # A function of the user's own may bear the same name, and a layer may do more behind it.
+    is_the_end = any(type(last).call is layer.call for layer in _ENDING_IN_ACTIVATION)
+    if is_the_end and getattr(keras.activations, name, None) is activation:
         return named_by(name)
     # By name, as the operations behind ops.softmax and ops.sigmoid are no public classes.
     return named_by(type(last).__name__)
@@ -153,7 +175,7 @@ def innermost(output: keras.KerasTensor) -> keras.KerasTensor:
     operation, node, place = output._keras_history
     if isinstance(operation, keras.Model) and getattr(operation, "outputs", None):
         return innermost(operation.outputs[place])
-    if type(operation).__name__ in _VIEWS:
+    if type(operation).__name__ in _VIEWS and _is_float(output):
         shown = operation._inbound_nodes[node].arguments.keras_tensors[0]
         # Flattened maps are another thing: a softmax over their channels does not sum to one.
         if num_logits(shown.shape) == num_logits(output.shape) is not None:
@@ -162,45 +184,56 @@ def innermost(output: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _without_activation(model: keras.Model) -> keras.Model:
-    """The model up to the input of its last activation, which may be inside its last layer."""
-    last = model.output._keras_history.operation
+    """The model up to the input of its last activation, which may be inside its last layer.
 
-    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation is not last:
-            return operation(*args, **kwargs)
-        if isinstance(operation, keras.layers.Activation) or not hasattr(operation, "activation"):
-            return args[0]
-        config = operation.get_config() | {"activation": "linear"}
-        bare = type(operation).from_config(config)
-        result = bare(*args, **kwargs)
-        bare.set_weights(operation.get_weights())
-        return result
-
-    return keras.models.clone_model(model, clone_function=lambda op: op, call_function=call)
+    That call of the layer alone is left out: it may be used in the middle of the network too.
+    """
+    last, place, _ = model.output._keras_history
+    given = last._inbound_nodes[place].arguments
+    if isinstance(last, keras.layers.Activation) or not hasattr(last, "activation"):
+        return keras.Model(model.input, given.keras_tensors[0], name=model.name)
+    uses = sum(node.operation is last for nodes in model._nodes_by_depth.values() for node in nodes)
+    config = last.get_config() | {"activation": "linear"}
+    bare = type(last).from_config(config | {"name": last.name + "_logits" * (uses > 1)})
+    result = bare(*given.args, **given.kwargs)
+    bare.set_weights(last.get_weights())
+    return keras.Model(model.input, result, name=model.name)
 
 
 def _probe(model: keras.Model) -> str:
-    """What the answers to random inputs, from faint to glaring, look like."""
+    """What the answers to random inputs look like."""
+    if not _is_float(model.output):
+        return WHOLE_NUMBERS
+    return _looks_like(_answers_to_noise(model), bool(model.weights))
+
+
+def _answers_to_noise(model: keras.Model) -> np.ndarray:
+    """One row for each of eight inputs, from faint to glaring."""
     height, width, channels = (side or 64 for side in model.input_shape[1:])
     noise = np.random.default_rng(0).normal(size=(8, height, width, channels))
     noise *= np.logspace(-1, 2, len(noise))[:, None, None, None]
     answers = model(noise.astype("float32"), training=False)
-    answers = ops.convert_to_numpy(ops.cast(answers, "float32")).astype("float64")
+    return ops.convert_to_numpy(ops.cast(answers, "float32")).astype("float64")
+
+
+def _looks_like(answers: np.ndarray, has_weights: bool) -> str:
     sums, lengths = answers.sum(axis=-1), np.linalg.norm(answers, axis=-1)
-    in_range = answers.min() >= 0 and answers.max() <= 1 + 1e-4
-    if in_range and np.abs(sums - 1).max() < 1e-3:
-        return "probabilities"
-    if answers.shape[1] > 2 and np.abs(lengths - 1).max() < 1e-3:
-        return EMBEDDING
+    least, most = answers.min(), answers.max()
     # Logits of a quantized network may be whole as well, but hardly without a negative one; very
     # large numbers have no room for a fraction.
-    whole = np.array_equal(answers, answers.round())
-    if whole and answers.min() >= 0 and 1 < answers.max() < LARGEST_ID:
+    if least >= 0 and 0 < most < LARGEST_ID and np.array_equal(answers, answers.round()):
         return WHOLE_NUMBERS
+    in_range = least >= 0 and most <= 1 + 1e-4
+    if in_range and np.abs(sums - 1).max() < 1e-3:
+        return "probabilities"
+    if np.abs(lengths - 1).max() < 1e-3:
+        return EMBEDDING
     if not in_range:
-        return "logits"
+        # A head of zeros, as before its training, answers with its bias alone.
+        varies = answers.std(axis=0).max() > 1e-6 * most
+        return SHARES if varies and least >= 0 and np.ptp(sums) < 1e-3 * sums.mean() else "logits"
     if ROUGH_SUMS[0] < sums.min() and sums.max() < ROUGH_SUMS[1]:
         return ROUGH
-    # A head of zeros, as before its training, says nothing. Quantized sigmoids in a runtime, which
-    # has no weights here, are zero as well where a network finds nothing in noise.
-    return "logits" if answers.max() == 0 and model.weights else UNCLEAR
+    # Zeros say nothing. Quantized sigmoids in a runtime, which has no weights here, are zero as
+    # well where a network finds nothing in noise.
+    return "logits" if most == 0 and has_weights else UNCLEAR

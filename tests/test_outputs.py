@@ -147,10 +147,94 @@ def test_logits_too_large_for_a_fraction_are_no_ids():
 
 
 def test_saturated_softmax_is_no_embedding_though_its_answers_are_of_length_one():
+    def nearly_saturated(x, _):
+        scores = 40 * ops.tanh(1e4 * keras.layers.Dense(4)(x))
+        return keras.layers.Lambda(ops.softmax, output_shape=(4,))(scores)
+
+    model = classifier(nearly_saturated)
+    assert outputs.kind_of(model, "auto", "It") == "probabilities"
+
+
+def test_softmax_that_leaves_zeros_and_ones_alone_must_be_named():
+    """It cannot be told from the ids of two classes, or from an answer that is one-hot."""
     model = classifier(ENDS["lambda layer"])
     model.set_weights([1e4 * weight for weight in model.get_weights()])
-    assert set(np.unique(np.asarray(model(IMAGES)).round(3))) == {0.0, 1.0}
-    assert outputs.kind_of(model, "auto", "It") == "probabilities"
+    assert set(np.unique(model(IMAGES))) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="4 whole numbers, .*outputs='probabilities' if"):
+        outputs.kind_of(model, "auto", "It")
+    assert outputs.kind_of(model, "probabilities", "It") == "probabilities"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: ops.top_k(keras.layers.Dense(2)(x), 2)[1],
+        lambda x: ops.cast(ops.argsort(keras.layers.Dense(2)(x)), "float32"),
+        lambda x: ops.one_hot(ops.argmax(keras.layers.Dense(4)(x), axis=-1), 4),
+        lambda x: ops.top_k(keras.layers.Dense(9)(x), 3)[1] - 1,
+        lambda x: ops.cast(ops.round(10 * keras.layers.Dense(4)(x)), "int32"),
+    ],
+    ids=["ids of two", "order of two", "one-hot", "ids from -1", "rounded"],
+)
+def test_whole_numbers_are_refused_whatever_they_sum_to(end):
+    model = classifier(lambda x, _: end(x))
+    with pytest.raises(ValueError, match="whole numbers, such as the ids of the likeliest"):
+        logits_of(model, "auto")
+    logits = logits_of(model, "logits")(IMAGES)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    np.testing.assert_array_equal(logits, ops.cast(model(IMAGES), "float32"))
+
+
+def test_percentages_are_refused_by_their_sum():
+    model = classifier(lambda x, _: 100 * keras.layers.Dense(4, activation="softmax")(x))
+    with pytest.raises(ValueError, match="4 numbers that always sum to the same, such as perc"):
+        logits_of(model, "auto")
+    constant = classifier(lambda x, _: keras.layers.Dense(4, "relu", name="head")(x))
+    constant.get_layer("head").set_weights([np.zeros((8, 4)), np.arange(4) + 0.5])
+    assert outputs.kind_of(constant, "auto", "It") == "logits"  # As before its training.
+
+
+def test_two_numbers_on_a_circle_are_an_embedding():
+    def on_a_circle(x, _):
+        x = keras.layers.Dense(2)(x)
+        return x / ops.sqrt(ops.sum(x * x, axis=-1, keepdims=True))
+
+    with pytest.raises(ValueError, match="an embedding"):
+        logits_of(classifier(on_a_circle), "auto")
+
+
+@pytest.mark.parametrize("shared", [keras.layers.Softmax, lambda: keras.layers.Dense(4, "softmax")])
+def test_softmax_that_is_used_before_the_end_too_stays_there(shared):
+    """A gate by the layer that also ends the network."""
+    layer = shared()
+
+    def gated(x, _):
+        gate = layer(keras.layers.Dense(4)(x))
+        return layer(gate * keras.layers.Dense(4)(x))
+
+    model = sharpened(classifier(gated))
+    logits = np.asarray(logits_of(model, "auto")(IMAGES))
+    np.testing.assert_allclose(scipy.special.softmax(logits, -1), model(IMAGES), atol=2e-6)
+    assert np.ptp(logits) > 1
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis 1")
+def test_softmax_along_another_axis_is_no_classifiers():
+    for end in (
+        lambda x, _: ops.softmax(keras.layers.Dense(4)(x), axis=0),
+        lambda x, _: keras.layers.Softmax(axis=1)(
+            keras.layers.Reshape((1, 1, 4))(keras.layers.Dense(4)(x))
+        ),
+    ):
+        with pytest.raises(ValueError, match="independent sigmoids|whole numbers"):
+            logits_of(classifier(end), "auto")
+
+
+def test_softmax_inside_of_a_recurrent_layer_is_not_its_output():
+    def recurrent(x, _):
+        return keras.layers.LSTM(4, activation="softmax")(keras.layers.Reshape((2, 4))(x))
+
+    assert outputs.final_activation(classifier(recurrent).output) is None
 
 
 @pytest.mark.parametrize(

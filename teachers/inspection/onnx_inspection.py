@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from keras_amalgam.heads import seems_to_be
+from keras_amalgam.heads import is_over_classes, seems_to_be
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.teachers.chosen_output import graph_of_output
@@ -21,7 +21,7 @@ from keras_amalgam.teachers.inspection.report import (
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps, is_read_on
 from keras_amalgam.teachers.names import module_ends
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
-from keras_amalgam.teachers.onnx_graph import Graph, Port, read_graph
+from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.operators import converts
 from keras_amalgam.teachers.passes import without_unused
 from keras_amalgam.teachers.passes.folding import fold_constants
@@ -54,7 +54,8 @@ def describe(file: OnnxFile, producer: str, size: int, output: str | None = None
     source = graph_of_output(whole, output, repr(file.path.name))
     conversion, obstacle = _try_to_convert(file, output)
     graph = conversion.graph if conversion else _folded(source)
-    steps = _steps(graph, _sizes(file, conversion))
+    sizes = _sizes(file, conversion)
+    steps = _steps(graph, sizes)
     shows_built_in, built_in = _built_in(file, source, conversion)
     return Inspection(
         file=file.path.name,
@@ -64,7 +65,7 @@ def describe(file: OnnxFile, producer: str, size: int, output: str | None = None
         bytes=size,
         sha256=file.sha256,
         inputs=tuple(_input(port, conversion) for port in source.inputs),
-        outputs=tuple(_output(port, whole) for port in whole.outputs),
+        outputs=tuple(_output(port, whole, sizes, conversion) for port in whole.outputs),
         parameters=_parameters(file.model),
         operators=operators_of(
             (f"{node.domain}.{node.operator}".lstrip("."), node.name, converts(node))
@@ -187,15 +188,32 @@ def _input(port: Port, conversion: Conversion | None) -> Tensor:
     return Tensor(port.name, port.shape, port.dtype, note)
 
 
-def _output(port: Port, graph: Graph) -> Tensor:
+def _output(
+    port: Port, graph: Graph, sizes: Mapping[str, Sizes], conversion: Conversion | None
+) -> Tensor:
     name = port.name
     while (node := graph.producers.get(name)) is not None and node.operator in _PASSED_ON:
         name = node.inputs[0]
     answer = ""
     if node is not None and not is_read_on(_steps(graph, {}), port.name):
-        place = node.outputs.index(name)
-        answer = seems_to_be(node.operator, port.shape, port.dtype, place)
+        operator, place, made = node.operator, node.outputs.index(name), sizes.get(name, ())
+        if operator == "Softmax" and not _is_over_classes(node, name, port.shape, made, conversion):
+            operator = ""
+        answer = seems_to_be(operator, port.shape, port.dtype, place)
     return Tensor(port.name, port.shape, port.dtype, answer)
+
+
+def _is_over_classes(
+    softmax: Node, name: str, shown: Sizes, made: Sizes, conversion: Conversion | None
+) -> bool:
+    """Whether a softmax goes over the classes; see `_sizes` for what is known of its result."""
+    axis = softmax.attributes.get("axis", -1 if softmax.opset >= 13 else 1)
+    value = conversion.values.get(name) if conversion else None
+    if value is not None:
+        axis = value.axis(axis)
+    elif len(made) == 4:
+        axis = CHANNELS_FIRST.index(axis % 4)
+    return is_over_classes(axis, made, shown)
 
 
 def _parameters(model: onnx.ModelProto) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.heads import seems_to_be
+from keras_amalgam.heads import is_over_classes, seems_to_be
 from keras_amalgam.teachers.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -48,7 +48,7 @@ def inspect_tflite(path: Path, output: str | None = None) -> Inspection:
         sha256=sha256_of(path),
         inputs=tuple(_tensor(each, "channels last" if _rank(each) == 4 else "") for each in inputs),
         outputs=tuple(
-            replace(_tensor(each, _answer(each, operations)), name=name)
+            replace(_tensor(each, _answer(each, operations, tensors)), name=name)
             for name, each in outputs.items()
         ),
         parameters=sum(
@@ -146,7 +146,9 @@ def _tensor(details: dict[str, Any], note: Any) -> Tensor:
     return Tensor(details["name"], _sizes(details), details["dtype"].__name__, note)
 
 
-def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> str:
+def _answer(
+    details: dict[str, Any], operations: list[dict[str, Any]], tensors: dict[int, dict[str, Any]]
+) -> str:
     makers = {
         int(index): (each, place)
         for each in operations
@@ -158,4 +160,8 @@ def _answer(details: dict[str, Any], operations: list[dict[str, Any]]) -> str:
     if found is None:
         return ""
     maker, place = found
-    return seems_to_be(maker["op_name"], _sizes(details), details["dtype"].__name__, place)
+    operator, shape = maker["op_name"], _sizes(details)
+    made = _sizes(tensors[int(maker["outputs"][place])])
+    if operator == "SOFTMAX" and not is_over_classes(-1, made, shape):
+        operator = ""
+    return seems_to_be(operator, shape, details["dtype"].__name__, place)

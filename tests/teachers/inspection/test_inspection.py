@@ -247,3 +247,50 @@ def test_keras_file_whose_layers_are_no_list_is_described(tmp_path, layers):
             archive.writestr(name, content)
     found = teachers.inspect(path)
     assert "Keras cannot load 'n.keras'" in found.obstacle and not found.operators
+
+
+def _softmax(axis):
+    """What follows the five logits `l`: reshapings around a softmax of an axis."""
+    return [
+        make_node("Reshape", ["l", "inside"], ["i"], name="/in"),
+        make_node("Softmax", ["i"], ["soft"], name="/softmax", axis=axis),
+        make_node("Reshape", ["soft", "outside"], ["y"], name="/out"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inside", "axis", "note"),
+    [
+        ((0, 5), -1, "probabilities"),
+        ((0, 5), 1, "probabilities"),
+        ((0, 5, 1, 1), 1, "probabilities"),
+        ((0, 5, 1, 1), -3, "probabilities"),
+        ((0, 5), 0, "logits or numbers, cannot tell"),
+        ((0, 5, 1), -1, "logits or numbers, cannot tell"),
+        ((0, 5, 1, 1), -1, "logits or numbers, cannot tell"),
+        ((-1, 1), -1, "logits or numbers, cannot tell"),
+    ],
+)
+def test_softmax_in_an_onnx_file_counts_only_over_the_classes(
+    network, tmp_path, inside, axis, note
+):
+    network.graph.node[-1].output[0] = "l"
+    network.graph.node.extend(_softmax(axis=axis))
+    for name, value in {"inside": inside, "outside": (-1, 5)}.items():
+        network.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    onnx.save(network, tmp_path / "n.onnx")
+    assert teachers.inspect(tmp_path / "n.onnx").outputs[0].note == note
+
+
+def test_softmax_over_groups_of_a_tflite_file_is_none_over_the_classes(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Dense(6)(keras.layers.GlobalAveragePooling2D()(image))
+    for name, inside in (("classes", (6,)), ("groups", (2, 3))):
+        grouped = keras.layers.Softmax()(keras.layers.Reshape(inside)(x))
+        model = keras.Model(image, keras.layers.Reshape((6,))(grouped))
+        model.export(tmp_path / f"{name}.tflite", format="litert", verbose=False)
+    notes = [
+        teachers.inspect(tmp_path / f"{name}.tflite").outputs[0].note
+        for name in ("classes", "groups")
+    ]
+    assert notes == ["probabilities", "logits or numbers, cannot tell"]
