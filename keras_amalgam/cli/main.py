@@ -112,7 +112,8 @@ def _check_empty(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse what an unset variable of the shell leaves: as a path it would mean this folder."""
     given = {f"--{name}": values[name].value for name in values if values[name].present}
     given |= {f"argument {number}": value for number, value in enumerate(positional, 1)}
-    empty = [name for name, value in given.items() if value in ("", []) or value == [""]]
+    lists = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+    empty = [name for name, texts in lists.items() if not texts or "" in texts]
     if empty:
         raise ValueError(
             f"{' and '.join(empty)} must not be empty. Received: ''. Give a value, or leave it "

@@ -143,6 +143,7 @@ def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys)
         (["export", "onnx", "{file}", "--images", ".", "--out", ""], "--out"),
         (["export", "tflite", "{file}", "--images", ".", "--precision=", "--out", "x"], "--prec"),
         (["amalgamate", "--teacher", "", "--images", ".", "--out", "x"], "--teacher"),
+        (["amalgamate", "--teacher", ".", "--teacher=", "--images", "."], "--teacher"),
         (["convert", "", "--out", "x"], "argument 1"),
         (["run", "", "--out", "x"], "argument 1"),
     ],
