@@ -58,6 +58,7 @@ def export_with_room(student, class_names, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_no_room_is_an_os_error_and_leaves_nothing(export_with_room):
     outcomes = export_with_room(1024)
     assert {writer for writer, outcome in outcomes.items() if outcome["error"]} == set(WRITERS)

@@ -79,6 +79,7 @@ def test_converted_network_is_a_teacher_with_a_tap_by_source_name(digits):
     )
 
 
+@pytest.mark.slow
 def test_converted_network_reloads_where_the_package_does_not_exist(
     network, agrees, run_without_package, tmp_path, random
 ):

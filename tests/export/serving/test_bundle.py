@@ -61,6 +61,7 @@ def test_bundle_holds_what_a_server_reads(bundle, class_names):
     assert not [path for path in tree(bundle) if path.split("/")[-1].startswith(".")]
 
 
+@pytest.mark.slow
 def test_record_has_the_agreement_of_every_signature(student, images, tmp_path):
     artifact = export.to_serving(student, tmp_path / "a" / "b", 3, images=images[:5])
     assert artifact.path == tmp_path / "a" / "b" / "student" / "3"

@@ -57,6 +57,7 @@ def test_what_an_exporter_writes_is_as_it_should_be(kind, copied, class_names):
     assert companions.wrong(copied(kind), class_names) == []
 
 
+@pytest.mark.slow
 def test_bundle_is_as_it_should_be(bundle, class_names):
     assert companions.wrong(bundle, class_names) == []
 

@@ -83,7 +83,7 @@ def test_another_slope_would_be_noticed(agrees, build, monkeypatch):
         lambda call: handler(replace(call, node=replace(call.node, attributes={"alpha": 0.61}))),
     )
     with pytest.raises(AssertionError, match="largest error"):
-        agrees(source, verify=False)
+        agrees(source)
 
 
 def test_hard_sigmoid_of_pytorch_becomes_the_named_activation(agrees, build):

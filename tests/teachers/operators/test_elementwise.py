@@ -65,7 +65,7 @@ def test_another_rounding_would_be_noticed(agrees, rounded_halves, monkeypatch):
 
     monkeypatch.setitem(registry._HANDLERS["", "Round"], 11, upwards)
     with pytest.raises(AssertionError, match="largest error 1"):
-        agrees(rounded_halves, verify=False)
+        agrees(rounded_halves)
 
 
 @pytest.mark.parametrize("operator", ["And", "Or", "Xor"])

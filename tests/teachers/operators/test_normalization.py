@@ -224,7 +224,7 @@ def test_another_epsilon_would_be_noticed(agrees, build, random, monkeypatch):
         lambda call: handler(replace(call, node=replace(call.node, attributes={"epsilon": 1e-3}))),
     )
     with pytest.raises(AssertionError, match="largest error"):
-        agrees(source, verify=False)
+        agrees(source)
 
 
 def test_group_normalization_of_a_flattened_map_agrees(build, random, tmp_path):

@@ -199,7 +199,7 @@ def test_another_zero_point_would_be_noticed(agrees, build, monkeypatch):
 
     monkeypatch.setitem(registry._HANDLERS["", "DequantizeLinear"], 10, without_zero_point)
     with pytest.raises(AssertionError, match="largest error 2"):
-        agrees(build(_pair("x", "y"), (3, 5, 4), _parameters()), verify=False)
+        agrees(build(_pair("x", "y"), (3, 5, 4), _parameters()))
 
 
 def test_scales_of_blocks_are_refused(agrees, build, random):

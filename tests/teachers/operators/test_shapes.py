@@ -106,7 +106,7 @@ def test_squeeze_of_everything_agrees_unless_the_source_loses_the_batch(agrees, 
     source = build(nodes, (3, 5, 4))
     output = make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])
     source.graph.output[0].CopyFrom(output)  # Inferring cannot know that the batch is not one.
-    agrees(source, sizes=(3,), verify=False)
+    agrees(source, sizes=(3,))
     with pytest.raises(ValueError, match=r"different shapes at node 'y' \(Squeeze\).*fixed number"):
         agrees(source)
 

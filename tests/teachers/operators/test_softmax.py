@@ -67,7 +67,7 @@ def test_another_axis_would_be_noticed(agrees, build, monkeypatch):
         lambda call: handler(replace(call, node=replace(call.node, attributes={"axis": 3}))),
     )
     with pytest.raises(AssertionError, match="largest error"):
-        agrees(source, verify=False)
+        agrees(source)
 
 
 def test_softmax_of_one_number_is_one_without_a_warning(agrees, build):
