@@ -127,7 +127,7 @@ WRITABLE = [(n, e) for n in NETWORKS for e in EXPORTS if "weights" in n or e != 
 def test_exported_attention_agrees(tmp_path, agrees, torch_export, network, export, batch):
     path = tmp_path / "exported.onnx"
     source = torch_export(NETWORKS[network](), path, (16, 12), batch=batch, **EXPORTS[export])
-    model = agrees(source, sizes=(batch,) if batch else (1, 2, 3, 5), transposes=None)
+    model = agrees(source, sizes=(batch,) if batch else (1, 2, 3, 5), transposes=None, verify=True)
     assert model.output_shape == (None, 5)
     assert any(isinstance(layer, keras.layers.Dense) for layer in model.layers)
 
@@ -137,14 +137,14 @@ def test_attention_transposes_its_factors_and_the_way_back(tmp_path, agrees, tor
     """Queries, keys and values to their heads, the keys to columns, and the heads to features."""
     path = tmp_path / "exported.onnx"
     source = torch_export(NETWORKS[network](), path, (16, 12), **EXPORTS["dynamo_20"])
-    agrees(source, transposes=5)
+    agrees(source, transposes=5, verify=True)
 
 
 @pytest.mark.parametrize("export", ["dynamo_18", "dynamo_20", "script_14", "script_17"])
 def test_attention_of_a_file_for_two_images_agrees(tmp_path, agrees, torch_export, export):
     path = tmp_path / "exported.onnx"
     source = torch_export(encoder(), path, (16, 12), batch=2, **EXPORTS[export])
-    agrees(source, sizes=(2,), transposes=None)
+    agrees(source, sizes=(2,), transposes=None, verify=True)
 
 
 @pytest.mark.parametrize("network", ["self", "encoder", "class_token"])

@@ -232,7 +232,7 @@ def test_exported_network_agrees_and_never_transposes(
     tmp_path, agrees, torch_export, make, size, export
 ):
     source = torch_export(_prepared(make), tmp_path / "exported.onnx", size, **EXPORTS[export])
-    model = agrees(source)
+    model = agrees(source, verify=True)
     assert model.output_shape == (None, 10)
     assert model.input_shape == (None, *size, 3)
 
@@ -241,7 +241,9 @@ def test_exported_network_agrees_and_never_transposes(
 @pytest.mark.parametrize("export", ["dynamo_20", "script_17", "script_17_unfused"])
 def test_module_paths_are_taps(tmp_path, agrees, torch_export, export):
     path = tmp_path / "exported.onnx"
-    model = agrees(torch_export(_prepared(residual), path, (33, 29), **EXPORTS[export]))
+    model = agrees(
+        torch_export(_prepared(residual), path, (33, 29), **EXPORTS[export]), verify=True
+    )
     names = model.provenance.names
     shapes = {"stem": (9, 8, 8), "layer1": (9, 8, 8), "layer2": (5, 4, 16), "layer2.0": (5, 4, 16)}
     for tap, shape in shapes.items():
@@ -255,7 +257,9 @@ def test_module_paths_are_taps(tmp_path, agrees, torch_export, export):
 def test_unfused_export_keeps_the_statistics_of_the_training_images(tmp_path, agrees, torch_export):
     network = _prepared(residual)
     export = EXPORTS["script_17_unfused"]
-    model = agrees(torch_export(network, tmp_path / "exported.onnx", (33, 29), **export))
+    model = agrees(
+        torch_export(network, tmp_path / "exported.onnx", (33, 29), **export), verify=True
+    )
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert len(norms) == 10
     mean = network.stem[0][1].running_mean.numpy()

@@ -75,7 +75,7 @@ def test_registered_operator_of_a_users_own_is_used(agrees, build, monkeypatch):
 
     nodes = [make_node("Relu", ["x"], ["r"]), make_node("Det", ["r"], ["y"])]
     with pytest.raises(ValueError, match=r"different shapes at node 'y' \(Det\)"):
-        agrees(build(nodes, (4, 4, 4)))  # It is used, and found wrong.
+        agrees(build(nodes, (4, 4, 4)), verify=True)  # It is used, and found wrong.
 
 
 def test_operator_of_a_users_own_converts_like_any_other(tmp_path, build, monkeypatch):

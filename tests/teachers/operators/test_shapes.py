@@ -108,7 +108,7 @@ def test_squeeze_of_everything_agrees_unless_the_source_loses_the_batch(agrees, 
     source.graph.output[0].CopyFrom(output)  # Inferring cannot know that the batch is not one.
     agrees(source, sizes=(3,))
     with pytest.raises(ValueError, match=r"different shapes at node 'y' \(Squeeze\).*fixed number"):
-        agrees(source)
+        agrees(source, verify=True)
 
 
 def test_batch_size_computed_in_the_graph_stays_open(agrees, build, random):
