@@ -137,5 +137,5 @@ def check_names(teachers: Sequence[Teacher]) -> None:
     if twice:
         raise ValueError(
             f"Every teacher needs a name of its own: it names the student's head. Received twice: "
-            f"{twice}. Give each Teacher(…, name=…) another."
+            f"{twice}. Give each teacher a different name, or leave one out."
         )

@@ -122,6 +122,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
     from keras_amalgam.recipes import job, own_teachers
+    from keras_amalgam.student import check_names
     from keras_amalgam.teacher_files import network_bytes
     from keras_amalgam.teachers import load
 
@@ -129,6 +130,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     images, tests = Path(values.images), _tests(values)
     names = [teacher.name for teacher in teachers]
     try:
+        check_names(teachers)
         own_teachers.check_choices(names, images, tests, values.student, values.ownership)
     except ValueError as error:
         raise flags.IllegalFlagValueError(str(error)) from error

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from keras_amalgam.cli import output
+
 
 def class_lines(path: str) -> list[str]:
     """The classes in a text file, one per line.
@@ -11,11 +13,9 @@ def class_lines(path: str) -> list[str]:
             is no part of the first name.
 
     Raises:
-        ValueError: If it is no file or no UTF-8 text, or a line is empty.
+        ValueError: If it is not a file of UTF-8 text, or a line is empty.
     """
-    if not Path(path).is_file():
-        hint = "It is a folder." if Path(path).exists() else "Check the path."
-        raise ValueError(f"There is no file {path} (--classes). {hint}")
+    output.check_file(path, "classes")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -206,7 +206,7 @@ def class_names(path: str) -> list[str]:
     """The classes in a text file, one per line, each once.
 
     Raises:
-        ValueError: If it is no file or no UTF-8 text, or a line is empty or stands twice.
+        ValueError: If it is not a file of UTF-8 text, or a line is empty or stands twice.
     """
     names = class_lines(path)
     twice = [name for name, count in Counter(names).items() if count > 1]

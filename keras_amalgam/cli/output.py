@@ -65,11 +65,22 @@ def check_one_file(positional: list[str]) -> None:
         raise ValueError(f"There is no file or directory {positional[0]}.")
 
 
-def check_folder(folder: str, flag: str) -> None:
-    """Refuse what a flag names as a folder unless it is one."""
-    if not Path(folder).is_dir():
-        hint = "It is a file." if Path(folder).exists() else "Check the path."
-        raise ValueError(f"There is no folder {folder} (--{flag}). {hint}")
+def check_folder(path: str, flag: str) -> None:
+    """Require that the path given with a flag is a folder."""
+    if not Path(path).is_dir():
+        raise ValueError(f"--{flag} must be a folder. Received: {path}, {_instead(path)}")
+
+
+def check_file(path: str, flag: str) -> None:
+    """Require that the path given with a flag is a file."""
+    if not Path(path).is_file():
+        raise ValueError(f"--{flag} must be a file. Received: {path}, {_instead(path)}")
+
+
+def _instead(path: str) -> str:
+    if not Path(path).exists():
+        return "which does not exist. Check the path."
+    return f"which is a {'folder' if Path(path).is_dir() else 'file'}."
 
 
 def check_no_arguments(positional: list[str]) -> None:

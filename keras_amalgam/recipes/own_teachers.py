@@ -155,12 +155,6 @@ def check_choices(
         ValueError: Naming the choice.
     """
     students.check_name(student)
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"Each teacher needs a name of its own, which the student's head bears. Received: "
-            f"{' and '.join(twice)} more than once. Leave one of them out, or convert it again "
-            "under another name."
-        )
     check_evaluated(" and ".join(names), names, tests)
     if ownership == "source" and not _has_collections(images, names):
         raise ValueError(

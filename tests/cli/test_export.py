@@ -295,8 +295,8 @@ def test_student_that_plain_keras_cannot_load_is_for_python(run, capsys):
         ("tflite", ("--calibration", "."), "--calibration is for --precision int8 or int16"),
         ("tflite", ("--size", "a"), "--size wants HEIGHT,WIDTH"),
         ("tflite", ("--test", "colour"), "--test wants TASK=PATH"),
-        ("tflite", ("--test", "colour=missing"), "There is no folder missing"),
-        ("tflite", ("--classes", "colour=missing"), "There is no file missing"),
+        ("tflite", ("--test", "colour=missing"), "--test must be a folder. Received: missing"),
+        ("tflite", ("--classes", "colour=missing"), "--classes must be a file. Received: missing"),
         ("serving", ("--overwrite",), "never overwritten"),
     ],
 )

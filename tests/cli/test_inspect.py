@@ -272,7 +272,7 @@ def test_without_running_statistics_it_says_that_photographs_tell_nothing(make, 
     said = capsys.readouterr().out
     assert "trained with cannot be told: it has no batch normalization" in said
     assert main(["inspect", str(DIGITS), "--images", str(tmp_path / "nowhere")]) == 2
-    assert "There is no folder" in capsys.readouterr().err
+    assert "--images must be a folder." in capsys.readouterr().err
 
 
 def test_photographs_are_shown_to_the_chosen_one_of_several_outputs(make, tmp_path, capsys):

@@ -55,7 +55,7 @@ def test_no_command_and_an_unknown_one_are_usage_errors(capsys):
         (["amalgamate", "--images", ".", "--out", "x"], "At least one --teacher"),
         (
             ["amalgamate", "--teacher", "nowhere", "--images", ".", "--out", "x"],
-            "no folder nowhere",
+            "--teacher must be a folder. Received: nowhere",
         ),
         (
             ["amalgamate", "--teacher", ".", "--images", ".", "--out", "x", "--epochs", "0"],
@@ -131,7 +131,10 @@ def test_home_folder_is_found_behind_a_flags_sign(tmp_path, monkeypatch, capsys)
     flags = (["--images=~/photos"], ["--images", "t1=~/photos"], ["--test=t1=~/photos"])
     for images in flags:
         assert main(["export", "onnx", student, *images, "--out=~/out"]) == 2
-        assert f"There is no folder {tmp_path}/photos" in capsys.readouterr().err
+        assert (
+            f"must be a folder. Received: {tmp_path}/photos, which does not exist"
+            in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize(
