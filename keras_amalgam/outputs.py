@@ -152,18 +152,31 @@ def final_activation(output: keras.KerasTensor) -> str | None:
         `"probabilities"`, `"sigmoid"`, the words for another activation that leaves no logits, or
         `None` for anything else.
     """
+    return named_by(ends_in(output))
+
+
+def ends_in(output: keras.KerasTensor) -> str:
+    """The name of the activation, or of the operation, that an output ends in.
+
+    Args:
+        output: An output tensor of a functional model.
+
+    Returns:
+        Such as `"softmax"`, `"linear"` or `"TopK"`; empty where the operation does not go along the
+        axis of the classes.
+    """
     last = output._keras_history.operation
-    # Along another axis than the classes' it makes something else of them.
-    if getattr(last, "axis", -1) not in (-1, len(output.shape) - 1):
-        return None
+    # By their class, as the operations behind ops.softmax and ops.sigmoid are not public.
+    operation = type(last).__name__
+    over_classes = getattr(last, "axis", -1) in (-1, len(output.shape) - 1)
+    if "softmax" in operation.lower() and not over_classes:
+        return ""
     activation = getattr(last, "activation", None)
     name = getattr(activation, "__name__", "")
     # A function of the user's own may bear the same name, and a layer may do more behind it.
     is_the_end = any(type(last).call is layer.call for layer in _ENDING_IN_ACTIVATION)
-    if is_the_end and getattr(keras.activations, name, None) is activation:
-        return named_by(name)
-    # By name, as the operations behind ops.softmax and ops.sigmoid are no public classes.
-    return named_by(type(last).__name__)
+    known = is_the_end and getattr(keras.activations, name, None) is activation
+    return name if known else operation
 
 
 def innermost(output: keras.KerasTensor) -> keras.KerasTensor:

@@ -11,7 +11,7 @@ import keras
 from keras_amalgam.heads import seems_to_be
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.keras_bounds import is_archive, read_config, read_version
-from keras_amalgam.outputs import innermost
+from keras_amalgam.outputs import ends_in, innermost
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
@@ -127,10 +127,7 @@ def _layout(shape: tuple[int | None, ...]) -> Any:
 
 def _answer(tensor: Any) -> str:
     tensor = innermost(tensor)
-    last = tensor._keras_history.operation
-    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
-    operator = type(last).__name__ if activation == "linear" else activation
-    return seems_to_be(operator, tensor.shape, tensor.dtype)
+    return seems_to_be(ends_in(tensor), tensor.shape, tensor.dtype)
 
 
 def _without_loading(path: Path, obstacle: str) -> Inspection:

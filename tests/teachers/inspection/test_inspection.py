@@ -294,3 +294,21 @@ def test_softmax_over_groups_of_a_tflite_file_is_none_over_the_classes(tmp_path)
         for name in ("classes", "groups")
     ]
     assert notes == ["probabilities", "logits or numbers, cannot tell"]
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: keras.ops.softmax(keras.layers.Dense(5)(x), axis=0),
+        lambda x: keras.layers.Softmax(axis=1)(keras.layers.Reshape((1, 1, 5))(x)),
+        lambda x: keras.layers.LSTM(5, activation="softmax")(keras.layers.Reshape((5, 1))(x)),
+    ],
+    ids=["over the batch", "over a map's rows", "inside of a recurrent layer"],
+)
+def test_softmax_in_a_keras_file_counts_only_over_the_classes(end, tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(image))
+    keras.Model(image, end(x)).save(tmp_path / "n.keras")
+    note = teachers.inspect(tmp_path / "n.keras").outputs[0].note
+    assert note == "logits or numbers, cannot tell"
