@@ -1,10 +1,11 @@
 """Kills an exporter at steps that make files durable or move them; not a test by itself.
 
-`python killed.py EXPORTER TARGET STUDENT CLASS_NAMES`: each child process loads the student and
-exports. The first one is not killed and says at every step what stands in the target's folder,
+`python killed.py EXPORTER TARGET MARK STUDENT CLASS_NAMES`: each child process loads the student
+and exports. The first one is not killed and says at every step what stands in the target's folder,
 which is what a kill there, as by a power cut, would leave. Others are killed in the middle of a
 file, at the first step, and on both sides of the one that puts the artifact in its place. Prints
-one JSON line a step and one a child: where it was, and what stood in the target's folder.
+one JSON line per child with what stood in the target's folder, the first one's with its steps. MARK
+is the file that tells that the artifact is in its place.
 """
 
 import itertools

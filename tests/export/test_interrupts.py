@@ -27,14 +27,19 @@ def test_interrupt_takes_the_place_of_what_it_was_made_of():
 
 
 def test_nothing_happens_without_an_interrupt_or_where_it_is_ignored():
+    done = []
     with held_back():
-        pass
+        done.append("without an interrupt")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with held_back():
             signal.raise_signal(signal.SIGINT)
+        done.append("ignored")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+    assert done == ["without an interrupt", "ignored"]
 
 
 def test_other_threads_are_left_alone():
