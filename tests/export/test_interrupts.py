@@ -11,6 +11,14 @@ from keras_amalgam.export.interrupts import held_back
 from keras_amalgam.export.tflite import conversion
 
 
+@pytest.fixture(autouse=True)
+def pythons_own_handler():
+    """Sets the handler of a terminal's process: one started with `&` by a script ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_interrupt_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt), held_back():
