@@ -70,7 +70,10 @@ class EncodedImages:
 
 
 def collect(
-    images: Any, labelled: Mapping[str, Any] | None, class_names: Mapping[str, Sequence[str]]
+    images: Any,
+    labelled: Mapping[str, Any] | None,
+    class_names: Mapping[str, Sequence[str]],
+    argument: str = "images",
 ) -> EncodedImages:
     """The images for the comparison and those with labels, together.
 
@@ -81,11 +84,12 @@ def collect(
         labelled: Task to a folder with one sub-folder for each class, or to a pair of images, as
             above, and their class numbers.
         class_names: Task to its classes in order.
+        argument: What errors call `images`.
 
     Raises:
         ValueError: If there is no image, or a class or a task is not known.
     """
-    contents, tasks = _unlabelled(images, class_names)
+    contents, tasks = _unlabelled(images, class_names, argument)
     spans: dict[str, tuple[int, np.ndarray]] = {}
     for task, source in (labelled or {}).items():
         _check_task(task, class_names, "labelled images")
@@ -106,17 +110,17 @@ def collect(
 
 
 def _unlabelled(
-    images: Any, class_names: Mapping[str, Sequence[str]]
+    images: Any, class_names: Mapping[str, Sequence[str]], argument: str
 ) -> tuple[list[bytes], list[str | None]]:
     if images is None:
         return [], []
     if not isinstance(images, Mapping):
-        contents = _contents(images, "images")
+        contents = _contents(images, argument)
         return contents, [None] * len(contents)
     contents, tasks = [], []
     for task, source in images.items():
-        _check_task(task, class_names, "images")
-        added = _contents(source, f"images[{task!r}]")
+        _check_task(task, class_names, argument)
+        added = _contents(source, f"{argument}[{task!r}]")
         contents += added
         tasks += [task] * len(added)
     return contents, tasks

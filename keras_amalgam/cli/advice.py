@@ -27,7 +27,7 @@ CONVERT: Table = (
 EXPORT: Table = (
     (r"`tolerance=?`", "--max_error"),
     (r"`image_shape=(\(height, width\))?`", "--size=HEIGHT,WIDTH"),
-    (r"`(images|canvas|min_agreement|precision|top_k|joint|layout|opset)=?`", r"--\1"),
+    (r"`(images|calibration|canvas|min_agreement|precision|top_k|joint|layout|opset)=?`", r"--\1"),
     (r"`class_names(=[^`]*)?`", "--classes TASK=FILE"),
 )
 

@@ -194,7 +194,7 @@ def _size(values: flags.FlagValues, student: Any) -> tuple[int, int]:
 def _compared(values: flags.FlagValues, student: Any, size: tuple[int, int] | None) -> Any:
     """Real images that the exporter compares on before verification does; one if of any size."""
     most = 1 if size is None else COMPARED_IMAGES
-    return _decoded(student, export_flags.images_of(values), values, size, most)
+    return _decoded(student, export_flags.images_of(values), values, size, most, "images")
 
 
 def _decoded(
@@ -203,12 +203,13 @@ def _decoded(
     values: flags.FlagValues,
     size: tuple[int, int] | None,
     most: int,
+    flag: str,
 ) -> Any:
     from keras_amalgam.export.entrance import entrance_of
     from keras_amalgam.export.verification.encoded import collect
 
     labelled = None if images else export_flags.pairs(values, "test")
-    encoded = collect(images, labelled, student.class_names)
+    encoded = collect(images, labelled, student.class_names, flag)
     entrance = entrance_of(student)
     covers = entrance is not None and entrance.resize.covers
     return encoded.decoded(size, student.input_shape[-1], most, covers)
@@ -252,10 +253,11 @@ def _calibration(
 
     if precision not in CALIBRATED:
         return None
+    flag = "calibration" if values.calibration else "images"
     images = values.calibration or export_flags.images_of(values)
     if not images:
         raise flags.IllegalFlagValueError(f"{precision} needs --calibration=FOLDER or --images.")
-    return _decoded(student, images, values, size, MAX_CALIBRATION_IMAGES)
+    return _decoded(student, images, values, size, MAX_CALIBRATION_IMAGES, flag)
 
 
 def _serve(values: flags.FlagValues, student: Any, arguments: dict[str, Any]) -> dict[str, Any]:
