@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import collections
 import contextlib
 import gc
 import io
@@ -15,6 +16,23 @@ from keras_amalgam.onednn import prefer_onednn
 
 # Before anything imports TensorFlow, and for every process that a test starts.
 prefer_onednn()
+
+
+@pytest.hookimpl(tryfirst=True)  # Before `-m` chooses.
+def pytest_collection_modifyitems(items):
+    """Leaves a sample of each matrix of variants in `make test`; the others are slow tests."""
+    matrices = collections.defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("matrix") and not item.get_closest_marker("slow"):
+            matrices[item.nodeid.partition("[")[0]].append(item)
+    for variants in matrices.values():
+        keep = variants[0].get_closest_marker("matrix").kwargs.get("keep", 1)
+        # By the golden ratio: even steps would meet one and the same value of an inner parameter.
+        kept = {int(len(variants) * (number * 0.618 % 1)) for number in range(keep)}
+        for number, item in enumerate(variants):
+            if number not in kept:
+                item.add_marker(pytest.mark.slow)
+
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
 

@@ -99,6 +99,7 @@ def test_bad_constructions_are_refused(teachers, make):
         ka.Amalgamator(student, [teacher.model for teacher in teachers])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid", "tanh", "hard_sigmoid"])
 def test_a_student_that_returns_no_logits_is_refused(activation, nested, teachers, make):

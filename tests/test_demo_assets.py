@@ -106,6 +106,7 @@ def test_data_sets_load_in_a_fresh_process_without_the_package(tmp_path):
     }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", NAMES)
 def test_teacher_reaches_its_cards_accuracy_on_the_shipped_test_images(scripts, shipped, name):
     cards = scripts["cards"]
@@ -117,6 +118,7 @@ def test_teacher_reaches_its_cards_accuracy_on_the_shipped_test_images(scripts, 
     assert reached >= card["accuracy"]["test"] - 0.01
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", NAMES)
 def test_teacher_misses_its_accuracy_when_images_are_not_scaled(scripts, shipped, name):
     cards = scripts["cards"]

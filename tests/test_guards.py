@@ -93,6 +93,7 @@ def take(stream):
     return stream.take(1).prefetch(2)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("names", ["ba", "b", "bc"])
 @pytest.mark.parametrize("form", [lambda stream: stream, take], ids=["stream", "taken"])
 def test_sources_in_another_order_than_the_teachers_are_refused_where_a_term_uses_them(form, names):

@@ -41,6 +41,7 @@ def test_defaults_keep_a_policy_that_is_to_be_kept(one_setting):
             assert settings() == ("float32", "channels_last", users[2])
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize(
     "preprocessing",
     [
@@ -64,6 +65,7 @@ def test_preprocessing_is_the_same_under_every_setting(preprocessing, photograph
     assert keras.backend.standardize_dtype(received.dtype) == "float32"
 
 
+@pytest.mark.matrix
 def test_saved_preprocessing_is_the_same_under_every_setting(photographs, tmp_path, one_setting):
     images = keras.Input((None, None, 3))
     grey = ka.Preprocessing(size=(8, 8)).build(images, 1)
@@ -77,6 +79,7 @@ def test_saved_preprocessing_is_the_same_under_every_setting(photographs, tmp_pa
         np.testing.assert_allclose(mine, its, rtol=0, atol=1e-6)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("ending", ["logits", "softmax", "hidden softmax", "1x1"])
 def test_teacher_gives_the_same_signals_under_every_setting(ending, photographs, one_setting):
     keras.utils.set_random_seed(0)
@@ -104,6 +107,7 @@ def test_teacher_gives_the_same_signals_under_every_setting(ending, photographs,
         assert received[name].dtype == values.dtype
 
 
+@pytest.mark.matrix
 def test_saved_teacher_is_the_same_under_every_setting(make, tmp_path, one_setting):
     teacher, images = make.teacher("digits", ["0", "1"]), make.images()
     teacher.save(tmp_path / "digits")

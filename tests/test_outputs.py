@@ -48,6 +48,7 @@ def sharpened(model):
     return model
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("said", ["auto", "probabilities"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_softmax_of_the_logits_is_the_models_probability(end, said):

@@ -183,6 +183,7 @@ def test_missing_files_are_named(saved, name):
         ka.Teacher.load(saved)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -21,6 +21,7 @@ def teacher():
 SAID = {"size": [9, 8], "mean": 0.0}
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("load", [teachers.load, ka.Teacher.load])
 @pytest.mark.parametrize(
     ("field", "value"),

@@ -25,6 +25,7 @@ def convolutional(activation=None, classes=5, permuted=False):
     return keras.Model(image, y), keras.Model(image, ops.squeeze(logits, (1, 2)))
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize("permuted", [False, True])
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_map_of_one_by_one_becomes_the_logits(activation, permuted):

@@ -17,6 +17,7 @@ def model_of(function):
     return keras.Model(inputs, function(inputs))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_resizing_is_said_to_compile_where_it_does(interpolation, antialias):

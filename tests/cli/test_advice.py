@@ -30,6 +30,7 @@ def test_inspect_advises_convert_in_flags(capsys):
     assert "--input_shape=HEIGHT,WIDTH,CHANNELS" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -41,6 +41,7 @@ def files_below(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "out", ["digits", "photos", "labelled/shapes", ".", "photos/runs/mine", "../{name}", "link"]
 )
@@ -67,6 +68,7 @@ def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
     assert (inputs / "mine" / "kept.txt").read_text() == "mine"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

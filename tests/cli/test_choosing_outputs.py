@@ -104,6 +104,7 @@ def test_chosen_output_becomes_the_teacher_with_its_own_default_tap(make, output
     assert teachers.load("out").model.output_shape == (None, 5)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("make", "output"), [(tflite_file, "z"), (saved_model, "z")])
 def test_chosen_output_teaches_in_its_runtime(make, output, monkeypatch):
     path = make()
@@ -134,6 +135,7 @@ def test_output_that_is_not_said_or_not_there_is_asked_for_by_name(make, flags, 
     assert not pathlib.Path("out").exists()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("make", [onnx_file, keras_file, saved_model, tflite_file])
 def test_inspect_taps_nothing_until_an_output_is_chosen(make, capsys):
     path = make()

@@ -98,6 +98,7 @@ def test_folded_statistics_are_kept(tmp_path):
     assert statistics == {"norm": {"mean": [0.25] * 16, "variance": [0.5] * 16}}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("flags", "tap"),
     [((), "node_relu_8"), (("--tap", "layer1"), "node_relu_4"), (("--tap", "none"), None)],
@@ -166,6 +167,7 @@ def test_a_second_run_replaces_only_when_told(capsys):
     assert sorted(p.name for p in pathlib.Path().iterdir()) == ["five.txt", "out", "ten.txt"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("foreign", ["thesis.txt", "notes"])
 def test_folder_that_holds_more_than_a_teacher_is_never_replaced(capsys, foreign):
     assert convert(DIGITS, *NORMALISED) == 0

@@ -33,6 +33,7 @@ def run(tmp_path, monkeypatch):
     return command
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("settings", "flags", "canvas"),
     [

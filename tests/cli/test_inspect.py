@@ -107,6 +107,7 @@ PREPARED = {
 }  # fmt: skip
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("what", PREPARED)
 def test_built_in_normalisation_is_said_in_numbers_and_the_advised_command_fits(
     what, tmp_path, capsys, monkeypatch
@@ -189,6 +190,7 @@ def long_named():
     return keras.Model(image, keras.layers.Dense(5, name=f"{scope}_answer")(x))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["n.tflite", "n.keras", "n"])
 def test_page_keeps_to_the_screens_width_whatever_names_are_in_the_file(
     name, tmp_path, monkeypatch, capsys

@@ -23,6 +23,7 @@ def teacher(name, size, cuts=False, crop_fraction=1.0, channels=3):
     return ka.Teacher(model, name, ["a", "b"], preprocessing=preprocessing)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize(
     ("teachers", "student", "expected"),
     [
@@ -102,6 +103,7 @@ def test_sizes_that_are_no_pairs_are_refused(sizes):
         data.canvas_for([teacher("a", (8, 8))], (8, 8), sizes=sizes)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("canvas", "named"),
     [
@@ -118,6 +120,7 @@ def test_a_canvas_too_small_for_somebody_is_refused(canvas, named, sizes):
         data.check_canvas(canvas, known, (320, 320), sizes)
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize(
     ("canvas", "photograph", "is_refused"),
     [
@@ -203,6 +206,7 @@ LOOKERS = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("size", [(480, 640), (640, 200), (333, 333), (70, 90)])
 @pytest.mark.parametrize("kind", LOOKERS)
 def test_every_teacher_sees_on_its_canvas_what_its_authors_showed_it(kind, size):
@@ -215,6 +219,7 @@ def test_every_teacher_sees_on_its_canvas_what_its_authors_showed_it(kind, size)
         assert np.abs(as_shown(pixels, spec, one.preprocessing) - expected).mean() < 1.5
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", LOOKERS)
 def test_comparison_with_the_authors_pipeline_sees_the_other_way_of_fitting(kind):
     known = [teacher(*settings) for settings in LOOKERS[kind]]

@@ -71,6 +71,7 @@ def test_from_tfds_names_what_there_is(tfds_dir, tmp_path, arguments, says):
         data.from_tfds(name, split, place, *rest[1:])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("channels", "mode"), [(3, "RGB"), (1, "L")])
 def test_files_of_all_formats_are_read_as_pillow_reads_them(image_folder, channels, mode):
     files = list_images(image_folder)
@@ -137,6 +138,7 @@ def test_from_folder_names_a_file_that_is_no_image(image_folder):
         data.from_folder(image_folder)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -153,6 +155,7 @@ def test_from_folder_reads_other_formats_as_pillow_does(tmp_path, photo, name, o
         np.testing.assert_array_equal(image, opened.convert("RGB"))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp", "photo.tiff"])
 def test_from_folder_shows_photos_as_they_were_taken(tmp_path, photo, name):
     exif = Image.Exif()
@@ -180,6 +183,7 @@ def test_from_folder_names_a_file_without_a_known_range(tmp_path, photo):
         data.from_folder(tmp_path)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("place", [0, 4, 10], ids=["first", "middle", "last"])
 def test_reading_names_the_file_that_is_corrupt_inside(image_folder, place, photo):
     files = [image_folder / f"copy_{number:02}.png" for number in range(11)]

@@ -30,6 +30,7 @@ def epoch_of(stream):
     return [number for batch in stream for number in numbers(batch)]
 
 
+@pytest.mark.matrix
 @CACHE
 def test_stream_yields_every_image_of_every_source_once_per_epoch(cache):
     epoch = data.Epoch(cache=cache, drop_remainder=False)
@@ -52,6 +53,7 @@ def test_stream_says_which_source_an_image_came_from(cache):
         np.testing.assert_array_equal(batch["source"], np.array(numbers(batch)) >= 100)
 
 
+@pytest.mark.matrix
 @CACHE
 def test_stream_has_a_new_order_in_each_epoch_and_the_same_ones_for_the_same_seed(cache):
     def epochs(seed):
@@ -65,6 +67,7 @@ def test_stream_has_a_new_order_in_each_epoch_and_the_same_ones_for_the_same_see
     assert len(orders) == 6 and all(list(order) != sorted(order) for order in orders)
 
 
+@pytest.mark.matrix
 @CACHE
 def test_stream_augments_anew_in_each_epoch_and_alike_for_the_same_seed(cache):
     def epochs():
@@ -119,6 +122,7 @@ def test_stream_runs_as_many_steps_as_told():
     assert Counter(number >= 100 for number in epoch_of(stream)) == {False: 54, True: 36}
 
 
+@pytest.mark.matrix
 @CACHE
 @pytest.mark.parametrize(("drop", "sizes"), [(True, [16] * 3), (False, [16, 16, 16, 2])])
 def test_stream_drops_the_remainder_only_if_told(cache, drop, sizes):
@@ -183,6 +187,7 @@ def unreadable(folder):
     return data.from_folder(folder)
 
 
+@pytest.mark.matrix
 @CACHE
 def test_stream_names_a_corrupt_file_when_it_is_made(tmp_path, cache):
     with pytest.raises(ValueError, match="Source 'photos' cannot be read. .*b.png' is corrupt"):

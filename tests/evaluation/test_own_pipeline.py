@@ -89,6 +89,7 @@ def labelled(images, labels):
     return data.labelled_from_arrays(images, labels, batch_size=1)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", KINDS)
 def test_accuracy_is_that_of_the_authors_pipeline(kind):
     teacher, images = make_teacher(**KINDS[kind]), photographs()

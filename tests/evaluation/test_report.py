@@ -52,6 +52,7 @@ def test_page_loads_nothing(page):
     assert "data:image/png;base64," in page
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize(
     "spoiled",
     [

@@ -14,6 +14,7 @@ EXPORTERS = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_built_student_needs_no_further_argument(name, make, teachers, tmp_path):
     student = make.student(teachers)

@@ -23,6 +23,7 @@ def answers(path, images):
     return tf.saved_model.load(str(path)).signatures["serving_default"](image=tf.constant(images))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("write", "name"),
     [
@@ -56,6 +57,7 @@ def test_bundle_answers_the_same_under_all_settings(student, images, tmp_path, a
         np.testing.assert_allclose(received[head], values, rtol=0, atol=1e-4)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("write", "name"),
     [(export.to_onnx, "student.onnx"), (export.to_tflite, "student.tflite")],

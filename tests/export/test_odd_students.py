@@ -184,6 +184,7 @@ def nested(model):
     return keras.Model(image, model(image))
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize("wrap", [lambda model: model, nested])
 @pytest.mark.parametrize(
     ("activation", "kind"),

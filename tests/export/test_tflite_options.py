@@ -95,6 +95,7 @@ def test_int16_activations_are_closer_than_int8(student, images, exported, float
         assert (outputs[head].argmax(-1) == values.argmax(-1)).mean() >= 0.97
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_joint_prediction_is_the_heads_side_by_side(precision, student, images, logits, tmp_path):
     artifact = export.to_tflite(
@@ -135,6 +136,7 @@ def test_joint_prediction_of_a_shared_class_has_no_int8(overlapping, images, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "precision", ["float32", pytest.param("float16", marks=pytest.mark.slow), "int8"]
 )

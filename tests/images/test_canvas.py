@@ -36,6 +36,7 @@ def test_canvas_pad_fits_inside_and_fills_with_zeros():
     assert not result[:3].any() and not result[18:].any()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("method", ["resize", "pad", "crop"])
 def test_canvas_leaves_images_of_its_size_as_they_are(method):
     for images in (data.from_arrays(NOISE[None]), data.from_arrays([NOISE])):
@@ -43,6 +44,7 @@ def test_canvas_leaves_images_of_its_size_as_they_are(method):
         np.testing.assert_array_equal(result, NOISE)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("size", [(1, 1), (7, 31), (64, 3)])
 @pytest.mark.parametrize("method", ["resize", "pad", "crop"])
 def test_canvas_has_the_shape_asked_for(size, method):

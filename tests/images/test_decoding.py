@@ -85,6 +85,7 @@ def assert_same_picture(image, expected, tolerance=1):
     assert np.abs(image.astype(int) - expected).max() <= tolerance
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_images_are_decoded_the_right_way_up(photo, format):
     for orientation, order in itertools.product(ORIENTATIONS, "<>"):
@@ -235,6 +236,7 @@ def test_random_damage_never_fails_and_agrees_with_pillow():
     assert compared > 200
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("channels", [1, 3, None])
 @pytest.mark.parametrize("decoder", [decode, decode_jpeg_or_png], ids=["any", "jpeg or png"])
 def test_png_pixels_of_all_kinds_are_pillows(photo, channels, decoder):
@@ -290,6 +292,7 @@ def grey_tiff(values, bits, white_is_zero=False, signed=False):
 
 
 # Twelve bits from white to black Pillow does not read.
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("bits", "white_is_zero"), [(8, False), (8, True), (12, False), (16, False), (16, True)]
 )

@@ -135,6 +135,7 @@ def test_the_walk_finds_each_image_once_and_counts_what_it_passes_over(photos, c
         assert f"{count} {kind}" in found.note()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_sources_and_verification_find_what_the_walk_finds(photos, case):
     files, _ = case(photos)
@@ -184,6 +185,7 @@ def many(photos):
 LOST = [lost_link, lost_folder, link_to_itself, strange_name, strange_folder, many]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("case", LOST, ids=lambda case: case.__name__)
 def test_what_cannot_be_reached_is_warned_of_by_name(photos, case):
     said = re.escape(case(photos))

@@ -62,6 +62,7 @@ def test_resize_is_pillows_bilinear_filter():
     assert np.abs(np.asarray(bicubic, float) - np.asarray(small)).max() > 2
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("size", [SHRUNK, SAME, ENLARGED, (400, 31)])
 @pytest.mark.parametrize(
     "resize",

@@ -115,6 +115,7 @@ def test_config_has_every_argument_of_the_constructor(layer):
     }
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_model_of_the_layer_is_the_same_after_saving_and_loading(layer, shape, tmp_path):
     inputs = keras.Input(shape[1:])

@@ -224,6 +224,7 @@ def test_teacher_is_judged_by_the_images_of_its_own_collection(recipe, teachers,
     assert (len(dark), len(bright)) == (1, 64)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("names", [("0", "2", "1"), ("0", "1"), ("a", "b", "c")])
 def test_test_images_of_other_class_names_than_the_teachers_are_refused(recipe, make, names):
     labels = np.arange(4) % len(names)

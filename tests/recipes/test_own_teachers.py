@@ -87,6 +87,7 @@ def test_test_folders_number_the_classes_as_the_teacher_does(vehicles):
     assert said.task_accuracy == {"cars": pytest.approx(5 / 6)}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("change", ["another class", "a missing class"])
 def test_test_folders_of_other_classes_are_refused(vehicles, change):
     if change == "another class":
@@ -197,6 +198,7 @@ def test_augmentation_shifts_by_a_part_of_the_canvas(vehicles):
     assert min(tops) >= 13 - 4 and max(tops) <= 13 + 4
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("canvas", "expected"), [((24, 24), [24, 24, "resize"]), ((24, 40, "crop"), [24, 40, "crop"])]
 )

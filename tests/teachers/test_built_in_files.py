@@ -95,6 +95,7 @@ def save(build, tmp_path):
     return run
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("opset", [11, 17])
 @pytest.mark.parametrize("form", FORMS)
 def test_onnx_file_says_what_numpy_computes_converted_and_in_its_runtime(save, form, opset):
@@ -236,6 +237,7 @@ def quantised(model, path, taken="float32"):
     path.write_bytes(converter.convert())
 
 
+@pytest.mark.matrix
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 @pytest.mark.parametrize("kind", ["float32", "int8"])
 def test_tflite_file_is_measured_in_litert(tmp_path, kind):

@@ -117,6 +117,7 @@ def of_bytes(build, random, tmp_path):
     return tmp_path / "u8.onnx"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])  # The second leaves 0..255.
 def test_network_of_integers_is_fed_rounded_images(interpolation, of_bytes):
     images = np.zeros((1, 7, 7, 3), "float32")

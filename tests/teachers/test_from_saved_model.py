@@ -165,6 +165,7 @@ def trained(request, tmp_path):
     return tmp_path / "trained", expected["images"], expected["y"]
 
 
+@pytest.mark.matrix
 def test_state_of_training_is_left_out(trained):
     directory, images, expected = trained
     with pytest.raises(AttributeError, match="add_slot"):
@@ -174,6 +175,7 @@ def test_state_of_training_is_left_out(trained):
     assert converted.count_params() >= 3 * 3 * 3 * 4 + 4 * 3
 
 
+@pytest.mark.matrix
 def test_state_of_training_does_not_hinder_inspection(trained):
     found = teachers.inspect(trained[0])
     assert not found.obstacle

@@ -165,6 +165,7 @@ OF_ONE_SIZE = {
 MORE = {"three": np.array(3, INT), "three_1": np.array([3], INT), "zero_1": np.zeros(1, INT)}
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("case", OF_TWO_SIZES | OF_ONE_SIZE)
 def test_what_holds_for_some_sizes_only_asks_for_the_size(agrees, build, case):
     nodes = [*TWO_MAPS, *(OF_TWO_SIZES | OF_ONE_SIZE)[case]]

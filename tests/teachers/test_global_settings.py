@@ -40,6 +40,7 @@ def keras_path(path, tmp_path):
     return tmp_path / "network.keras"
 
 
+@pytest.mark.matrix(keep=2)
 def test_converted_network_is_the_same_under_every_setting(path, random, one_setting):
     images = random(3, 9, 8, 3)
     expected = numbers_of(teachers.from_onnx(path), images)
@@ -48,6 +49,7 @@ def test_converted_network_is_the_same_under_every_setting(path, random, one_set
     assert_equal(numbers_of(model, images), expected)
 
 
+@pytest.mark.matrix
 def test_converted_network_computes_the_same_while_the_setting_lasts(path, random, one_setting):
     images = random(3, 9, 8, 3)
     expected = numbers_of(teachers.from_onnx(path), images)
@@ -56,6 +58,7 @@ def test_converted_network_computes_the_same_while_the_setting_lasts(path, rando
     assert_equal(received, expected)
 
 
+@pytest.mark.matrix
 def test_keras_file_is_the_same_under_every_setting(keras_path, random, one_setting):
     images = random(3, 9, 8, 3)
     expected = numbers_of(teachers.from_keras(keras_path), images)
@@ -73,6 +76,7 @@ def test_saved_model_is_the_same_under_all_settings(keras_path, random, tmp_path
     assert_equal(numbers_of(model, images), expected)
 
 
+@pytest.mark.matrix(keep=2)
 def test_runtime_teacher_sees_the_same_images_under_every_setting(path, random, one_setting):
     def signals():
         teacher = teachers.runtime_teacher(
@@ -87,6 +91,7 @@ def test_runtime_teacher_sees_the_same_images_under_every_setting(path, random, 
     np.testing.assert_allclose(received, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.matrix
 def test_teacher_agrees_with_its_source_under_every_setting(path, one_setting):
     with one_setting():
         teacher = ka.Teacher(

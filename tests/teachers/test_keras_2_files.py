@@ -83,6 +83,7 @@ def cases(refused):
             yield pytest.param(version, name, marks=() if is_end else pytest.mark.slow)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize(("version", "name"), list(cases(refused=False)))
 def test_model_gives_what_it_gave_in_its_own_keras(version, name, tmp_path):
     path, images, expected = unpacked(version, name, tmp_path)
@@ -102,6 +103,7 @@ def test_what_keras_3_cannot_do_is_refused_with_the_whole_reason(version, name, 
         assert "export it to ONNX" in str(refusal.value)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["operations.h5", "convolutions.keras", "activations.h5"])
 def test_model_holds_stock_layers_only_and_survives_being_saved(name, tmp_path):
     path, images, expected = unpacked("2.15.0", name, tmp_path)
@@ -116,6 +118,7 @@ def test_call_of_tensorflow_is_a_tap_by_its_own_name(tmp_path):
     assert "tf.math.reduce_mean" in [operation.name for operation in model.operations]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("version", VERSIONS)
 def test_old_classifier_teaches_with_its_own_probabilities(version, tmp_path):
     suffix = ".keras" if version == "2.12.0" else ".h5"

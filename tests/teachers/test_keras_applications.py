@@ -122,6 +122,7 @@ def check_recognised(name, **options):
     return model, logits
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", SMALL)
 def test_head_and_rescaling_are_recognised(name):
     model, logits = check_recognised(name, input_shape=(32, 32, 3), classes=5)

@@ -155,6 +155,7 @@ def saved(tmp_path):
     return tmp_path / "teacher"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("load", [teachers.load, ka.Teacher.load])
 def test_network_of_a_teachers_directory_is_bounded_as_any_file(load, saved):
     path = saved / "model.keras"

@@ -46,6 +46,7 @@ def save(model, path):
         model.save(path)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_every_form_fill_the_architecture(tmp_path, form):
     original = network()
@@ -55,6 +56,7 @@ def test_weights_of_every_form_fill_the_architecture(tmp_path, form):
     assert model.provenance.source == form
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_a_model_that_was_trained_are_taken_without_its_optimizer(tmp_path, form):
     original = network()
@@ -76,6 +78,7 @@ def test_legacy_weights_go_by_name_where_the_order_differs(tmp_path, form):
     np.testing.assert_array_equal(model(IMAGES), original(IMAGES))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_go_by_order_where_the_names_differ(tmp_path, form):
     original = network(names=("conv2d_7", "conv2d_8", "dense_3"))
@@ -90,6 +93,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_of_another_architecture_are_refused_and_fill_nothing(tmp_path, form, other):
@@ -141,6 +145,7 @@ def test_missing_file_of_weights_is_refused(tmp_path):
         teachers.from_keras(tmp_path / "missing.weights.h5", architecture=network())
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("fraction", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("form", FORMS)
 def test_cut_off_file_of_weights_is_refused(tmp_path, form, fraction):

@@ -98,6 +98,7 @@ def networks():
     return {name: trained_on(pool, preprocessing(settings)) for name, settings in TRUTHS.items()}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_the_normalisation_of_the_training_is_not_warned_of(networks, truth):
     teacher = teacher_of(networks[truth], preprocessing(TRUTHS[truth]))
@@ -107,6 +108,7 @@ def test_the_normalisation_of_the_training_is_not_warned_of(networks, truth):
     assert check.usual[0].name == check.clear.name == truth
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_any_other_is_warned_of_and_the_right_one_named(networks, truth):
     order = TRUTHS[truth].get("channels")
@@ -119,6 +121,7 @@ def test_any_other_is_warned_of_and_the_right_one_named(networks, truth):
         assert advice(check.better.preprocessing) in check.warning
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_shuffled_statistics_fit_nothing(networks, truth):
     model = with_shuffled_statistics(networks[truth])

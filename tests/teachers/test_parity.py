@@ -34,6 +34,7 @@ def test_report_names_outputs_and_every_tensor_inside(converted):
         assert errors["range"] > 0.1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("tap", "tensor"), [("body", "r2"), ("/body/Add", "a1"), ("c2", "c2"), ("stem_relu_Relu", "r1")]
 )
@@ -78,6 +79,7 @@ def _turn_the_dense_kernel_to_channels_first(model):
     layer.set_weights([kernel, bias])
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("taps", ["all", ()])
 @pytest.mark.parametrize(
     ("corrupt", "node"),

@@ -65,6 +65,7 @@ def test_bilinear_weights_by_hand():
     )
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize(
     "interpolation", ["bilinear", "nearest", "bicubic", "lanczos3", "lanczos5"]
 )
@@ -94,6 +95,7 @@ def test_graph_agrees_for_every_order_of_channels(given, network, order):
     assert np.abs(in_graph(image, preprocessing, network) - expected).max() < 1e-4
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("shape", [(61, 45), (45, 61), (24, 20), (7, 90), (90, 7)])
 @pytest.mark.parametrize("crop_fraction", [1.0, 0.875])
 def test_graph_agrees_for_images_cut_to_the_networks_shape(shape, crop_fraction):

@@ -47,6 +47,7 @@ def answers(path, images):
     return dict(zip(names, session.run(None, {"x": images.transpose(0, 3, 1, 2)}), strict=True))
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize(
     ("names", "keys"),
     [
@@ -136,6 +137,7 @@ def test_output_that_is_not_there_is_refused(written, output, error, said):
         teachers.from_onnx(written("z", "a"), output=output)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("output", ["z", "a"])
 def test_one_output_of_a_keras_file_or_saved_model_is_taken(random, tmp_path, output):
     network = keras_network()

@@ -67,6 +67,7 @@ def test_authors_own_code_may_be_the_reference(path):
     assert report["source"]["preprocessing"] == "the caller's"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "other",
     [
@@ -182,6 +183,7 @@ def test_what_does_not_fit_the_network_is_refused(path):
         teachers.check_teacher(teacher, path, preprocess=lambda content: np.zeros((3, 4, 3)))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("last", "kind"), [("Softmax", "probabilities"), ("Sigmoid", "sigmoid"), ("Identity", "logits")]
 )
@@ -240,6 +242,7 @@ def test_runtime_teacher_is_compared_with_its_own_runtime(path):
         teachers.check_teacher(teacher_of(teachers.from_onnx(path)))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("last", [None, "Softmax", "Sigmoid"])
 @pytest.mark.parametrize("in_its_runtime", [False, True])
 def test_answer_in_a_map_of_one_by_one_is_compared(build, random, tmp_path, last, in_its_runtime):
@@ -295,6 +298,7 @@ def test_open_network_without_a_size_takes_images_as_they_are(build, random, tmp
     assert report["passed"] and list(report["taps"]) == ["c"]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("tokens", ["auto", "map", "pooled"])
 def test_tokens_are_compared_as_the_teacher_reads_them(tmp_path, tokens):
     inputs = keras.Input((8, 8, 3))

@@ -124,6 +124,7 @@ def test_heads_are_matched_by_name_not_by_order(class_names):
         np.testing.assert_array_equal(straight[task], crossed[task])
 
 
+@pytest.mark.matrix(keep=2)
 @pytest.mark.parametrize("ownership", ["joint", "per_task", "source"])
 def test_gradient_equals_central_differences(class_names, ownership):
     teacher = random_logits(class_names, 2, scale=1.0)

@@ -46,6 +46,7 @@ def file_of(photo, kind, orientation=None):
     return buffer.getvalue()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "orientation",
     [1, 6, *(pytest.param(way, marks=pytest.mark.slow) for way in (2, 3, 4, 5, 7, 8))],
@@ -63,6 +64,7 @@ def test_photograph_is_seen_upright_and_antialiased_as_by_pillow(orientation):
     assert (np.abs(seen - np.asarray(as_stored, float)).max() > 20) == (orientation != 1)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "resize",
     [
@@ -100,6 +102,7 @@ def plainly_in_a_sequence(crops):
     return keras.Sequential([image, layer, keras.layers.Reshape((*SIZE, 3), name="seen")])
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("crops", [False, True])
 @pytest.mark.parametrize(
     "make", [plainly_by_an_operation, plainly_by_a_layer, plainly_in_a_sequence]
@@ -139,6 +142,7 @@ def then_resizing(prepared, image, **kwargs):
     return seeing(resized, image)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("crops", [False, True])
 @pytest.mark.parametrize("prepare", [rescaled, normalized, by_arithmetic, rescaled_in_a_block])
 def test_student_that_shrinks_plainly_behind_steps_per_pixel_sees_it_antialiased(
@@ -164,6 +168,7 @@ def test_preparation_in_a_block_of_its_own_is_looked_into():
     np.testing.assert_allclose(seen_in([file_of(photo, "PNG")], model), expected, atol=2e-3)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("interpolation", ["bicubic", "lanczos3"])
 def test_students_own_filter_is_kept_and_antialiased(interpolation, antialias):
@@ -210,6 +215,7 @@ def by_a_layer_of_ones_own(image):
     return keras.layers.Rescaling(1.0)(Resize2()(image))
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "make", [padded, blurred, every_other_pixel, forked, by_a_layer_of_ones_own]
 )
@@ -220,6 +226,7 @@ def test_resize_that_nothing_can_stand_for_is_the_students_own(make):
     np.testing.assert_allclose(seen_in([file_of(photo, "PNG")], model), expected, atol=2e-3)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("size", [SIZE, (90, 160)])
 def test_block_named_like_a_resize_of_ours_is_run_whole(size):
     """What else it does, here rescaling, used to be left out together with its resize."""

@@ -70,6 +70,7 @@ def test_labels_of_the_joint_prediction_are_expected(student, class_names, tmp_p
     assert verification.missed == ()
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("kind", ["float32", "onnx", "saved_model", "keras"])
 def test_labels_in_another_order_are_found_out(kind, student, class_names, images, tmp_path):
     permuted = class_names | {"colour": class_names["colour"][::-1]}

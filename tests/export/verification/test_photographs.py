@@ -106,6 +106,7 @@ def each(names, slow=VARIANTS):
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", each(EXPORTERS))
 def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
     name, student, photographs, on_pillows_canvas, calibration, tmp_path
@@ -124,6 +125,7 @@ def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
         assert share == pytest.approx(on_pillows_canvas, abs=0.01)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", each(THAT_SHRINK, {*THAT_SHRINK} - {"float32.tflite", "a.onnx"}))
 def test_graph_that_shrinks_plainly_loses_what_the_student_had_on_its_canvas(
     name, plain_student, photographs, on_pillows_canvas, calibration, tmp_path
@@ -198,6 +200,7 @@ def test_signatures_of_files_that_resize_plainly_are_found_out(
     assert table.count("the student on its canvas") == 4
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("covers", [False, True])
 def test_description_has_the_line_that_makes_the_artifacts_image_of_a_photograph(
     covers, photographs, tmp_path

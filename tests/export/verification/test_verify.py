@@ -100,6 +100,7 @@ def test_images_of_no_task_are_refused(images, class_names):
         collect({"shade": images[:2]}, None, class_names)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     "kind", ["float32", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("int8", "onnx"))]
 )
@@ -213,6 +214,7 @@ def test_labelled_folders_are_read_by_class_name(student, images, class_names, t
     np.testing.assert_array_equal(encoded.labels["colour"], said)
 
 
+@pytest.mark.matrix
 @pytest.mark.fresh_process
 @pytest.mark.parametrize(
     ("limit", "message"),

@@ -32,6 +32,7 @@ def top_k_model(names=tuple(TOLD_APART)):
     return keras.Model(image, {name: outputs[name] for name in names})
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("file", ["n.keras", "n.tflite", "n"])
 def test_ids_are_told_from_scores(file, tmp_path):
     # Alone, as what reads on from an output takes its note away.

@@ -69,6 +69,7 @@ LINES = {
 }
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("case", CASES)
 def test_conv_agrees(agrees, build, random, case):
     attributes, image, kernel = CASES[case]

@@ -28,6 +28,7 @@ def test_instance_normalization_agrees(agrees, build, random, image, epsilon):
     assert isinstance(layer, keras.layers.GroupNormalization)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("groups", [1, 2, 6])
 @pytest.mark.parametrize("opset", [18, 21])
 @pytest.mark.parametrize("image", [(6, 5, 4), (6, 7)])
@@ -38,6 +39,7 @@ def test_group_normalization_agrees(agrees, build, random, groups, opset, image)
     agrees(_with_shape_of_input(build([node], image, constants, opset=opset)))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("offset", [True, False])
 @pytest.mark.parametrize(
     ("image", "axis", "shape"),
@@ -136,6 +138,7 @@ def test_gradient_at_a_vector_of_zeros_is_finite(agrees, build, node):
     assert np.isfinite(gradient(tf.zeros((1, 6)))).all()
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("size", [1, 3, 5, 9, 1001])
 @pytest.mark.parametrize("opset", [9, 13])
 def test_local_response_normalization_agrees_also_when_read_again(

@@ -41,6 +41,7 @@ def test_pads_as_an_attribute_agree(agrees, build, random):
     agrees(_padded(build, random, node, opset=10))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("size", [(6, 5), ("height", "width")])
 @pytest.mark.parametrize("mode", ["edge", "wrap", "reflect", "constant"])
 def test_borders_and_crops_agree_in_every_mode(agrees, build, random, mode, size):

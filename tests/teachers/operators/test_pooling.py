@@ -68,6 +68,7 @@ def test_max_pool_agrees_behind_relu(agrees, build, case):
     agrees(build(nodes, image))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("counts_pads", [0, 1])
 @pytest.mark.parametrize("case", WINDOWS)
 def test_average_pool_agrees(agrees, build, case, counts_pads):
@@ -84,6 +85,7 @@ LINES = {
 }
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool", "LpPool"])
 @pytest.mark.parametrize("case", LINES)
 def test_pool_along_one_axis_agrees(agrees, build, case, operator):
@@ -100,6 +102,7 @@ def test_average_pool_agrees_in_every_opset(agrees, build, opset, counts_pads):
     agrees(build([node], image, opset=opset))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("exponent", [1, 2, 3])
 @pytest.mark.parametrize("case", ["asymmetric", "dilated_padded", "ceil_padded", "same_upper"])
 def test_lp_pool_agrees(agrees, build, case, exponent):
@@ -125,6 +128,7 @@ def test_max_pool_agrees_for_open_sizes(agrees, build, case, size):
     agrees(build([node], (2, "h", "w")), image=(2, *size))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("size", [(8, 11), (9, 12)])
 @pytest.mark.parametrize(
     ("case", "counts_pads"), [(case, counts) for case in OPEN for counts in (0, 1)][:-1]

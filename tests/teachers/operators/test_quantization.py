@@ -29,6 +29,7 @@ def _parameters(dtype: type = np.uint8, zero_point=100, scale=0.02):
     return {"s": np.float32(scale), "z": np.array(zero_point, dtype)}
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("opset", [10, 13, 19, 21, 23])
 @pytest.mark.parametrize("zero_point", [0, 100])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])

@@ -27,6 +27,7 @@ def _all_reductions(*axes, tensor="x", **attributes):
     ]
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("keepdims", [0, 1])
 @pytest.mark.parametrize("axes", [[2, 3], [-2, -1], [1], [-1], [1, 3], [3, 2, 1]])
 def test_reductions_agree(agrees, build, axes, keepdims):
@@ -99,6 +100,7 @@ def test_reduction_of_the_batch_is_refused(agrees, build, operator, attributes, 
         agrees(build([make_node(operator, ["x"], ["y"], **attributes)], (3, 5, 4)))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
 @pytest.mark.parametrize("last", [0, 1])
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def _norm(name):
     return [make_node("GlobalMaxPool", [name], ["g"]), make_node("Sub", [name, "g"], ["y"])]
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("scales", SCALES)
 @pytest.mark.parametrize("coordinates", [*COORDINATES, "half_pixel_symmetric"])
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
@@ -38,6 +39,7 @@ def test_smooth_resize_agrees(agrees, build, mode, coordinates, scales):
     agrees(_by_scales(build, scales, opset=19, **attributes), sizes=(3,))
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("scales", SCALES)
 @pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
 @pytest.mark.parametrize("coordinates", COORDINATES)

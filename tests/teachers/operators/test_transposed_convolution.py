@@ -56,6 +56,7 @@ def _source(build, random, attributes, image, kernel, opset=17):
     return build([node], image, constants, opset=opset)
 
 
+@pytest.mark.matrix(keep=4)
 @pytest.mark.parametrize("case", CASES)
 def test_conv_transpose_agrees(agrees, build, random, case):
     agrees(_source(build, random, *CASES[case]))
