@@ -8,6 +8,9 @@ import tensorflow as tf
 import keras_amalgam as ka
 from keras_amalgam.graphs import Graphs
 
+EAGERLY = {"run_eagerly": True}
+"""For claims that a graph, which takes seconds to trace, would not change."""
+
 
 def weights_of(*models):
     return [value.copy() for model in models for value in model.get_weights()]
@@ -19,7 +22,7 @@ def assert_same_weights(before, after):
 
 
 def test_teacher_weights_are_bit_identical_after_fit(build, teachers, make):
-    model = build()
+    model = build(compile_with=EAGERLY)
     before = weights_of(*(teacher.model for teacher in teachers))
     student_before = weights_of(model.student)
     model.fit(make.images(), batch_size=8, epochs=2, verbose=0)
@@ -48,7 +51,7 @@ def test_student_runs_once_per_step(build, teachers, make):
     x = Counting()(keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs))
     x = keras.layers.ReLU(name="student_map")(x)
     student = ka.build_student(keras.Model(inputs, x), teachers)
-    model = build(student=student, compile_with={"run_eagerly": True})
+    model = build(student=student, compile_with=EAGERLY)
     calls.clear()
     model.fit(make.images(8), batch_size=8, epochs=1, verbose=0)
     assert len(calls) == 1
@@ -70,7 +73,7 @@ def test_training_runs_a_users_block_that_is_named_like_a_resize_of_ours(make):
 
 
 def test_history_parts_sum_to_their_wholes(build, make):
-    model = build(regularizer=keras.regularizers.L2(0.01))
+    model = build(regularizer=keras.regularizers.L2(0.01), compile_with=EAGERLY)
     history = model.fit(make.images(), batch_size=8, verbose=0).history
     value = {key: values[-1] for key, values in history.items()}
     for term in ("soft_targets", "common_features"):
@@ -107,7 +110,7 @@ def test_step_equals_a_hand_written_one(build, teachers, make):
 
 
 def test_evaluate_changes_no_variable_and_repeats_itself(build, teachers, make):
-    model = build()
+    model = build(compile_with=EAGERLY)
     model.fit(make.images(), batch_size=8, verbose=0)
     before = weights_of(model, *(teacher.model for teacher in teachers))
     first = model.evaluate(make.images(seed=3), batch_size=8, verbose=0, return_dict=True)
@@ -139,9 +142,8 @@ def test_fit_is_the_same_under(build, make, compile_with):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_fit_lowers_the_loss_under(build, make, policy):
     keras.mixed_precision.set_dtype_policy(policy)
     try:
@@ -167,12 +169,13 @@ def test_sources_reach_the_terms(build, make):
 
 
 def test_resumed_training_equals_an_unbroken_one(build, teachers, make, tmp_path):
-    images = make.images(32)
+    images = make.images(16)
     unbroken = build()
-    unbroken.compile(optimizer=keras.optimizers.Adam(0.01))
+    unbroken.compile(optimizer=keras.optimizers.Adam(0.01), **EAGERLY)
     unbroken.fit(images, batch_size=8, epochs=1, shuffle=False, verbose=0)
     unbroken.save(tmp_path / "half.keras")
     resumed = ka.Amalgamator.load(tmp_path / "half.keras", teachers)
+    assert resumed.run_eagerly
     for model in (unbroken, resumed):
         model.fit(images, batch_size=8, epochs=1, shuffle=False, verbose=0)
     for a, b in zip(unbroken.get_weights(), resumed.get_weights(), strict=True):

@@ -275,6 +275,7 @@ def test_saved_teacher_trains_on_in_a_fresh_process(mixed, expected, tmp_path):
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_runtime_teacher_sees_photographs_as_the_converted_one_does(files):
     cut = ka.Preprocessing(size=(10, 8), std=0.4, crop_fraction=0.5, crop_to_aspect_ratio=True)
     both = [

@@ -295,6 +295,7 @@ def test_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["five.txt", "ten.txt"]
 
 
+@pytest.mark.slow
 def test_interruption_leaves_nothing(tmp_path):
     # A shell that starts the tests in the background has them, and so their children, ignore it.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -307,6 +308,7 @@ def test_interruption_leaves_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["five.txt", "ten.txt"]
 
 
+@pytest.mark.slow
 def test_ending_of_the_name_may_be_in_capitals(tmp_path):
     shutil.copy(DIGITS, tmp_path / "DIGITS.ONNX")
     assert convert("DIGITS.ONNX", *NORMALISED) == 0

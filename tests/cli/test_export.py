@@ -249,6 +249,7 @@ def test_given_images_are_what_float16_is_compared_on(run, made, monkeypatch):
     assert [images.shape for images in given] == [(24, 16, 16, 3)] * 2
 
 
+@pytest.mark.slow
 def test_classes_can_be_given_in_files(run, made, capsys):
     pathlib.Path("bare.keras").write_bytes((made / "hues.keras").read_bytes())
     assert run("onnx", student="bare.keras") == 2

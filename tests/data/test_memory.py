@@ -105,6 +105,7 @@ def test_stream_does_as_told_without_a_word(cache):
     assert (len(read) == 20) is cache
 
 
+@pytest.mark.slow
 def test_streams_from_disk_and_memory_hold_the_same_images_on_the_canvas(tmp_path: Path):
     for number, size in enumerate([(60, 80), (90, 50), (64, 64), (31, 200), (50, 50)]):
         pixels = np.random.default_rng(number).integers(0, 256, (*size, 3)).astype("uint8")

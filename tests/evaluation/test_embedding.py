@@ -51,6 +51,7 @@ def test_common_space_shows_a_teacher_on_its_own_domain_only():
     assert np.sum(space.model == "student") == 24
 
 
+@pytest.mark.slow
 def test_common_space_draws_evenly_from_the_classes_when_there_are_too_many_images():
     clouds, tasks, classes, _ = _features(100, 0.1, 3)
 

@@ -85,6 +85,7 @@ def test_changing_any_number_of_the_report_changes_the_page(report):
     assert render_page(report) == before
 
 
+@pytest.mark.slow
 def test_changing_a_drawn_number_changes_the_page(report, full_report):
     report["history"] = {
         key: full_report["history"][key]

@@ -128,6 +128,7 @@ def test_earlier_folder_is_kept_when_the_new_one_fails(packaged, student, export
     assert (folder / "export.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_files_that_the_report_does_not_list_are_never_replaced(
     student, exporters, images, tmp_path
 ):
@@ -266,6 +267,7 @@ def test_fallbacks_of_nothing_or_under_taken_names_are_refused(
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_earlier_fallbacks_missed_is_said_as_well(student, exporters, images, tmp_path):
     fallbacks = {
         "student_int8.tflite": {

@@ -86,6 +86,7 @@ def test_int8_heads_are_read_by_the_description(student, images, tmp_path):
         np.testing.assert_allclose(real, values, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_int16_activations_are_closer_than_int8(student, images, exported, float_images, logits):
     path = exported.folder / "int16.tflite"
     artifact = export.to_tflite(student, path, "int16", images)

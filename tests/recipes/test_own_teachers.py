@@ -118,6 +118,7 @@ def test_images_in_no_collection_are_counted_and_named(vehicles):
     assert f"4, in {vehicles.images} (1), {vehicles.images / 'dogs'} (3)." in note
 
 
+@pytest.mark.slow
 def test_a_note_of_left_out_images_stays_short(vehicles):
     for number in range(8):
         write_images(vehicles.images / f"class_{number}", 1)

@@ -130,6 +130,7 @@ def test_shuffled_statistics_fit_nothing(networks, truth):
     assert check.warning is None and check.clear is None
 
 
+@pytest.mark.slow
 def test_images_of_another_kind_are_not_warned_of(networks):
     dark = (photographs() // 8).astype("uint8")
     digits = data.from_tfds("demo_digits", "unlabelled", data.demo_data_dir())

@@ -188,6 +188,7 @@ def test_configuration_that_cannot_be_read_is_refused_and_kept(student, copy):
     assert (copy / "models.config").read_text() == "model_config_list { nonsense: 1 }"
 
 
+@pytest.mark.slow
 def test_failure_keeps_the_bundle_as_it_was(student, copy, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
