@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_amalgam import teachers
+from keras_amalgam.keras_bounds import check_file
 
 # Keras says that HDF5 files are legacy; here they are the input.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -186,6 +187,38 @@ def test_member_that_unfolds_to_much_more_is_refused_before_it_is_read(file, mon
 def test_member_that_is_large_and_whole_is_read(file):
     add_member(file, "assets/notes", bytes(200_000), zipfile.ZIP_STORED)
     assert teachers.from_keras(file, verify=False).name == "birds"
+
+
+@pytest.mark.parametrize("extra", [b"", b"\x99\x99\x04\x00four"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_weights_are_read_wherever_they_lie_in_the_archive(file, compression, extra):
+    expected = teachers.from_keras(file)(IMAGES)
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("assets/first.txt", "in front of the others")
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type, info.extra = compression, extra
+            archive.writestr(info, content)
+    np.testing.assert_array_equal(teachers.from_keras(file)(IMAGES), expected)
+
+
+def test_checking_an_archive_does_not_read_it_again_at_each_step_back(file, monkeypatch):
+    """The weights of 60 layers were read 34 times over, as `zipfile` takes each step back."""
+    layers = [keras.layers.Dense(8) for _ in range(60)]
+    keras.Sequential([keras.Input((8,)), *layers]).save(file)
+    read, count = zipfile.ZipExtFile.read, 0
+
+    def counted(stream, n=-1):
+        nonlocal count
+        content = read(stream, n)
+        count += len(content)
+        return content
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    check_file(file)
+    assert count <= 1.1 * file.stat().st_size
 
 
 @pytest.mark.parametrize("name", ["/etc/escaped", "../escaped", "assets/../../escaped"])
