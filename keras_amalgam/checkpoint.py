@@ -1,13 +1,13 @@
 """Saving and resuming an amalgamation; the teachers stay outside."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_amalgam.keras_bounds import read_member
 from keras_amalgam.taps import Tap
 from keras_amalgam.teacher import Teacher
 
@@ -58,9 +58,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"There is no file to load. Received: {path}. Give what `save` wrote.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            saved = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        saved = json.loads(read_member(path, "config.json") or "")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a whole .keras file: {error}. It may be truncated; use an earlier "
             "checkpoint."

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,7 +21,16 @@ MAX_MEMBERS = 10_000
 MAX_EXPANSION = 100
 SMALL = 64 * 2**20
 # What the members of a damaged, encrypted or foreign archive lead to.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    UnicodeDecodeError,
+    struct.error,
+    OSError,
+)
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
@@ -93,7 +103,7 @@ def read_member(path: Path, name: str) -> bytes | None:
                 what = f"{path.name!r}, member {name!r}"
                 raise _too_large(what, member.file_size, member.compress_size)
             return archive.read(name)
-    except (*_UNREADABLE, OSError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path.name!r} is cut off or damaged. Received: {name!r}, which cannot be read "
             f"({error}). Copy or save it again."
@@ -117,7 +127,7 @@ def opened_weights(path: Path) -> Iterator[h5py.File]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 source = stack.enter_context(_opened(archive, path, _WEIGHTS))
             file = stack.enter_context(h5py.File(source, "r"))
-        except (OSError, KeyError, RuntimeError) as error:
+        except (*_UNREADABLE, KeyError) as error:
             raise ValueError(
                 f"{path.name!r} is cut off or damaged. Received: weights that cannot be read "
                 f"({error}). Copy or save it again."
@@ -174,7 +184,7 @@ class _InPlace(io.RawIOBase):
 
 def _refuse_damaged(path: Path) -> None:
     if is_archive(path):
-        what, intact = "a .keras archive", zipfile.is_zipfile(path)
+        what, intact = "a .keras archive", _is_archive_inside(path)
     else:
         what, intact = "an HDF5 file", h5py.is_hdf5(path) and _opens(path)
     if not intact:
@@ -182,6 +192,15 @@ def _refuse_damaged(path: Path) -> None:
             f"{path.name!r} is cut off or damaged. Received: {path.stat().st_size:,} bytes that "
             f"are not {what}. Copy or save it again."
         )
+
+
+def _is_archive_inside(path: Path) -> bool:
+    """Whether the members are listed; `zipfile.is_zipfile` looks for the list's end alone."""
+    try:
+        with zipfile.ZipFile(path):
+            return True
+    except _UNREADABLE:
+        return False
 
 
 def _opens(path: Path) -> bool:
@@ -216,7 +235,7 @@ def _check_archive(archive: zipfile.ZipFile, name: str) -> None:
 def _is_whole(archive: zipfile.ZipFile) -> bool:
     try:
         return archive.testzip() is None
-    except (*_UNREADABLE, OSError):
+    except _UNREADABLE:
         return False
 
 

@@ -188,6 +188,17 @@ def test_plain_load_model_advises_amalgamator_load(build, tmp_path):
         keras.saving.load_model(tmp_path / "a.keras")
 
 
+def test_damaged_checkpoint_is_refused_as_such(build, teachers, tmp_path):
+    path = tmp_path / "a.keras"
+    build().save(path)
+    content = path.read_bytes()
+    without_list = content.replace(b"PK\x01\x02", b"PK\x00\x02", 1)
+    for damaged in (content[: len(content) // 2], without_list, b"weights"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is not a whole .keras file"):
+            ka.Amalgamator.load(path, teachers)
+
+
 def test_resuming_with_other_teachers_is_refused_saying_what_differs(
     build, teachers, make, tmp_path
 ):

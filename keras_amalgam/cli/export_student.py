@@ -69,10 +69,11 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 
 def _is_keras_file(path: str) -> bool:
     """Whether a file is such an archive as Keras writes."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, OSError):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return "config.json" in archive.namelist()
 
 
 def _is_own(folder: Path) -> bool:

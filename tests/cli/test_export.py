@@ -313,14 +313,16 @@ def test_wrong_command_line_is_refused_before_any_work(format, flags, message, r
     assert written(".") == []
 
 
-def test_missing_images_and_student_are_refused(run, capsys):
+def test_missing_images_and_student_are_refused(run, made, capsys):
     assert run("onnx", images=False) == 2
     assert "--images=FOLDER is needed" in capsys.readouterr().err
-    pathlib.Path("junk.keras").write_text("junk")
-    assert run("onnx", student="junk.keras") == 2
-    assert "STUDENT is a .keras file, as Keras writes it. Received: junk.keras" in (
-        capsys.readouterr().err
-    )
+    whole = (made / "hues.keras").read_bytes()
+    for content in (b"junk", whole.replace(b"PK\x01\x02", b"PK\x00\x02", 1)):
+        pathlib.Path("junk.keras").write_bytes(content)
+        assert run("onnx", student="junk.keras") == 2
+        assert "STUDENT is a .keras file, as Keras writes it. Received: junk.keras" in (
+            capsys.readouterr().err
+        )
     with zipfile.ZipFile("other.keras", "w") as archive:
         archive.writestr("a.txt", "a")
     assert run("onnx", student="other.keras") == 2

@@ -221,6 +221,27 @@ def test_checking_an_archive_does_not_read_it_again_at_each_step_back(file, monk
     assert count <= 1.1 * file.stat().st_size
 
 
+def broken_list(content):
+    """The list of members, behind them, does not begin as one."""
+    return content.replace(b"PK\x01\x02", b"PK\x00\x02", 1)
+
+
+def name_of_no_text(content):
+    """A member's name is marked as UTF-8 and is none."""
+    start = content.index(b"PK\x01\x02")
+    flagged = content[: start + 9] + b"\x08" + content[start + 10 :]
+    name = flagged.index(b"metadata.json", start)
+    return flagged[:name] + b"\xff" + flagged[name + 1 :]
+
+
+@pytest.mark.parametrize("damage", [broken_list, name_of_no_text])
+def test_archive_whose_members_cannot_be_listed_is_refused(file, damage):
+    file.write_bytes(damage(file.read_bytes()))
+    assert zipfile.is_zipfile(file)
+    with pytest.raises(ValueError, match=r"'birds.keras' is cut off or damaged"):
+        teachers.from_keras(file)
+
+
 @pytest.mark.parametrize("name", ["/etc/escaped", "../escaped", "assets/../../escaped"])
 def test_member_outside_the_archive_is_refused(file, name):
     add_member(file, name, b"escaped")
