@@ -58,15 +58,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"There is no file to load. Received: {path}. Give what `save` wrote.")
     try:
-        saved = json.loads(read_member(path, "config.json") or "")
+        saved = json.loads(read_member(path, "config.json") or "{}")
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a whole .keras file: {error}. It may be truncated; use an earlier "
             "checkpoint."
         ) from error
-    if saved.get("class_name") != "Amalgamator":
+    kind = saved.get("class_name") if isinstance(saved, dict) else None
+    if kind != "Amalgamator":
         raise ValueError(
-            f"{path} does not hold an Amalgamator. Received: a {saved.get('class_name')!r}. "
+            f"{path} does not hold an Amalgamator. Received: a {kind!r}. "
             "A student alone is loaded with keras.saving.load_model."
         )
     return saved

@@ -21,11 +21,10 @@ MAX_MEMBERS = 10_000
 MAX_EXPANSION = 100
 SMALL = 64 * 2**20
 # What the members of a damaged, encrypted or foreign archive lead to.
-_UNREADABLE = (
+UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,
-    RuntimeError,
+    RuntimeError,  # NotImplementedError of an unknown compression is one.
     EOFError,
     UnicodeDecodeError,
     struct.error,
@@ -103,7 +102,7 @@ def read_member(path: Path, name: str) -> bytes | None:
                 what = f"{path.name!r}, member {name!r}"
                 raise _too_large(what, member.file_size, member.compress_size)
             return archive.read(name)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path.name!r} is cut off or damaged. Received: {name!r}, which cannot be read "
             f"({error}). Copy or save it again."
@@ -127,7 +126,7 @@ def opened_weights(path: Path) -> Iterator[h5py.File]:
                 archive = stack.enter_context(zipfile.ZipFile(path))
                 source = stack.enter_context(_opened(archive, path, _WEIGHTS))
             file = stack.enter_context(h5py.File(source, "r"))
-        except (*_UNREADABLE, KeyError) as error:
+        except (*UNREADABLE, KeyError) as error:
             raise ValueError(
                 f"{path.name!r} is cut off or damaged. Received: weights that cannot be read "
                 f"({error}). Copy or save it again."
@@ -183,31 +182,19 @@ class _InPlace(io.RawIOBase):
 
 
 def _refuse_damaged(path: Path) -> None:
-    if is_archive(path):
-        what, intact = "a .keras archive", _is_archive_inside(path)
-    else:
-        what, intact = "an HDF5 file", h5py.is_hdf5(path) and _opens(path)
-    if not intact:
+    what = "a .keras archive" if is_archive(path) else "an HDF5 file"
+    if not _opens(path):
         raise ValueError(
             f"{path.name!r} is cut off or damaged. Received: {path.stat().st_size:,} bytes that "
             f"are not {what}. Copy or save it again."
         )
 
 
-def _is_archive_inside(path: Path) -> bool:
-    """Whether the members are listed; `zipfile.is_zipfile` looks for the list's end alone."""
-    try:
-        with zipfile.ZipFile(path):
-            return True
-    except _UNREADABLE:
-        return False
-
-
 def _opens(path: Path) -> bool:
     try:
-        with h5py.File(path, "r"):
+        with zipfile.ZipFile(path) if is_archive(path) else h5py.File(path, "r"):
             return True
-    except OSError:
+    except UNREADABLE:
         return False
 
 
@@ -235,7 +222,7 @@ def _check_archive(archive: zipfile.ZipFile, name: str) -> None:
 def _is_whole(archive: zipfile.ZipFile) -> bool:
     try:
         return archive.testzip() is None
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
 
 

@@ -107,7 +107,7 @@ def _refuse_bomb(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError):
+    except _UNREADABLE:
         return  # PyTorch's own reader says what is wrong.
     unfolded = sum(member.file_size for member in members)
     if unfolded > max(SMALL, MAX_EXPANSION * path.stat().st_size):

@@ -17,6 +17,8 @@ from keras_amalgam.onednn import prefer_onednn
 # Before anything imports TensorFlow, and for every process that a test starts.
 prefer_onednn()
 
+GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
+
 
 @pytest.hookimpl(tryfirst=True)  # Before `-m` chooses.
 def pytest_collection_modifyitems(items):
@@ -32,9 +34,6 @@ def pytest_collection_modifyitems(items):
         for number, item in enumerate(variants):
             if number not in kept:
                 item.add_marker(pytest.mark.slow)
-
-
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
 
 
 @pytest.fixture(scope="session")
@@ -275,11 +274,13 @@ def build(teachers, make):
 
     import keras_amalgam as ka
 
-    def build(terms=None, student=None, compile_with=None, **student_arguments):
+    def build(terms=None, student=None, compile_with=None, eagerly=False, **student_arguments):
         student = student or make.student(teachers, **student_arguments)
         terms = terms or [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5)]
         model = ka.Amalgamator(student, teachers, student_tap="student_map", terms=terms)
-        model.compile(optimizer=keras.optimizers.SGD(0.05), **(compile_with or {}))
+        # For claims that a graph, which takes seconds to trace, would not change.
+        compiled = {"run_eagerly": eagerly} | (compile_with or {})
+        model.compile(optimizer=keras.optimizers.SGD(0.05), **compiled)
         return model
 
     return build

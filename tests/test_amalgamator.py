@@ -8,9 +8,6 @@ import tensorflow as tf
 import keras_amalgam as ka
 from keras_amalgam.graphs import Graphs
 
-EAGERLY = {"run_eagerly": True}
-"""For claims that a graph, which takes seconds to trace, would not change."""
-
 
 def weights_of(*models):
     return [value.copy() for model in models for value in model.get_weights()]
@@ -22,7 +19,7 @@ def assert_same_weights(before, after):
 
 
 def test_teacher_weights_are_bit_identical_after_fit(build, teachers, make):
-    model = build(compile_with=EAGERLY)
+    model = build(eagerly=True)
     before = weights_of(*(teacher.model for teacher in teachers))
     student_before = weights_of(model.student)
     model.fit(make.images(), batch_size=8, epochs=2, verbose=0)
@@ -51,7 +48,7 @@ def test_student_runs_once_per_step(build, teachers, make):
     x = Counting()(keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs))
     x = keras.layers.ReLU(name="student_map")(x)
     student = ka.build_student(keras.Model(inputs, x), teachers)
-    model = build(student=student, compile_with=EAGERLY)
+    model = build(student=student, eagerly=True)
     calls.clear()
     model.fit(make.images(8), batch_size=8, epochs=1, verbose=0)
     assert len(calls) == 1
@@ -73,7 +70,7 @@ def test_training_runs_a_users_block_that_is_named_like_a_resize_of_ours(make):
 
 
 def test_history_parts_sum_to_their_wholes(build, make):
-    model = build(regularizer=keras.regularizers.L2(0.01), compile_with=EAGERLY)
+    model = build(regularizer=keras.regularizers.L2(0.01), eagerly=True)
     history = model.fit(make.images(), batch_size=8, verbose=0).history
     value = {key: values[-1] for key, values in history.items()}
     for term in ("soft_targets", "common_features"):
@@ -110,7 +107,7 @@ def test_step_equals_a_hand_written_one(build, teachers, make):
 
 
 def test_evaluate_changes_no_variable_and_repeats_itself(build, teachers, make):
-    model = build(compile_with=EAGERLY)
+    model = build(eagerly=True)
     model.fit(make.images(), batch_size=8, verbose=0)
     before = weights_of(model, *(teacher.model for teacher in teachers))
     first = model.evaluate(make.images(seed=3), batch_size=8, verbose=0, return_dict=True)
@@ -171,7 +168,7 @@ def test_sources_reach_the_terms(build, make):
 def test_resumed_training_equals_an_unbroken_one(build, teachers, make, tmp_path):
     images = make.images(16)
     unbroken = build()
-    unbroken.compile(optimizer=keras.optimizers.Adam(0.01), **EAGERLY)
+    unbroken.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
     unbroken.fit(images, batch_size=8, epochs=1, shuffle=False, verbose=0)
     unbroken.save(tmp_path / "half.keras")
     resumed = ka.Amalgamator.load(tmp_path / "half.keras", teachers)

@@ -7,9 +7,6 @@ import tensorflow as tf
 
 import keras_amalgam as ka
 
-EAGERLY = {"run_eagerly": True}
-"""For claims that a graph, which takes seconds to trace, would not change."""
-
 
 def test_labels_given_by_habit_are_refused(build, make):
     images, labels = make.images(8), np.zeros(8, "int32")
@@ -32,7 +29,7 @@ def test_weights_are_refused(build, make):
 def test_a_nan_in_a_later_batch_stops_the_training_before_it_reaches_the_student(build, make):
     images = make.images(16).astype("float32")
     images[12, 3, 3, 0] = np.nan
-    model = build(compile_with=EAGERLY)
+    model = build(eagerly=True)
     with pytest.raises(ValueError, match="finite and in 0..255. Received: a later batch"):
         model.fit(tf.data.Dataset.from_tensor_slices(images).batch(4), verbose=0)
     assert all(np.isfinite(weights).all() for weights in model.student.get_weights())
@@ -40,7 +37,7 @@ def test_a_nan_in_a_later_batch_stops_the_training_before_it_reaches_the_student
 
 def test_evaluation_and_validation_images_are_looked_at_too(build, make):
     images = make.images(8)
-    model = build(compile_with=EAGERLY)
+    model = build(eagerly=True)
     for wrong in (images / 255, tf.data.Dataset.from_tensor_slices(images / 255).batch(4)):
         with pytest.raises(ValueError, match="0..1"):
             model.evaluate(wrong, verbose=0)

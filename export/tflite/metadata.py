@@ -12,6 +12,7 @@ from keras_amalgam.export.decisions import IDS
 from keras_amalgam.export.handing_over import handing_over
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.tflite.runtime import LiteRtModel
+from keras_amalgam.keras_bounds import UNREADABLE
 from keras_amalgam.version import __version__
 
 FILE_NAME = "metadata.json"
@@ -85,7 +86,7 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             given = json.loads(archive.read(FILE_NAME))
-    except (zipfile.BadZipFile, KeyError, ValueError):
+    except (*UNREADABLE, KeyError, ValueError):
         return None
     return given if isinstance(given, dict) else None
 

@@ -22,7 +22,6 @@ beside those that it holds; its report lies in the version's assets.extra.
 
 import functools
 import math
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -69,10 +68,11 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 
 def _is_keras_file(path: str) -> bool:
     """Whether a file is such an archive as Keras writes."""
+    from keras_amalgam.keras_bounds import read_member
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, OSError):
+        return read_member(Path(path), "config.json") is not None
+    except ValueError:
         return False
 
 
