@@ -8,7 +8,7 @@ import numpy as np
 
 import keras_amalgam as ka
 from keras_amalgam import data, export, teachers
-from keras_amalgam.recipes import digits_fashion, students
+from keras_amalgam.experiments import digits_fashion, students
 
 home = pathlib.Path(ka.__file__).parent
 if "site-packages" not in str(home):

@@ -31,7 +31,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks import export_report
 from keras_amalgam import Preprocessing, Teacher, build_student, export, teachers
-from keras_amalgam.recipes import digits_fashion
+from keras_amalgam.experiments import digits_fashion
 from tests.networks import measuring, samples
 from tests.networks.catalogue import networks
 

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from benchmarks import normalization_report
 from keras_amalgam import data, teachers
 from keras_amalgam.images.preprocessing import Channels, Preprocessing
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.normalization_check import (
     MIN_IMAGES,
     Fit,

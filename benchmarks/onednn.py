@@ -24,7 +24,7 @@ SETTINGS = {"off": "0", "on": "1"}
 def demo_step() -> Callable[[], Any]:
     """The demo's own step, both teachers in it."""
     import keras_amalgam as ka
-    from keras_amalgam.recipes import digits_fashion
+    from keras_amalgam.experiments import digits_fashion
 
     recipe = digits_fashion.recipe()
     stage = recipe.methods[0].stages[0]

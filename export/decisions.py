@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.labels import Labels, classified
-from keras_amalgam.label_space import LabelSpace
+from keras_amalgam.tasks.label_space import LabelSpace
 
 JOINT = "joint"
 """Name of the output over the whole label space."""

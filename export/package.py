@@ -20,8 +20,8 @@ from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.reference import Reference, canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification, verify_against
+from keras_amalgam.files.writing import whole_directory
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.writing import whole_directory
 
 Exporter = Callable[..., Artifact]
 """One of this package's `to_…`, or such a one with some arguments given (`functools.partial`)."""

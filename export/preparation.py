@@ -23,7 +23,7 @@ from keras_amalgam.export.signatures import (
     outputs_of,
     spatial_size,
 )
-from keras_amalgam.outputs import final_activation, innermost
+from keras_amalgam.models.outputs import final_activation, innermost
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,9 @@ from keras_amalgam.export.serving.protos import serving_protos
 from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
 from keras_amalgam.export.to_saved_model import operator_counts, write
+from keras_amalgam.files.writing import folders
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.tasks.names import TASK_NAME
-from keras_amalgam.writing import folders
 
 
 @keras_defaults()

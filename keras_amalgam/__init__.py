@@ -11,31 +11,34 @@ from keras_amalgam.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_amalgam import tasks as tasks
-    from keras_amalgam.amalgamator import Amalgamator as Amalgamator
     from keras_amalgam.images.preprocessing import Preprocessing as Preprocessing
-    from keras_amalgam.label_space import LabelSpace as LabelSpace
-    from keras_amalgam.runtime_teacher import RuntimeTeacher as RuntimeTeacher
-    from keras_amalgam.student import build_student as build_student
-    from keras_amalgam.taps import Tap as Tap
-    from keras_amalgam.teacher import Teacher as Teacher
+    from keras_amalgam.models import taps as taps
+    from keras_amalgam.models.runtime_teacher import RuntimeTeacher as RuntimeTeacher
+    from keras_amalgam.models.student import build_student as build_student
+    from keras_amalgam.models.taps import Tap as Tap
+    from keras_amalgam.models.teacher import Teacher as Teacher
+    from keras_amalgam.tasks.label_space import LabelSpace as LabelSpace
     from keras_amalgam.terms import AmalgamationTerm as AmalgamationTerm
     from keras_amalgam.terms import CommonFeatures as CommonFeatures
     from keras_amalgam.terms import SoftTargets as SoftTargets
+    from keras_amalgam.training.amalgamator import Amalgamator as Amalgamator
 
 # Where each public name lives. They are imported when first used, so that the command line answers
 # at once and can quieten TensorFlow before TensorFlow is imported.
 _HOMES = {
-    "Amalgamator": "amalgamator",
-    "LabelSpace": "label_space",
+    "Amalgamator": "training.amalgamator",
+    "LabelSpace": "tasks.label_space",
     "Preprocessing": "images.preprocessing",
-    "RuntimeTeacher": "runtime_teacher",
-    "build_student": "student",
-    "Tap": "taps",
-    "Teacher": "teacher",
+    "RuntimeTeacher": "models.runtime_teacher",
+    "build_student": "models.student",
+    "Tap": "models.taps",
+    "Teacher": "models.teacher",
     "AmalgamationTerm": "terms",
     "CommonFeatures": "terms",
     "SoftTargets": "terms",
 }
+
+_MODULES = {"taps": "models.taps", "tasks": "tasks"}
 
 __all__ = [
     "AmalgamationTerm",
@@ -49,6 +52,7 @@ __all__ = [
     "Teacher",
     "__version__",
     "build_student",
+    "taps",
     "tasks",
 ]
 
@@ -56,8 +60,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in __all__:
         importlib.import_module("keras_amalgam.backend")
-    if name == "tasks":
-        return importlib.import_module("keras_amalgam.tasks")
+    if name in _MODULES:
+        return importlib.import_module(f"keras_amalgam.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'keras_amalgam' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"keras_amalgam.{_HOMES[name]}"), name)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from keras_amalgam.evaluation import format_table
+from keras_amalgam.report import format_table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURE = "docs/images/demo_report.png"

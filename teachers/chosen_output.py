@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import keras
 
-from keras_amalgam.taps import without_lists_of_one
+from keras_amalgam.models.taps import without_lists_of_one
 from keras_amalgam.teachers.onnx_graph import Graph
 from keras_amalgam.teachers.passes.rewriting import without_unused
 from keras_amalgam.teachers.runtimes.source_runtimes import named_outputs

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.keras_file import read_keras, sha256_of
 from keras_amalgam.teachers.keras_weights import fill

@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.files.keras_bounds import check_file
+from keras_amalgam.files.keras_code import refuse_code
+from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.images.preprocessing import Preprocessing
-from keras_amalgam.keras_bounds import check_file
-from keras_amalgam.keras_code import refuse_code
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
 from keras_amalgam.teachers.parity import check_parity
 from keras_amalgam.teachers.runtimes.source_runtimes import KerasRuntime

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import onnx
 
+from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.provenance import Provenance
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.names import name_map
 from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.preprocessing import as_input_of
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.reference_preprocessing import reference_input
 
 Preprocess = Callable[[bytes], np.ndarray]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.keras_bounds import is_archive, opened_weights
+from keras_amalgam.files.keras_bounds import is_archive, opened_weights
 from keras_amalgam.teachers.keras_2 import MODELS, layers_of
 from keras_amalgam.teachers.keras_2_layers import name_in_keras_3
 

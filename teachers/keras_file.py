@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.keras_bounds import check_file, read_config, read_version
-from keras_amalgam.keras_code import refuse_code
-from keras_amalgam.keras_demand import refuse_excess
+from keras_amalgam.files.keras_bounds import check_file, read_config, read_version
+from keras_amalgam.files.keras_code import refuse_code
+from keras_amalgam.files.keras_demand import refuse_excess
 from keras_amalgam.teachers.keras_2 import in_keras_3
 from keras_amalgam.teachers.keras_2_stand_ins import STAND_INS
 from keras_amalgam.teachers.keras_2_weights import fill_from_keras_2

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import keras
 
-from keras_amalgam.keras_bounds import check_file, opened_weights
+from keras_amalgam.files.keras_bounds import check_file, opened_weights
 
 # What Keras saves beside a network's own weights.
 _NOT_WEIGHTS = ("optimizer", "optimizer_weights", "seed_generator", "seed_generators")

@@ -20,7 +20,7 @@ from keras import ops
 
 from keras_amalgam.images.checks import check_images
 from keras_amalgam.images.preprocessing import Channels, Preprocessing
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.running_statistics import RunningStatistics, first_normalizations
 
 # Of so many images the moments are steady enough, and of more they hardly change.

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.preprocessing import Preprocessing, as_input_of
-from keras_amalgam.taps import as_functional, candidates, with_taps
+from keras_amalgam.models.taps import as_functional, candidates, with_taps
 
 
 class RunningStatistics:

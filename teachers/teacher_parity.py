@@ -13,9 +13,9 @@ import PIL
 import tensorflow
 
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.plausibility import TeacherWarning, doubt
-from keras_amalgam.runtime_teacher import RuntimeTeacher
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.plausibility import TeacherWarning, doubt
+from keras_amalgam.models.runtime_teacher import RuntimeTeacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.image_bytes import (
     Preprocess,
     Received,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_amalgam.keras_bounds import MAX_EXPANSION, SMALL
+from keras_amalgam.files.keras_bounds import MAX_EXPANSION, SMALL
 from keras_amalgam.teachers.keras_file import sha256_of
 from keras_amalgam.teachers.torch_module import imported_torch
 

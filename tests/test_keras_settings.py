@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import keras_amalgam as ka
+from keras_amalgam.experiments import students
 from keras_amalgam.images.preprocessing import check_takes_images
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.recipes import students
 
 
 @pytest.fixture

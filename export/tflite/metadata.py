@@ -12,7 +12,7 @@ from keras_amalgam.export.decisions import IDS
 from keras_amalgam.export.handing_over import handing_over
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.tflite.runtime import LiteRtModel
-from keras_amalgam.keras_bounds import UNREADABLE
+from keras_amalgam.files.keras_bounds import UNREADABLE
 from keras_amalgam.version import __version__
 
 FILE_NAME = "metadata.json"

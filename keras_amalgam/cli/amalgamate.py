@@ -121,9 +121,9 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.recipes import job, own_teachers
-    from keras_amalgam.student import check_names
-    from keras_amalgam.teacher_files import network_bytes
+    from keras_amalgam.experiments import job, own_teachers
+    from keras_amalgam.models.student import check_names
+    from keras_amalgam.models.teacher_files import network_bytes
     from keras_amalgam.teachers import load
 
     teachers = [load(folder) for folder in values.teacher]

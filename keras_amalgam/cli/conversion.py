@@ -13,15 +13,15 @@ from keras_amalgam import teachers
 from keras_amalgam.cli import convert_flags
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
-from keras_amalgam.heads import num_logits
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.files import list_images
 from keras_amalgam.images.folders import walk
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
-from keras_amalgam.plausibility import TeacherWarning
-from keras_amalgam.runtime_teacher import RuntimeTeacher
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.heads import num_logits
+from keras_amalgam.models.plausibility import TeacherWarning
+from keras_amalgam.models.runtime_teacher import RuntimeTeacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
 from keras_amalgam.teachers.inspection.report import TapCandidate
 from keras_amalgam.teachers.keras_applications import builder_of

@@ -25,7 +25,7 @@ from absl import flags
 from keras_amalgam.cli import convert_flags, output
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import columns, shortened
-from keras_amalgam.provenance import CARD, TEACHER_FILES, holds_own_network
+from keras_amalgam.files.provenance import CARD, TEACHER_FILES, holds_own_network
 
 
 def define_flags(values: flags.FlagValues) -> None:

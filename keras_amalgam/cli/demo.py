@@ -34,7 +34,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.recipes import digits_fashion, job
+    from keras_amalgam.experiments import digits_fashion, job
 
     recipe = digits_fashion.recipe(full=values.full)
     full_run = None if values.full else "keras-amalgam demo --full"

@@ -68,7 +68,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 
 def _is_keras_file(path: str) -> bool:
     """Whether a file is such an archive as Keras writes."""
-    from keras_amalgam.keras_bounds import read_member
+    from keras_amalgam.files.keras_bounds import read_member
 
     try:
         return read_member(Path(path), "config.json") is not None

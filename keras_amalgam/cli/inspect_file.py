@@ -289,7 +289,7 @@ def _cannot_teach(found: "Inspection") -> str:
 
 def _caution(found: "Inspection") -> tuple[str, str]:
     """What a teacher's answer must be for the advised command to be right, and its flag."""
-    from keras_amalgam.heads import advice_on
+    from keras_amalgam.models.heads import advice_on
 
     answer = _answer(found)
     condition, kind = advice_on(answer.note) if answer else ("", None)

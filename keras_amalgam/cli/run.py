@@ -3,7 +3,7 @@
     keras-amalgam run my_recipe.py --out runs/mine
     keras-amalgam run digits_fashion --out runs/again
 
-See keras_amalgam/recipes/digits_fashion.py for one.
+See keras_amalgam/experiments/digits_fashion.py for one.
 """
 
 import time
@@ -28,7 +28,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.recipes import job
-    from keras_amalgam.recipes.recipe import load
+    from keras_amalgam.experiments import job
+    from keras_amalgam.experiments.recipe import load
 
     job.run(load(positional[0]), values.out, values.overwrite, started)

@@ -17,4 +17,4 @@ from keras_amalgam.data.streams import stream as stream
 from keras_amalgam.images.canvas import canvas as canvas
 from keras_amalgam.images.checks import check_images as check_images
 from keras_amalgam.images.sizes import image_sizes as image_sizes
-from keras_amalgam.signals import with_runtime_signals as with_runtime_signals
+from keras_amalgam.training.signals import with_runtime_signals as with_runtime_signals

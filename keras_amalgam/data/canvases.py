@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_amalgam.images.canvas import Canvas, CanvasSpec
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 
 Size = tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""Accuracies per task and over the label space, what each term is worth, and the report.
+"""Accuracies per task and over the label space, and what each term is worth.
 
 Example:
 ```python
@@ -15,7 +15,6 @@ import keras_amalgam.backend  # noqa: F401
 from keras_amalgam.evaluation.ablation import Removal as Removal
 from keras_amalgam.evaluation.ablation import noise as noise
 from keras_amalgam.evaluation.ablation import removals as removals
-from keras_amalgam.evaluation.console import format_table as format_table
 from keras_amalgam.evaluation.embedding import CommonSpace as CommonSpace
 from keras_amalgam.evaluation.embedding import class_retrieval as class_retrieval
 from keras_amalgam.evaluation.embedding import common_space as common_space
@@ -31,10 +30,5 @@ from keras_amalgam.evaluation.predictions import predictor as predictor
 from keras_amalgam.evaluation.predictions import standard_error as standard_error
 from keras_amalgam.evaluation.predictions import task_accuracy as task_accuracy
 from keras_amalgam.evaluation.predictions import teachers_predictor as teachers_predictor
-from keras_amalgam.evaluation.report import Pictures as Pictures
-from keras_amalgam.evaluation.report import render_page as render_page
-from keras_amalgam.evaluation.report import write_report as write_report
 from keras_amalgam.evaluation.samples import Sample as Sample
 from keras_amalgam.evaluation.samples import draw_samples as draw_samples
-from keras_amalgam.evaluation.schema import check_report as check_report
-from keras_amalgam.evaluation.schema import goal as goal

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.amalgamator import Amalgamator
-from keras_amalgam.guards import split
+from keras_amalgam.training.amalgamator import Amalgamator
+from keras_amalgam.training.guards import split
 
 
 def gradient_norms(amalgamator: Amalgamator, batch: Any) -> dict[str, float]:

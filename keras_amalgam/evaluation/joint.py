@@ -8,7 +8,7 @@ import numpy as np
 import sklearn.metrics
 
 from keras_amalgam.evaluation.predictions import Labelled, Predict, collect, task_accuracy
-from keras_amalgam.label_space import LabelSpace
+from keras_amalgam.tasks.label_space import LabelSpace
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import tensorflow as tf
 
 from keras_amalgam.evaluation.predictions import collect, predictor, task_accuracy
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 
 BATCH_SIZE = 64
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.teacher import Teacher
 
 Predict = Callable[[np.ndarray], Mapping[str, Any]]
 """Maps raw images `(batch, height, width, channels)` to `{task: logits (batch, classes)}`."""

@@ -8,12 +8,12 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.checks import SOURCES_NEEDED
-from keras_amalgam.label_space import LabelSpace
 from keras_amalgam.losses.soft_target import (
     check_temperature,
     cross_entropy_by_class,
     soft_target_loss,
 )
+from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.terms.term import AmalgamationTerm, Losses, ModelSpec, Signals
 
 Ownership = Literal["joint", "per_task", "source"]

@@ -8,10 +8,10 @@ from typing import Any
 import h5py
 import keras
 
-from keras_amalgam.heads import seems_to_be
+from keras_amalgam.files.keras_bounds import is_archive, read_config, read_version
 from keras_amalgam.images.measuring import built_in_normalisation
-from keras_amalgam.keras_bounds import is_archive, read_config, read_version
-from keras_amalgam.outputs import ends_in, innermost
+from keras_amalgam.models.heads import seems_to_be
+from keras_amalgam.models.outputs import ends_in, innermost
 from keras_amalgam.teachers.chosen_output import model_of_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,

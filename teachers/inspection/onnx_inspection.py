@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from keras_amalgam.heads import is_over_classes, seems_to_be
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.models.heads import is_over_classes, seems_to_be
 from keras_amalgam.teachers.chosen_output import graph_of_output
 from keras_amalgam.teachers.conversion import Conversion, convert_file
 from keras_amalgam.teachers.inspection.report import (

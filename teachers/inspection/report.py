@@ -17,8 +17,8 @@ class Tensor:
         shape: Its sizes as in the file, `None` where open.
         dtype: Its element type.
         note: An image's layout, `"channels first"` or `"channels last"`, or what an output seems to
-            be, in the words of `keras_amalgam.heads.seems_to_be`; empty if neither is known, or
-            the network itself reads on from the output.
+            be, in the words of `models.heads.seems_to_be`; empty if neither is known, or the
+            network itself reads on from the output.
     """
 
     name: str

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
-from keras_amalgam.runtime import Origin
+from keras_amalgam.models.runtime import Origin
 from keras_amalgam.teachers.onnx_file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
 from keras_amalgam.teachers.runtimes.measuring import built_in_onnx, built_in_tflite

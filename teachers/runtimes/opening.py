@@ -6,9 +6,9 @@ from typing import Any
 
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.outputs import Outputs
-from keras_amalgam.runtime_teacher import RuntimeTeacher, load_teacher
-from keras_amalgam.teacher import Teacher
+from keras_amalgam.models.outputs import Outputs
+from keras_amalgam.models.runtime_teacher import RuntimeTeacher, load_teacher
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.runtimes.file_runtime import (
     Choices,
     DataFormat,

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from keras_amalgam import teachers
 from keras_amalgam.cli.main import main
-from keras_amalgam.heads import CANNOT_TELL
+from keras_amalgam.models.heads import CANNOT_TELL
 
 
 @pytest.fixture(autouse=True)

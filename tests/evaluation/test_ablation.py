@@ -1,6 +1,6 @@
 import pytest
 
-from keras_amalgam.evaluation import noise, removals, render_page, standard_error
+from keras_amalgam.evaluation import noise, removals, standard_error
 from keras_amalgam.evaluation.ablation import JOINT
 
 NORMS = {
@@ -69,16 +69,3 @@ def test_removals_carry_the_gradient_norms_of_the_run_with_all_terms():
         {"left": 0.2, "right": 0.1},
         {},
     ]
-
-
-def test_page_names_the_term_whose_removal_changes_nothing(report):
-    page = render_page(report)
-    assert "<b>Removing common_features/mmd changes nothing</b>" in page
-    assert "<b>Removing common_features gains accuracy</b>" in page
-
-
-def test_page_does_not_name_a_term_that_matters(report):
-    report["ablation"] = report["ablation"][:2]
-    page = render_page(report)
-    assert "changes nothing</b>" not in page
-    assert "No term is idle" in page

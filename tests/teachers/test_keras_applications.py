@@ -9,7 +9,7 @@ import pytest
 import keras_amalgam as ka
 from keras_amalgam import teachers
 from keras_amalgam.images.measuring import built_in_normalisation
-from keras_amalgam.outputs import final_activation, to_logits
+from keras_amalgam.models.outputs import final_activation, to_logits
 
 ALL = [name for name in dir(keras.applications) if name[0].isupper()]
 # By the module that has their preprocess_input, where it is not the one they are defined in.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_amalgam import teachers
-from keras_amalgam.keras_bounds import check_file
+from keras_amalgam.files.keras_bounds import check_file
 
 # Keras says that HDF5 files are legacy; here they are the input.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_amalgam as ka
 from keras_amalgam import data, teachers
-from keras_amalgam.provenance import Provenance
+from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.teachers.normalization_check import (
     MIN_IMAGES,
     advice,

@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_amalgam as ka
 from keras_amalgam import teachers
-from keras_amalgam.plausibility import TeacherWarning
+from keras_amalgam.models.plausibility import TeacherWarning
 from keras_amalgam.teachers.reference_preprocessing import reference_input
 from keras_amalgam.teachers.sample_images import sample_images
 

@@ -1,0 +1,212 @@
+"""The everyday recipe: saved teachers, a folder of images, a backbone by name."""
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from keras_amalgam import data
+from keras_amalgam.data.memory import Footprint, free_memory
+from keras_amalgam.experiments import canvas_choice, students
+from keras_amalgam.experiments.canvas_choice import Choice, Placed
+from keras_amalgam.experiments.recipe import Recipe, check_evaluated
+from keras_amalgam.images.folders import Walk, walk
+from keras_amalgam.models.student import build_student, own_preprocessing
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
+from keras_amalgam.terms.soft_targets import Ownership
+from keras_amalgam.training import Method, Stage, cosine_adamw
+
+NAMED_FOLDERS = 5  # In one line; a tree can have thousands.
+CALIBRATION_WINDOW = 512
+
+
+def recipe(
+    teachers: Sequence[Teacher],
+    images: Path,
+    tests: Mapping[str, str],
+    *,
+    student: str,
+    image_shape: tuple[int, int, int],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    temperature: float,
+    common_features: float,
+    ownership: Ownership | None,
+    flip: bool,
+    canvas: Choice | None = None,
+    teacher_bytes: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Recipe:
+    """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
+
+    Args:
+        teachers: The teachers, in the order of their sources.
+        images: Folder of photographs.
+        tests: Folders of labelled photographs by teacher.
+        student: A backbone's name.
+        image_shape: `(height, width, channels)` of the student's own images; the canvas has as many
+            channels.
+        epochs: Passes over the images, at least 1.
+        batch_size: Images per step.
+        learning_rate: Peak of the schedule.
+        temperature: Temperature of the soft targets, positive.
+        common_features: Weight of the common space.
+        ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
+        flip: Whether images are mirrored at random.
+        canvas: `(height, width)` or `(height, width, method)` of the canvas; by default the one of
+            `data.canvas_for`.
+        teacher_bytes: Size of the teachers' files together.
+        say: Where what is read, and what it takes, is said before it is read.
+
+    Raises:
+        ValueError: If the sources are wanted and the images' folder has no sub-folder for a
+            teacher, the canvas is not right for a teacher, or something does not fit.
+    """
+    names = [teacher.name for teacher in teachers]
+    check_choices(names, images, tests, student, ownership)
+    known = _has_collections(images, names)
+    believed: Ownership = ownership or ("source" if known else "per_task")
+    collections = names if known else []
+    unlabelled = _unlabelled(images, collections, image_shape[-1])
+    counts = {name: int(dataset.cardinality()) for name, dataset in unlabelled.items()}
+    _check_batch_size(batch_size, counts, images)
+    found = walk(images)
+    left_out = _left_out(found, names) if known else Counter()
+    with_space = common_features > 0 and all(teacher.tap for teacher in teachers)
+    folders = [images / name for name in collections] or [images]
+    place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
+
+    def terms() -> list[AmalgamationTerm]:
+        soft = SoftTargets(ownership=believed, temperature=temperature)
+        space = [CommonFeatures(units=64, weight=common_features)] if with_space else []
+        return [soft, *space]
+
+    footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
+    say(footprint.sentence)
+    return Recipe(
+        name=" and ".join(names),
+        teachers=teachers,
+        student=lambda: _student(student, image_shape, teachers, cuts=place[-1] == "crop"),
+        # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
+        # anew in every student, but the backbone's name stays.
+        student_tap=students.backbone(student, image_shape).name,
+        streams=_streams(
+            unlabelled if known else unlabelled["images"], batch_size, place, flip, footprint.fits
+        ),
+        evaluation=canvas_choice.labelled(teachers, tests, place),
+        photographs=canvas_choice.labelled(teachers, tests, None),
+        methods=[Method("amalgamation", (Stage(terms, epochs, cosine_adamw(learning_rate)),))],
+        settings={
+            "student": student,
+            "student's size": list(image_shape[:2]),
+            "canvas": [*place[:2], place[-1]],
+            "epochs": epochs,
+            "batch": batch_size,
+            "mirrored images": flip,
+            "images' sources": "known" if known else "unknown",
+            **{f"images of {name}" if known else name: n for name, n in counts.items()},
+            "images left out": left_out.total(),
+        },
+        notes=[*_notes(left_out, found), *notes],
+        teacher_bytes=teacher_bytes,
+    )
+
+
+def _streams(
+    sources: Mapping[str, tf.data.Dataset] | tf.data.Dataset,
+    batch_size: int,
+    place: Placed,
+    flip: bool,
+    cache: bool,
+) -> dict[str, tf.data.Dataset]:
+    """The stream to learn from, and that of unaugmented images for int8."""
+    shift = data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
+    stream = functools.partial(data.stream, sources, batch_size=batch_size, canvas=place)
+    # Few images are calibrated with, so they are read when they are needed, not kept a second time.
+    few = data.Epoch(cache=False, window=CALIBRATION_WINDOW)
+    return {
+        "train": stream(augmentation=shift, epoch=data.Epoch(cache=cache)),
+        "calibration": stream(epoch=few),
+    }
+
+
+def check_choices(
+    names: Sequence[str],
+    images: Path,
+    tests: Mapping[str, str],
+    student: str,
+    ownership: Ownership | None,
+) -> None:
+    """Refuse choices that do not fit the teachers, before any image is read.
+
+    Args:
+        names: The teachers'.
+        images: As in `recipe`, like the others.
+        tests: Folders by teacher.
+        student: A backbone's name.
+        ownership: As in `SoftTargets`.
+
+    Raises:
+        ValueError: Naming the choice.
+    """
+    students.check_name(student)
+    check_evaluated(" and ".join(names), names, tests)
+    if ownership == "source" and not _has_collections(images, names):
+        raise ValueError(
+            f"--ownership=source needs one sub-folder of {images} per teacher. Expected: "
+            f"{list(names)}. Sort the images by collection, or use --ownership=per_task."
+        )
+
+
+def _has_collections(images: Path, names: Sequence[str]) -> bool:
+    return all((images / name).is_dir() for name in names)
+
+
+def _unlabelled(
+    images: Path, collections: Sequence[str], channels: int
+) -> dict[str, tf.data.Dataset]:
+    """The images by collection, or all of them as `"images"`."""
+    folders = {name: images / name for name in collections} or {"images": images}
+    return {name: data.from_folder(path, channels=channels) for name, path in folders.items()}
+
+
+def _check_batch_size(batch_size: int, counts: Mapping[str, int], images: Path) -> None:
+    total = sum(counts.values())
+    if batch_size > total:
+        raise ValueError(
+            f"A batch must not be larger than the number of images. Received: {total} images "
+            f"below {images}, --batch_size={batch_size}. Lower --batch_size to {total} or less, or "
+            "give more images."
+        )
+
+
+def _left_out(found: Walk, collections: Sequence[str]) -> Counter[str]:
+    """Number of image files in no collection, by the top folder that they lie in."""
+    parts = [file.relative_to(found.folder).parts for file in found.files]
+    folders = [inside[0] if len(inside) > 1 else "" for inside in parts]
+    return Counter(folder for folder in sorted(folders) if folder not in collections)
+
+
+def _notes(left_out: Counter[str], found: Walk) -> list[str]:
+    notes = [_left_out_note(left_out, found.folder)] if left_out else []
+    return [*notes, found.note()] if found.note() else notes
+
+
+def _left_out_note(left_out: Counter[str], images: Path) -> str:
+    where = [f"{images / folder} ({count})" for folder, count in left_out.items()]
+    more = len(where) - NAMED_FOLDERS
+    named = ", ".join(where[:NAMED_FOLDERS]) + (f" and {more} more folders" if more > 0 else "")
+    return f"Images left out, as in no teacher's sub-folder: {left_out.total()}, in {named}."
+
+
+def _student(
+    name: str, image_shape: tuple[int, int, int], teachers: Sequence[Teacher], cuts: bool
+) -> keras.Model:
+    """A student that does with a whole photograph what the canvas does."""
+    backbone = students.backbone(name, image_shape)
+    return build_student(backbone, teachers, own_preprocessing(backbone, cuts))

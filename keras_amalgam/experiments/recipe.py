@@ -1,0 +1,167 @@
+"""What a runnable experiment consists of."""
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.training import Method
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One runnable experiment, complete.
+
+    Args:
+        name: For the report.
+        teachers: The teachers, in the order of their sources.
+        student: Makes the student; called once for each method.
+        student_tap: The student's layer to imitate with.
+        streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
+            unlabelled, unaugmented images for int8; by default the training images.
+        evaluation: Labelled test data by task, for all tasks, some or none; the joint accuracy
+            needs all. Where a data set has the attribute `class_names`, as those of
+            `keras_amalgam.data` do, they are the teacher's, in its order.
+        photographs: The same test data by task as its teacher's authors would show it: at its own
+            size, and in batches of one where sizes differ. The teacher's accuracy is measured
+            there; by default on `evaluation`.
+        methods: The first trains the student that is exported; the others are trained and
+            evaluated for comparison.
+        goals: From a finished report to `report.goal`s, to be shown in it.
+        notes: Sentences for the report.
+        settings: For the report: what a reader must know to judge it.
+        teacher_bytes: Size of the teachers' files together, if they are files.
+    """
+
+    name: str
+    teachers: Sequence[Teacher]
+    student: Callable[[], keras.Model]
+    student_tap: str | Tap
+    streams: Mapping[str, tf.data.Dataset]
+    evaluation: Mapping[str, Any]
+    methods: Sequence[Method]
+    goals: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = lambda report: []
+    notes: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    teacher_bytes: int | None = None
+    photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run, before anything is computed."""
+        if not self.methods or not self.teachers or "train" not in self.streams:
+            raise ValueError(
+                f"The recipe {self.name!r} needs teachers, methods and streams['train']. "
+                f"Received: {len(self.teachers)} teachers, {len(self.methods)} methods, streams "
+                f"{list(self.streams)}."
+            )
+        check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)
+        if not set(self.photographs) <= set(self.evaluation):
+            raise ValueError(
+                f"The recipe {self.name!r} has photographs of tasks without test images. Received: "
+                f"photographs of {list(self.photographs)}. Expected: of some of "
+                f"{list(self.evaluation)}."
+            )
+        shown = (self.evaluation, self.photographs)
+        tests = [(t, images.get(t.name)) for t in self.teachers for images in shown]
+        for teacher, images in tests:
+            names = getattr(images, "class_names", None)
+            if names is not None and tuple(names) != teacher.class_names:
+                raise ValueError(
+                    f"The test images of teacher {teacher.name!r} number the classes otherwise "
+                    f"than the teacher. Received: class names {list(names)}. Expected: "
+                    f"{list(teacher.class_names)}. Give the data set the teacher's class names, "
+                    "in the teacher's order."
+                )
+
+
+def check_evaluated(recipe: str, teachers: Sequence[str], tasks: Collection[str]) -> None:
+    """Refuse test images for other tasks than the teachers'.
+
+    Args:
+        recipe: Its name.
+        teachers: Their names.
+        tasks: Those with test images.
+
+    Raises:
+        ValueError: Naming the tasks.
+    """
+    strangers = sorted(set(tasks) - set(teachers))
+    if strangers:
+        raise ValueError(
+            f"The recipe {recipe!r} evaluates tasks that no teacher has. Received: {strangers}. "
+            f"Teachers: {list(teachers)}."
+        )
+
+
+def load(name: str) -> Recipe:
+    """Make the recipe of a module.
+
+    Args:
+        name: Path of a Python file, an importable module's name, or one of this folder's, such as
+            `"digits_fashion"`.
+
+    Raises:
+        ValueError: If there is no such module, it has no `recipe()`, or that needs arguments.
+    """
+    module = _import(name)
+    make = getattr(module, "recipe", None)
+    if not callable(make):
+        raise ValueError(
+            f"{name} is no recipe: it has no function `recipe()`. Write one that returns a "
+            "keras_amalgam.experiments.Recipe."
+        )
+    needed = _needed_arguments(make)
+    if needed:
+        raise ValueError(
+            f"recipe() of {name} must need no argument. Received: one that needs "
+            f"{', '.join(needed)}. Write a module of your own whose recipe() calls it with them."
+        )
+    recipe = make()
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"recipe() of {name} must return a Recipe. Received: {recipe!r}.")
+    return recipe
+
+
+def _import(name: str) -> Any:
+    path = Path(name)
+    if path.suffix == ".py":
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ValueError(f"There is no recipe at {path}.")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    for candidate in (f"keras_amalgam.experiments.{name}", name):
+        try:
+            return importlib.import_module(candidate)
+        except ModuleNotFoundError as error:
+            if error.name not in (candidate, candidate.split(".")[0]):
+                raise
+    raise ValueError(
+        f"There is no recipe {name!r}. Give a Python file, an importable module, or one of "
+        f"{_shipped()}."
+    )
+
+
+def _shipped() -> list[str]:
+    """The modules of this folder that `load` makes a recipe of."""
+    stems = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    made = {stem: getattr(_import(stem), "recipe", None) for stem in stems}
+    return [stem for stem, make in made.items() if callable(make) and not _needed_arguments(make)]
+
+
+def _needed_arguments(make: Callable[..., Any]) -> list[str]:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in inspect.signature(make).parameters.items()
+        if parameter.default is parameter.empty and parameter.kind not in variable
+    ]

@@ -1,0 +1,1 @@
+"""What a file may hold before it is opened, where it came from, and all writing."""

@@ -1,9 +1,0 @@
-"""A method: how a student is trained, as successive stages."""
-
-import keras_amalgam.backend  # noqa: F401
-
-from keras_amalgam.methods.method import Method as Method
-from keras_amalgam.methods.method import Stage as Stage
-from keras_amalgam.methods.method import cosine_adamw as cosine_adamw
-from keras_amalgam.methods.training import Amalgamation as Amalgamation
-from keras_amalgam.methods.training import train as train

@@ -1,0 +1,1 @@
+"""Teachers and the student: what they return, where they are tapped, how they are stored."""

@@ -1,0 +1,141 @@
+"""The student: one shared backbone, one named head per task."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+
+from keras_amalgam.images.built_in import check_normalised_once
+from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.images.preprocessing import Preprocessing, check_takes_images
+from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.models.outputs import final_activation
+from keras_amalgam.models.taps import as_functional
+from keras_amalgam.models.teacher import Teacher
+
+
+@keras_defaults(keep_policy=True)
+def build_student(
+    backbone: keras.Model,
+    teachers: Sequence[Teacher],
+    preprocessing: Preprocessing | None = None,
+    image_channels: int | None = None,
+    dropout: float = 0.0,
+    name: str = "student",
+) -> keras.Model:
+    """Put one named head per teacher on a backbone, and its preprocessing in front.
+
+    The result is an ordinary functional Keras model of stock layers that takes raw images of any
+    size and returns `{task name: logits}`. Its plain attribute `class_names` maps each task to
+    its classes, for the exporters; it is not part of the `.keras` file.
+
+    Args:
+        backbone: A functional or sequential model without a top, whose output is a map
+            `(batch, height, width, channels)`, averaged here, or a vector.
+        teachers: Whose tasks the student learns; their names become the heads' names.
+        preprocessing: The student's own. By default images are resized to the backbone's input
+            size and scaled to -1..1, or to what the backbone's own normalisation takes. Where the
+            images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
+            student do so too, with a whole photograph.
+        image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
+        dropout: Rate before the heads.
+        name: The student's name.
+
+    Returns:
+        The student.
+
+    Raises:
+        TypeError: If the teachers are no sequence of `Teacher`.
+        ValueError: If there is no teacher, two share a name or one has that of a layer, the
+            backbone's output is neither map nor vector, or probabilities, or images would be
+            normalised twice.
+
+    Example:
+    ```python
+    backbone = keras.applications.MobileNetV3Small(
+        include_top=False, input_shape=(96, 96, 3), weights=None
+    )
+    student = build_student(backbone, [cars, birds])
+    ```
+    """
+    check_names(teachers)
+    _check_backbone(backbone)
+    channels = backbone.input_shape[-1]
+    preprocessing = preprocessing or own_preprocessing(backbone)
+    check_normalised_once(built_in_normalisation(backbone), preprocessing, "The student")
+    images = keras.Input((None, None, image_channels or channels), name="image")
+    x = backbone(preprocessing.build(images, channels))
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    taken = [layer.name for layer in keras.Model(images, x).layers]
+    for teacher in teachers:
+        if teacher.name in taken:
+            raise ValueError(
+                "A head is a layer and needs a name of its own. Received: teacher "
+                f"{teacher.name!r} and a layer of the student of that name, one of {taken}. "
+                "Rename the teacher, or the backbone."
+            )
+    outputs = {teacher.name: teacher.task.head(teacher.name)(x) for teacher in teachers}
+    student = keras.Model(images, outputs, name=name)
+    student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
+    return student
+
+
+def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False) -> Preprocessing:
+    """A student's preprocessing: to the backbone's input size, and to -1..1.
+
+    Where the backbone has a normalisation of its own, to what that takes.
+
+    Args:
+        backbone: The model given to `build_student`.
+        crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
+            where the canvas that the student learns on cuts them too.
+
+    Raises:
+        ValueError: If images are to be cut, and the backbone has no size to cut them to.
+    """
+    height, width, _ = backbone.input_shape[1:]
+    size = None if None in (height, width) else (height, width)
+    built_in = built_in_normalisation(backbone)
+    implied = built_in.preprocessing() if built_in else None
+    return replace(
+        implied or Preprocessing(scale=1 / 127.5, mean=1.0),
+        size=size,
+        crop_to_aspect_ratio=crop_to_aspect_ratio,
+    )
+
+
+def _check_backbone(backbone: keras.Model) -> None:
+    output = as_functional(backbone).output
+    check_takes_images(backbone, "The backbone")
+    if not isinstance(output, keras.KerasTensor) or len(output.shape) not in (2, 4):
+        raise ValueError(
+            "The backbone's output must be a map (batch, height, width, channels) or a vector "
+            f"(batch, channels). Received: {backbone.name!r} with output {backbone.output_shape}. "
+            "Build it with include_top=False."
+        )
+    if final_activation(output) == "probabilities":
+        raise ValueError(
+            "The backbone must end in features. Received: "
+            f"{backbone.name!r}, which ends in a softmax. Build it with include_top=False."
+        )
+
+
+def check_names(teachers: Sequence[Teacher]) -> None:
+    """Raise unless these are teachers, at least one, each with a name of its own."""
+    if not isinstance(teachers, Sequence) or not all(isinstance(t, Teacher) for t in teachers):
+        raise TypeError(
+            f"Teachers must be a list of Teacher. Received: {type(teachers).__name__} "
+            f"{teachers!r:.80}. Give [Teacher(model, name=…, class_names=…), …]."
+        )
+    names = [teacher.name for teacher in teachers]
+    if not names:
+        raise ValueError("At least one teacher is needed. Received: none.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"Every teacher needs a name of its own: it names the student's head. Received twice: "
+            f"{twice}. Give each teacher a different name, or leave one out."
+        )

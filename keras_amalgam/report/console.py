@@ -1,0 +1,87 @@
+"""The table that the job prints at its end; as Markdown it is the README's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_amalgam.report import evidence, view
+
+
+def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
+    """The report's headline as aligned text.
+
+    Args:
+        report: What `check_report` accepts.
+        markdown: Whether to write GitHub's tables instead of plain text.
+
+    Returns:
+        Lines without a trailing newline.
+    """
+    columns = {
+        "task": "task",
+        "teacher": "teacher %",
+        **({"canvas": "on the canvas %"} if view.canvas_differs(report) else {}),
+        "student": "student %",
+        "difference": "difference",
+        "int8": "int8 %",
+        "images": "test images",
+    }
+    rows = [[row[key] for key in columns] for row in view.task_rows(report)]
+    joint = [[row["name"], row["accuracy"]] for row in view.joint_rows(report)]
+    cost = [
+        [table["title"].lower(), row["name"], row["value"]]
+        for table in view.cost_tables(report)
+        for row in table["rows"]
+    ]
+    goals = [
+        [row["name"], row["target"], row["value"], f"{row['state']} {row['note']}".strip()]
+        for row in view.goal_rows(report)
+    ]
+    tables = [
+        _table(list(columns.values()), rows, f"l{'r' * (len(columns) - 1)}", markdown),
+        _table(["joint accuracy, task unknown", "%"], joint, "lr", markdown),
+        *_removed(report, markdown),
+        _table(["cost", "of", "value"], cost, "llr", markdown),
+    ]
+    if goals:
+        tables.append(_table(["goal", "target", "measured", "state"], goals, "lrrl", markdown))
+    tables.append("± is one binomial standard error; differences are in percentage points.")
+    return "\n\n".join(tables)
+
+
+def _removed(report: Mapping[str, Any], markdown: bool) -> list[str]:
+    """The table of what each term is worth, if the comparisons were run."""
+    shown = evidence.ablation_view(report)
+    if shown is None:
+        return []
+    columns = [f"{column} %" for column in shown["columns"]]
+    rows = [
+        [row["removed"], *(cell["value"] for cell in row["cells"]), row["verdict"]]
+        for row in shown["rows"]
+    ]
+    nothing = ["nothing (all terms)", *shown["full"], ""]
+    headers = ["term removed", *columns, "verdict"]
+    return [_table(headers, [nothing, *rows], f"l{'r' * len(columns)}l", markdown)]
+
+
+def _table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], sides: str, markdown: bool
+) -> str:
+    if markdown:
+        headers, *rows = ([cell.replace("|", r"\|") for cell in row] for row in (headers, *rows))
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(cells, widths, sides, strict=True)
+        ]
+        return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
+
+    if markdown:
+        rule = "|".join(
+            "-" * (width + 2) if side == "l" else "-" * (width + 1) + ":"
+            for width, side in zip(widths, sides, strict=True)
+        )
+        return "\n".join([line(headers), f"|{rule}|", *map(line, rows)])
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(headers), rule, *map(line, rows)])

@@ -1,0 +1,311 @@
+"""The training of a student from several teachers, without labels."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.models.student import check_names
+from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.onednn import say_if_off
+from keras_amalgam.terms import AmalgamationTerm, SoftTargets
+from keras_amalgam.training import checkpoint
+from keras_amalgam.training.graphs import Graphs
+from keras_amalgam.training.guards import (
+    StopOnNonFiniteLoss,
+    checked,
+    given_signals,
+    named_errors,
+    refuse_weights,
+    split,
+    without_labels,
+)
+from keras_amalgam.training.objective import check_terms, history_keys, weighted_losses
+from keras_amalgam.training.replicas import with_share
+from keras_amalgam.training.signals import delivered
+
+
+@keras.saving.register_keras_serializable(package="keras_amalgam")
+class Amalgamator(keras.Model):
+    """Trains a student to imitate several frozen teachers on unlabelled images.
+
+    In each step every teacher runs once, in inference mode and outside the gradient; the student
+    runs once and yields its heads and its tap together; the terms' losses are added up with their
+    weights. The history has `loss`, `<term>`, `<term>/<teacher>`, and where a term has several
+    components `<term>/<teacher>/<component>`, all weighted, so that each is the sum of its parts.
+
+    Train with plain `compile(optimizer=…)` and `fit(images)`. Images are RGB or grey in 0..255:
+    a `tf.data.Dataset` of batches, an array, or either of them as
+    `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection and
+    -1 an unknown one. The signals of a `RuntimeTeacher` are computed in the data set, while the
+    student trains on the batch before, and may also come with the images, as `"signals"`.
+
+    Args:
+        student: Takes raw images and returns `{task name: logits}`, as `build_student` makes it.
+        teachers: Each name must be one of the student's heads.
+        student_tap: The student's layer to imitate with; needed by terms that read features.
+        terms: What is minimised; by default `[SoftTargets()]`.
+        name: The model's name.
+
+    Example:
+    ```python
+    model = Amalgamator(student, [cars, birds], student_tap="top",
+                        terms=[SoftTargets(), CommonFeatures()])
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3))
+    model.fit(images, epochs=30)
+    ```
+
+    Raises:
+        ValueError: If student, teachers, taps and terms do not fit each other.
+
+    Reference:
+        [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
+    """
+
+    @keras_defaults(keep_policy=True)
+    def __init__(
+        self,
+        student: keras.Model,
+        teachers: Sequence[Teacher],
+        student_tap: str | Tap | None = None,
+        terms: Iterable[AmalgamationTerm] | None = None,
+        name: str = "amalgamator",
+    ) -> None:
+        super().__init__(name=name, dtype=student.dtype_policy)
+        check_names(teachers)
+        self.student = student
+        self.student_tap = Tap(student_tap) if isinstance(student_tap, str) else student_tap
+        self.terms = list(terms) if terms is not None else [SoftTargets()]
+        self.manifest = [checkpoint.manifest_entry(teacher) for teacher in teachers]
+        check_terms(self.terms)
+        self._graphs = Graphs(student, teachers, self.student_tap)
+        for term in self.terms:
+            term.connect(self._graphs.student_spec, self._graphs.teacher_specs)
+        self._means: dict[str, keras.metrics.Mean] = {}
+        for key in ("loss", *history_keys(self.terms, self._graphs.teacher_specs)):
+            self._means[key] = keras.metrics.Mean(name=key)
+        self.built = True
+
+    def compile(self, optimizer: Any = "adam", jit_compile: bool | str = "auto", **kwargs: Any):
+        """Configure training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`.
+            jit_compile: Whether XLA compiles the step; `"auto"` leaves it to Keras, but never
+                compiles what XLA cannot, teachers included.
+            **kwargs: `steps_per_execution`, `run_eagerly` and what else `keras.Model.compile`
+                takes, except losses and metrics: nothing is labelled.
+
+        Raises:
+            ValueError: If a loss or metric is given, or `jit_compile=True` cannot be.
+        """
+        refused = sorted(set(kwargs) & {"loss", "loss_weights", "metrics", "weighted_metrics"})
+        if refused:
+            raise ValueError(
+                f"Nothing is labelled, so there is nothing for {refused} to compare with. The "
+                "objective is Amalgamator(…, terms=…); keras_amalgam.evaluation measures accuracy "
+                "on labelled data."
+            )
+        if not self._graphs.supports_jit:
+            if jit_compile is True:
+                raise ValueError(
+                    "XLA must be able to compile student and teachers. Received: jit_compile=True, "
+                    "and one that resizes with another interpolation than bilinear and nearest "
+                    "but without antialiasing, or has a layer that XLA cannot compile. Use "
+                    "jit_compile='auto', or Preprocessing(…, antialias=True)."
+                )
+            jit_compile = False
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        self._compile_options = {"jit_compile": jit_compile, **kwargs}
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The optimizer and the options of `compile`, for saving."""
+        if not self.compiled:
+            return None
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            **self._compile_options,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as before saving; the optimizer's state comes with the weights."""
+        options = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(options.pop("optimizer"))
+        self.compile(optimizer=optimizer, **options)
+        self.optimizer.build(self.trainable_variables)
+
+    @keras_defaults(keep_policy=True)
+    def fit(self, x: Any = None, y: None = None, *, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Train on unlabelled images; otherwise as `keras.Model.fit`.
+
+        Args:
+            x: Images, or a data set of them; see the class.
+            y: Must be `None`: nothing is labelled.
+            callbacks: As in `keras.Model.fit`.
+            **kwargs: As in `keras.Model.fit`; `validation_data` are unlabelled images, too.
+
+        Returns:
+            The `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If there are labels, weights, no images, or images that are not 0..255.
+            FloatingPointError: If a loss stops being finite; names the term and the teacher.
+            RuntimeError: If a runtime teacher fails; names it.
+        """
+        say_if_off()
+        refuse_weights(kwargs)
+        x = self._checked(x, y)
+        size = kwargs.get("batch_size")
+        if kwargs.get("validation_data") is not None:
+            images = self._checked(kwargs["validation_data"])
+            kwargs["validation_data"] = delivered(
+                images, self._graphs.outside, kwargs.get("validation_batch_size") or size
+            )
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras warns of its own default for data sets.
+        shuffle, split_off = kwargs.get("shuffle", True), kwargs.get("validation_split", 0.0)
+        images, x = x, delivered(x, self._graphs.outside, size, shuffle, split_off)
+        if x is not images:  # Shuffled already, if it was an array.
+            kwargs["shuffle"] = False
+        given = [] if callbacks is None else callbacks
+        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        with named_errors():
+            return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
+
+    @keras_defaults(keep_policy=True)
+    def evaluate(self, x: Any = None, y: None = None, **kwargs: Any) -> Any:
+        """The losses on unlabelled images; otherwise as `keras.Model.evaluate`.
+
+        Args:
+            x: Images, or a data set of them; see the class.
+            y: Must be `None`: nothing is labelled.
+            **kwargs: As in `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
+        refuse_weights(kwargs)
+        if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` calls, which has checked.
+            x = self._checked(x, y)
+            x = delivered(x, self._graphs.outside, kwargs.get("batch_size"))
+        with named_errors():
+            return super().evaluate(x, **kwargs)
+
+    def _checked(self, x: Any, y: Any = None) -> Any:
+        by_source = any(term.uses_source for term in self.terms)
+        owners = list(self._graphs.teacher_specs) if by_source else None
+        return checked(x, y, channels=self.student.input_shape[-1], owners=owners)
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """The student's answer, `{task: logits}`."""
+        return self.student(split(images)[0], training=training)
+
+    def signals(self, images: Any, training: bool = False) -> tuple[dict, dict]:
+        """What student and teachers give the terms on a batch.
+
+        Args:
+            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
+            training: Whether the student runs in training mode; teachers never do.
+
+        Returns:
+            `(student, teachers)`: the student's `{"logits": {task: …}, "features": …}` and each
+            teacher's `{"logits": …, "features": …}` by name; `"features"` if there is a tap.
+        """
+        return self._graphs.student(images, training), self._graphs.teachers(images)
+
+    @property
+    def student_signals(self) -> keras.Model:
+        """From raw images to the student's signals, as `signals` gives them; shares its weights."""
+        return self._graphs.student_model
+
+    def term_losses(self, student: dict, teachers: dict, source: Any = None) -> dict[str, Any]:
+        """Every weighted loss on a batch's signals.
+
+        Args:
+            student: As `signals` returns it.
+            teachers: As `signals` returns it.
+            source: As in `AmalgamationTerm.call`.
+
+        Returns:
+            Scalars by history key, from `<term>` down to `<term>/<teacher>/<component>`.
+        """
+        return weighted_losses(self.terms, student, teachers, source)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of one replica."""
+        batch = without_labels(data)
+        images, source = split(batch)
+        images, share = with_share(images)
+        teachers = self._graphs.teachers(images, given_signals(batch))
+        with tf.GradientTape() as tape:
+            losses = self.term_losses(self._graphs.student(images, training=True), teachers, source)
+            loss = self._total(losses)
+            scaled = self.optimizer.scale_loss(loss * share)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        return self._log(losses, loss, images)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The losses of one batch; no variable but the means changes."""
+        batch = without_labels(data)
+        images, source = split(batch)
+        images, _ = with_share(images)
+        teachers = self._graphs.teachers(images, given_signals(batch))
+        losses = self.term_losses(self._graphs.student(images, training=False), teachers, source)
+        return self._log(losses, self._total(losses), images)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The means behind the history."""
+        return list(self._means.values())
+
+    def get_config(self) -> dict[str, Any]:
+        """What `Amalgamator.load` rebuilds from, with the manifest of the teachers."""
+        return checkpoint.config(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Amalgamator":
+        """Refuse: teachers are not saved with the student."""
+        raise ValueError(
+            "An amalgamator is not complete without its teachers, which are not saved with it. "
+            "Load it with Amalgamator.load(path, teachers); the student alone is "
+            "`amalgamator.student`."
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, teachers: Sequence[Teacher]) -> "Amalgamator":
+        """Rebuild what `save` wrote, with optimizer, to train on.
+
+        Args:
+            path: A `.keras` file written by `amalgamator.save` or `ModelCheckpoint`.
+            teachers: The teachers of that training, in the same order.
+
+        Returns:
+            The amalgamator, compiled if it was.
+
+        Raises:
+            ValueError: If the teachers are not those of the manifest; says what differs.
+        """
+        return checkpoint.load(cls, path, teachers)
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Under a strategy Keras builds a model on the mean over the replicas of the first batch,
+        # which fails where their shares are unequal. Here all but the optimizer is built already.
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
+    def _total(self, losses: Mapping[str, Any]) -> Any:
+        terms = [losses[term.name] for term in self.terms]
+        regularization = [ops.cast(value, "float32") for value in self.losses]
+        return sum([*terms[1:], *regularization], terms[0])
+
+    def _log(self, losses: Mapping[str, Any], total: Any, images: Any) -> dict[str, Any]:
+        for key, value in {"loss": total, **losses}.items():
+            self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
+        return {key: mean.result() for key, mean in self._means.items()}

@@ -1,0 +1,169 @@
+"""The forward passes of a training: from raw images to what the terms read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_amalgam.images.resizing import fitted
+from keras_amalgam.models.outputs import final_activation, innermost
+from keras_amalgam.models.taps import Tap, as_features, with_taps
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.terms import ModelSpec
+from keras_amalgam.training.xla import supports_jit
+
+
+class Graphs:
+    """Student and teachers as functions of raw images, for the amalgamator.
+
+    A plain object, so that Keras does not track the teachers: tracked, they would be saved with
+    the student and counted among its weights.
+
+    Args:
+        student: Takes raw images and returns `{task: logits}`.
+        teachers: The teachers, in the order of their sources.
+        student_tap: The student's layer to imitate with, if any.
+
+    Attributes:
+        outside: The teachers whose signals must come with the images.
+        supports_jit: Whether XLA can compile all that runs inside the training step.
+
+    Raises:
+        ValueError: If the student's heads are not the teachers' tasks, or the tap does not exist.
+    """
+
+    def __init__(
+        self, student: keras.Model, teachers: Sequence[Teacher], student_tap: Tap | None
+    ) -> None:
+        _check_heads(student, teachers)
+        channels = student.input_shape[-1]
+        self._fitted: dict[Any, keras.Model] = {}
+        self._student = _with_features(student, student_tap)
+        self._teachers = {teacher.name: teacher.signals(channels) for teacher in teachers}
+        self.outside = tuple(teacher for teacher in teachers if not teacher.in_graph)
+        inside = [self._teachers[teacher.name] for teacher in teachers if teacher.in_graph]
+        self.supports_jit = all(supports_jit(model) for model in (self._student, *inside))
+        self.student_spec = ModelSpec(
+            "The student",
+            {teacher.name: teacher.class_names for teacher in teachers},
+            _features_shape(self._student),
+            student_tap.layer if student_tap else None,
+        )
+        self.teacher_specs = {
+            teacher.name: ModelSpec(
+                f"Teacher {teacher.name!r}",
+                {teacher.name: teacher.class_names},
+                _features_shape(self._teachers[teacher.name]),
+                teacher.tap.layer if teacher.tap else None,
+            )
+            for teacher in teachers
+        }
+
+    @property
+    def student_model(self) -> keras.Model:
+        """The model behind `student`."""
+        return self._student
+
+    def student(self, images: Any, training: bool) -> dict[str, Any]:
+        """The student's `{"logits": {task: …}}` and, with a tap, `"features"`; one pass."""
+        return self._fit("", self._student, images)(images, training=training)
+
+    def teachers(
+        self, images: Any, given: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Each teacher's `{"logits": …}` and, with a tap, `"features"`; inference mode.
+
+        Args:
+            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
+            given: Signals that came with the images, by teacher; the others are computed.
+
+        Raises:
+            ValueError: If given signals do not fit a teacher, or those of a runtime teacher are
+                missing inside of a TensorFlow function.
+        """
+        given = given or {}
+        _check_given(given, self._teachers)
+        missing = {teacher.name for teacher in self.outside} - set(given)
+        if missing and not tf.executing_eagerly():
+            raise ValueError(
+                "Runtime teachers do not run inside the training step. Received: images without "
+                f"the signals of {sorted(missing)}. Call fit or evaluate, which see to it, or take "
+                "batches from keras_amalgam.data.with_runtime_signals(images, teachers)."
+            )
+        return {
+            name: dict(given[name])
+            if name in given
+            else self._fit(name, model, images)(images, training=False)
+            for name, model in self._teachers.items()
+        }
+
+    def _fit(self, name: str, model: keras.Model, images: Any) -> keras.Model:
+        """The model for images of this size, which are often of the size that it resizes to."""
+        size = tuple(images.shape[1:3])
+        if None in size:
+            return model
+        if (name, size) not in self._fitted:
+            self._fitted[name, size] = fitted(model, size)
+        return self._fitted[name, size]
+
+
+def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
+    heads = student.output if isinstance(student.output, dict) else {}
+    wanted = {teacher.name for teacher in teachers}
+    if set(heads) != wanted:
+        raise ValueError(
+            "The student's heads and the teachers' names must be the same. Received: heads "
+            f"{sorted(heads) or 'without names'}, teachers {sorted(wanted)}. "
+            "build_student(backbone, teachers) makes a student with the right heads."
+        )
+    said = getattr(student, "class_names", None) or {}
+    for teacher in teachers:
+        where = f"The student's head {teacher.name!r}"
+        teacher.task.check_output(tuple(heads[teacher.name].shape), where)
+        kind = final_activation(innermost(heads[teacher.name]))
+        if kind is not None:
+            raise ValueError(
+                f"{where} must return logits. Received: {kind}. Leave out its activation."
+            )
+        if tuple(said.get(teacher.name, teacher.class_names)) != teacher.class_names:
+            raise ValueError(
+                f"{where} was built for other classes than the teacher's. Received: "
+                f"{list(said[teacher.name])}, teacher {list(teacher.class_names)}. The order "
+                "counts. Build the student from these teachers."
+            )
+
+
+def _check_given(
+    given: Mapping[str, Mapping[str, Any]], teachers: Mapping[str, keras.Model]
+) -> None:
+    """Signals of another teacher, or of this one with another tap, would train without a word."""
+    for name, signals in given.items():
+        received = {key: tuple(value.shape[1:]) for key, value in signals.items()}
+        outputs = teachers[name].output if name in teachers else {}
+        expected = {key: tuple(value.shape[1:]) for key, value in outputs.items()}
+        fits = set(received) == set(expected) and all(
+            len(received[key]) == len(shape)
+            and all(None in (a, b) or a == b for a, b in zip(received[key], shape, strict=True))
+            for key, shape in expected.items()
+        )
+        if not fits:
+            raise ValueError(
+                f"Signals that came with the images are not those of teacher {name!r}. Received: "
+                f"{received}. Expected: {expected or f'one of the teachers {list(teachers)}'}. "
+                "Make them again with keras_amalgam.data.with_runtime_signals(images, teachers)."
+            )
+
+
+def _with_features(student: keras.Model, tap: Tap | None) -> keras.Model:
+    if tap is None:
+        return keras.Model(student.input, {"logits": student.output}, name=student.name)
+    tapped = with_taps(student, [tap.layer])
+    features = as_features(tapped.output["taps"][0], tap.tokens)
+    outputs = {"logits": tapped.output["output"], "features": features}
+    return keras.Model(tapped.input, outputs, name=student.name)
+
+
+def _features_shape(model: keras.Model) -> tuple[int | None, ...] | None:
+    features = model.output.get("features")
+    return None if features is None else tuple(features.shape[1:])

@@ -1,0 +1,278 @@
+"""A recipe from start to end, small; and what becomes of it when something fails."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_amalgam as ka
+from keras_amalgam import data, export
+from keras_amalgam.experiments import Recipe, first_look, job
+from keras_amalgam.experiments.recipe import load
+from keras_amalgam.terms import CommonFeatures, SoftTargets
+from keras_amalgam.training import Method, Stage, cosine_adamw
+
+
+def both():
+    return [SoftTargets(ownership="source"), CommonFeatures(units=2, weight=0.1)]
+
+
+@pytest.fixture
+def recipe(teachers, make):
+    images = {"image": make.images(32), "source": np.arange(32, dtype="int32") % 2}
+    stage = Stage(both, 1, cosine_adamw(1e-2))
+    without = Stage(lambda: both()[:1], 1, cosine_adamw(1e-2))
+    untaught = Stage(lambda: both()[1:], 1, cosine_adamw(1e-2))
+    blind = Stage(lambda: [SoftTargets("per_task")], 1, cosine_adamw(1e-2))
+    test = {
+        teacher.name: tf.data.Dataset.from_tensor_slices(
+            (make.images(24, seed=n), np.arange(24) % len(teacher.class_names))
+        ).batch(8)
+        for n, teacher in enumerate(teachers)
+    }
+    return Recipe(
+        name="tiny",
+        teachers=teachers,
+        student=lambda: make.student(teachers),
+        student_tap="student_map",
+        streams={"train": tf.data.Dataset.from_tensor_slices(images).batch(8)},
+        evaluation=test,
+        methods=[
+            Method("main", (stage, stage)),
+            Method("all", (stage,)),
+            Method("without", (without,), removes="common_features"),
+            Method("untaught", (untaught,), removes="soft_targets"),
+            Method("blind", (blind,)),
+        ],
+    )
+
+
+@pytest.mark.slow
+def test_a_job_leaves_everything_a_person_can_use(recipe, make, teachers, tmp_path):
+    said = []
+    report = job.run(recipe, tmp_path / "out", say=said.append)
+    out = tmp_path / "out"
+    files = {path.name for path in out.iterdir()}
+    assert {
+        "student.keras", "saved_model", "student.tflite", "student_int8.tflite", "student.onnx",
+        "student.labels.json", "report.json", "report.html", "logs",
+    } <= files  # fmt: skip
+    assert json.loads((out / "report.json").read_text())["tasks"].keys() == {"digits", "shapes"}
+    assert list(tmp_path.iterdir()) == [out]
+    assert export.read_labels(out / "student_int8.tflite")["shapes"] == ("circle", "square")
+    assert len(report["history"]["loss"]) == 2  # Two stages of one epoch.
+    removed = [entry["removed"] for entry in report["ablation"]]
+    assert removed == [None, "common_features", "soft_targets"]
+    assert report["joint_accuracy"]["source_blind"] is not None
+    assert any("student %" in text for text in said)
+    _check_accuracies(report, make, teachers, tmp_path)
+
+
+def _check_accuracies(report, make, teachers, tmp_path):
+    """Those reported are those of the file: in a process that has only Keras, by hand."""
+    for number, teacher in enumerate(teachers):
+        np.save(tmp_path / f"{teacher.name}.npy", make.images(24, seed=number))
+    code = f"""
+import sys; sys.modules["keras_amalgam"] = None
+import json, keras, numpy as np
+model = keras.saving.load_model(r"{tmp_path}/out/student.keras")
+right = {{}}
+for task, classes in (("digits", 3), ("shapes", 2)):
+    logits = model.predict(np.load(rf"{tmp_path}/{{task}}.npy"), verbose=0)[task]
+    right[task] = float((logits.argmax(1) == np.arange(24) % classes).mean())
+print(json.dumps(right))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for task, accuracy in json.loads(done.stdout.splitlines()[-1]).items():
+        assert report["tasks"][task]["student_accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("verified_here")
+def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
+    recipe, tmp_path, monkeypatch
+):
+    nothing_keeps = export.Thresholds(max_error=0.0)
+    monkeypatch.setattr("keras_amalgam.experiments.package.LIMITS", nothing_keeps)
+    recipe = dataclasses.replace(recipe, methods=recipe.methods[:1])
+    report = job.run(recipe, tmp_path / "out", say=lambda text: None)
+    files = {path.name for path in (tmp_path / "out").glob("*.tflite")}
+    assert files == {"student.tflite", "student_float16.tflite"}
+    said = " ".join(report["notes"])
+    for passed_over in ("student_int8.tflite", "student_int16.tflite"):
+        assert f"student_float16.tflite stands for {passed_over}" in said
+    assert "student_float16.tflite: Task" in said  # Not even that one keeps it, and that is said.
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "stands for student_int8.tflite" in page
+    page = (tmp_path / "out" / "export.html").read_text()
+    assert "Thresholds that are missed stand below." in page
+    assert "<b>student_float16.tflite</b> misses a threshold" in page
+
+
+def test_a_failing_job_leaves_nothing_and_keeps_the_earlier_result(recipe, teachers, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("earlier")
+    dense = teachers[0].model.layers[-1]
+    dense.bias.assign(np.full(3, np.nan))
+    with pytest.raises(FloatingPointError):
+        job.run(recipe, tmp_path / "out", overwrite=True, say=lambda text: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "report.json").read_text() == "earlier"
+    with pytest.raises(FileExistsError):
+        job.run(recipe, tmp_path / "out", say=lambda text: None)
+
+
+def test_a_job_replaces_only_an_earlier_result(recipe, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "holiday.png").write_text("mine")
+    said = []
+    with pytest.raises(FileExistsError, match="Only an earlier result"):
+        job.run(recipe, tmp_path / "out", overwrite=True, say=said.append)
+    assert not said  # Nothing was trained.
+    assert (tmp_path / "out" / "holiday.png").read_text() == "mine"
+
+
+def test_a_recipe_without_what_it_needs_is_refused(recipe):
+    with pytest.raises(ValueError, match=r"streams\['train'\]"):
+        Recipe("x", recipe.teachers, recipe.student, "map", {}, {}, recipe.methods)
+    with pytest.raises(ValueError, match="no teacher has"):
+        Recipe(
+            "x", recipe.teachers, recipe.student, "map", recipe.streams, {"cats": None},
+            recipe.methods,
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("verified_here")
+def test_test_images_of_some_teachers_measure_those_and_the_rest_is_said_not_to_be_run(
+    recipe, tmp_path
+):
+    some = {"digits": recipe.evaluation["digits"]}
+    recipe = dataclasses.replace(recipe, evaluation=some, methods=recipe.methods[:2])
+    said = []
+    report = job.run(recipe, tmp_path / "out", say=said.append)
+    digits, shapes = report["tasks"]["digits"], report["tasks"]["shapes"]
+    model = keras.saving.load_model(tmp_path / "out" / "student.keras")
+    pairs = [(model.predict_on_batch(x)["digits"].argmax(1), y) for x, y in some["digits"]]
+    right = np.mean([np.mean(answers == y) for answers, y in pairs])
+    assert digits["student_accuracy"] == pytest.approx(right) and digits["num_test_images"] == 24
+    assert None not in digits.values()
+    assert {**shapes, "num_test_images": None} == dict.fromkeys(shapes)
+    assert shapes["num_test_images"] == 0
+    assert set(report["joint_accuracy"].values()) == {None}
+    assert report["confusion_matrix"] is None
+    assert list(report["common_space"]["class_retrieval"]) == ["digits"]
+    (ablation,) = report["ablation"]
+    assert ablation["tasks"]["shapes"] is None is ablation["joint"]
+    assert ablation["tasks"]["digits"] is not None
+    (note,) = [note for note in report["notes"] if "No test images of shapes" in note]
+    assert "no joint accuracy, which needs the test images of every teacher" in note
+    assert note in said
+    (row,) = [line for line in "\n".join(said).splitlines() if line.startswith("shapes ")]
+    assert row.split()[1:] == ["not", "run"] * 4 + ["0"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "tested on 24 labelled images, none of them of shapes." in page
+    assert "It needs test images of every task, and there were none of shapes." in page
+    assert "All 24 test images; nobody" not in page
+    assert "digits test image" in page and "shapes test image" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("verified_here")
+def test_teacher_whose_answers_contradict_logits_is_warned_of_before_the_training(
+    recipe, teachers, make, tmp_path
+):
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="map")(inputs)
+    numbers = keras.layers.Dense(2, bias_initializer=keras.initializers.Constant([30.0, 31.0]))
+    model = keras.Model(inputs, numbers(keras.layers.GlobalAveragePooling2D()(x)))
+    normal = ka.Preprocessing(size=(12, 12))
+    box = ka.Teacher(model, "shapes", ["row", "column"], tap="map", preprocessing=normal)
+    both = [teachers[0], box]
+    stream = tf.data.Dataset.from_tensor_slices(make.images(64)).batch(8)
+    recipe = dataclasses.replace(
+        recipe, teachers=both, student=lambda: make.student(both), evaluation={},
+        streams={"train": stream},
+        methods=recipe.methods[-1:],
+    )  # fmt: skip
+    said = []
+    report = job.run(recipe, tmp_path / "out", say=said.append)
+    doubt = "Teacher 'shapes' may not return logits: all of its answers to 64 images are positive"
+    assert said[0].startswith(f"Warning: {doubt}") and said[1].startswith("Training")
+    assert [note for note in report["notes"] if doubt in note] == said[:1]
+
+
+def test_teacher_is_judged_by_the_images_of_its_own_collection(recipe, teachers, monkeypatch):
+    """In a stream of two collections, each teacher is asked about its own."""
+    images = {"image": np.zeros((128, 12, 12, 1), "uint8"), "source": np.arange(128) % 2}
+    images["image"][1::2] = np.arange(64).reshape(-1, 1, 1, 1)
+    stream = tf.data.Dataset.from_tensor_slices(images).batch(16)
+    recipe = dataclasses.replace(recipe, streams={"train": stream})
+    asked = {}
+
+    def remember(teacher, logits):
+        asked[teacher.name] = logits
+
+    monkeypatch.setattr(first_look, "doubt", remember)
+    assert first_look.doubts(recipe) == []
+    dark, bright = (np.unique(logits, axis=0) for logits in asked.values())
+    assert (len(dark), len(bright)) == (1, 64)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("names", [("0", "2", "1"), ("0", "1"), ("a", "b", "c")])
+def test_test_images_of_other_class_names_than_the_teachers_are_refused(recipe, make, names):
+    labels = np.arange(4) % len(names)
+    images = data.labelled_from_arrays(make.images(4), labels, class_names=names)
+    evaluation = {**recipe.evaluation, "digits": images}
+    with pytest.raises(ValueError) as refused:
+        dataclasses.replace(recipe, evaluation=evaluation)
+    assert f"Received: class names {list(names)}" in str(refused.value)
+    assert "Expected: ['0', '1', '2']" in str(refused.value)
+
+
+def test_photographs_without_test_images_or_of_other_classes_are_refused(recipe, make):
+    def photographs(names):
+        labels = np.arange(4) % len(names)
+        return data.labelled_from_arrays(make.images(4), labels, class_names=names, batch_size=1)
+
+    right = {"digits": photographs(("0", "1", "2"))}
+    assert dataclasses.replace(recipe, photographs=right).photographs == right
+    with pytest.raises(ValueError, match="number the classes otherwise"):
+        dataclasses.replace(recipe, photographs={"digits": photographs(("0", "2", "1"))})
+    with pytest.raises(ValueError, match=r"without test images. Received: photographs of \['dig"):
+        dataclasses.replace(recipe, evaluation={}, photographs=right)
+
+
+@pytest.mark.parametrize("names", [("0", "1", "2"), None])
+def test_test_images_of_the_teachers_class_names_or_none_are_taken(recipe, make, names):
+    images = data.labelled_from_arrays(make.images(4), np.arange(4) % 3, class_names=names)
+    evaluation = {**recipe.evaluation, "digits": images}
+    assert dataclasses.replace(recipe, evaluation=evaluation).evaluation["digits"] is images
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones_that_run():
+    with pytest.raises(ValueError, match=r"or one of \['digits_fashion'\]"):
+        load("no_such_recipe")
+
+
+def test_a_recipe_that_needs_arguments_is_refused_naming_them():
+    with pytest.raises(ValueError, match=r"must need no argument. Received: .*teachers, images"):
+        load("own_teachers")
+
+
+@pytest.mark.slow
+def test_demo_student_is_at_most_a_quarter_of_the_teachers():
+    from keras_amalgam.experiments import digits_fashion
+
+    recipe = digits_fashion.recipe()
+    teachers = sum(teacher.count_params() for teacher in recipe.teachers)
+    student = recipe.student()
+    assert student.count_params() <= teachers / 4
+    assert set(student.output) == {"digits", "fashion"}
+    assert isinstance(recipe.teachers[0].model, keras.Model)

@@ -1,0 +1,234 @@
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+
+from keras_amalgam.evaluation import CommonSpace
+from keras_amalgam.report import Pictures, render_page, write_report
+
+NASTY = '<script>alert("x")</script>&$a$'
+
+
+class _Loads(html.parser.HTMLParser):
+    """Collects whatever would make a browser fetch or run something."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+        self.found += re.findall(r"@import[^;]*", page)
+        self.found += [u for u in re.findall(r"url\(\s*([^)]*)\)", page) if not u.startswith("#")]
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "link", "iframe", "object", "embed", "base"):
+            self.found.append(tag)
+        for name, value in attrs:
+            local = (value or "").startswith(("#", "data:image/png;base64,"))
+            if name.endswith(("src", "srcset", "href", "action")) and not local:
+                self.found.append(f"{tag} {name}={value}")
+            if name.startswith("on"):
+                self.found.append(name)
+
+
+def _numbers(value, path=()):
+    """Paths of all numbers below `value`."""
+    if isinstance(value, dict | list):
+        for key, element in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(element, (*path, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path
+
+
+def _at(report, path):
+    for key in path[:-1]:
+        report = report[key]
+    return report, path[-1]
+
+
+def test_page_loads_nothing(page):
+    assert _Loads(page).found == []
+    assert "default-src 'none'" in page
+    assert "data:image/png;base64," in page
+
+
+@pytest.mark.matrix(keep=2)
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        '<img src="https://example.org/x.png">',
+        "<script>1</script>",
+        '<link rel="stylesheet" href="x.css">',
+        "<style>a { background: url(//example.org/x) }</style>",
+        '<svg><use xlink:href="http://example.org#x"/></svg>',
+        '<b onclick="x()">',
+    ],
+)
+def test_check_for_loads_finds_a_spoiled_page(report, spoiled):
+    assert _Loads(render_page(report).replace("</main>", spoiled + "</main>")).found
+
+
+@pytest.mark.slow
+def test_changing_any_number_of_the_report_changes_the_page(report):
+    before = render_page(report)
+    unseen = []
+    paths = list(_numbers(report))
+    for path in paths:
+        parent, key = _at(report, path)
+        kept = parent[key]
+        parent[key] = kept * 2 if isinstance(kept, int) and kept else kept * 0.9 + 1e-9
+        if render_page(report) == before:
+            unseen.append(path)
+        parent[key] = kept
+    assert unseen == []
+    assert len(paths) > 60
+    assert render_page(report) == before
+
+
+@pytest.mark.slow
+def test_changing_a_drawn_number_changes_the_page(report, full_report):
+    report["history"] = {
+        key: full_report["history"][key]
+        for key in ("loss", "common_features/fashion/mmd", "learning_rate")
+    }
+    report["confusion_matrix"] = full_report["confusion_matrix"]
+    before = render_page(report)
+    for path in (
+        ("history", "loss", 3),
+        ("history", "common_features/fashion/mmd", 0),
+        ("history", "learning_rate", -1),
+        ("confusion_matrix", "counts", 16, 10),
+        ("confusion_matrix", "counts", 2, 2),
+    ):
+        parent, key = _at(report, path)
+        kept = parent[key]
+        parent[key] = kept * 3
+        assert render_page(report) != before, path
+        parent[key] = kept
+    assert render_page(report) == before
+
+
+def test_page_shows_the_tables_numbers(report):
+    page = re.sub(r"<[^>]*>", "", render_page(report))
+    for text in ("98.15 ± 0.30", "90.95 ± 0.64", "−2.00", "91.72 ± 0.44", "551,234", "81.2 kB"):
+        assert text in page
+    assert "30, 31, crop" in page
+
+
+def test_page_shows_what_the_canvas_costs_a_teacher_only_where_it_costs(report):
+    assert "on the canvas" not in render_page(report)
+    report["tasks"]["fashion"]["teacher_canvas_accuracy"] = 0.25
+    page = render_page(report)
+    assert "Teacher on the canvas, %" in page
+    assert re.search(r"25\.00.{0,40}0\.97", page)
+
+
+def test_page_escapes_names(full_report, pictures):
+    full_report["confusion_matrix"]["labels"][0] = NASTY
+    full_report["tasks"][NASTY] = full_report["tasks"].pop("digits")
+    full_report["confusion_matrix"]["tasks"][:10] = [NASTY] * 10
+    full_report["ablation"] = None
+    full_report["versions"][NASTY] = full_report["recipe"] = full_report["notes"][0] = NASTY
+    full_report["goals"][0]["name"] = NASTY
+    full_report["history"] = {"loss": [2.0, 1.0], f"{NASTY.replace('/', '')}/{NASTY[:8]}": [1.0]}
+    space = pictures.space
+    label = np.where(space.label == "0", NASTY, space.label)
+    renamed = CommonSpace(space.points, space.model, space.task, label, seed=5)
+
+    page = render_page(full_report, Pictures(pictures.samples, renamed))
+
+    assert "<script" not in page
+    assert _Loads(page).found == []
+    assert page.count("&lt;script&gt;alert(") > 8
+
+
+def test_page_says_plainly_what_was_not_run(report):
+    for section in ("ablation", "common_space"):
+        del report[section]
+
+    page = render_page(report)
+
+    for what in ("each term removed", "Loss curves", "confusion matrix", "Sample predictions"):
+        assert re.search(rf"{what}[^.]*: not run \(<code>make demo-full</code> runs it\)", page)
+    assert "make demo-full" not in render_page(report, full_run=None)
+
+
+def test_page_shows_a_missed_goal_as_the_number_it_is(report):
+    page = render_page(report)
+    row = re.search(r"<tr><th[^>]*>fashion: student within 1 point.*?</tr>", page, re.DOTALL)
+    assert row
+    assert "−2.00 points" in row[0]
+    assert "missed by 1.00 points" in row[0]
+
+
+def test_page_has_a_text_for_every_picture(page):
+    assert len(re.findall(r"<img [^>]*alt=\"[^\"]+\"", page)) == page.count("<img ") == 28
+    figures = page.count("<figure")
+    assert len(re.findall(r"<figure[^>]*role=\"img\" aria-label=\"[^\"]+\"", page)) == figures > 8
+
+
+def test_ids_of_the_page_are_unique_and_every_reference_is_met(page):
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    references = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', page))
+    assert len(ids) == len(set(ids))
+    assert {a or b for a, b in references} <= set(ids)
+
+
+def test_report_file_is_the_report_in_a_stable_order(report, tmp_path):
+    report["history"] = {"loss": [3.0, 2.0, 1.0]}
+    turned = {key: report[key] for key in reversed(report)}
+    turned["bytes"] = dict(reversed(report["bytes"].items()))
+    turned["parameters"] = {k: np.int64(v) for k, v in report["parameters"].items()}
+    turned["history"] = {"loss": np.array([3.0, 2.0, 1.0])}
+
+    one, _ = write_report(tmp_path / "one", report)
+    other, _ = write_report(tmp_path / "other", turned)
+
+    assert one.read_bytes() == other.read_bytes()
+    written = json.loads(one.read_text())
+    assert list(written["tasks"]) == ["digits", "fashion"]
+    assert written["parameters"] == {"student": 55384, "teachers": 551234}
+
+
+def test_same_report_gives_the_same_page(full_report, pictures, page):
+    assert render_page(full_report, pictures) == page
+
+
+def test_nothing_is_written_when_the_report_is_not_complete(report, tmp_path):
+    write_report(tmp_path, report)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    report["tasks"]["digits"]["student_accuracy"] = 99.0
+
+    with pytest.raises(ValueError, match="student_accuracy"):
+        write_report(tmp_path, report)
+    with pytest.raises(ValueError, match="student_accuracy"):
+        write_report(tmp_path / "new", report)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_nothing_is_left_half_written_when_writing_fails(report, tmp_path):
+    write_report(tmp_path, report)
+    page = (tmp_path / "report.html").read_bytes()
+    report["recipe"] = "\ud800"  # a lone surrogate has no UTF-8
+
+    with pytest.raises(UnicodeEncodeError):
+        write_report(tmp_path, report)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert (tmp_path / "report.html").read_bytes() == page
+    assert json.loads((tmp_path / "report.json").read_text())["recipe"] == "synthetic"
+
+
+def test_page_names_the_term_whose_removal_changes_nothing(report):
+    page = render_page(report)
+    assert "<b>Removing common_features/mmd changes nothing</b>" in page
+    assert "<b>Removing common_features gains accuracy</b>" in page
+
+
+def test_page_does_not_name_a_term_that_matters(report):
+    report["ablation"] = report["ablation"][:2]
+    page = render_page(report)
+    assert "changes nothing</b>" not in page
+    assert "No term is idle" in page
