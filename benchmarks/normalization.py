@@ -3,11 +3,11 @@
     python -m benchmarks.normalization --data DIR [--keep]
         [--write docs/running_statistics.md] [NETWORK …]
 
-Two kinds of networks are judged by `teachers.normalization_check`: trained ones that packages carry
-and that still have their batch normalizations, and eight small ones, trained here for a minute or
-less on photographs of living things, each under another normalisation or order of channels. Every
-network sees some pools of photographs, of its own kind and of others, under every normalisation
-that somebody could declare. Thresholds were chosen on the networks of `CHOSEN_ON` in
+Two kinds of networks are judged by `teachers.comparison.normalization_check`: trained ones that
+packages carry and that still have their batch normalizations, and eight small ones, trained here
+for a minute or less on photographs of living things, each under another normalisation or order of
+channels. Every network sees some pools of photographs, of its own kind and of others, under every
+normalisation that somebody could declare. Thresholds were chosen on the networks of `CHOSEN_ON` in
 `normalization_report`; the others confirm them.
 """
 
@@ -25,7 +25,7 @@ from benchmarks import normalization_report
 from keras_amalgam import data, teachers
 from keras_amalgam.images.preprocessing import Channels, Preprocessing
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.teachers.normalization_check import (
+from keras_amalgam.teachers.comparison.normalization_check import (
     MIN_IMAGES,
     Fit,
     NormalizationCheck,
@@ -33,7 +33,10 @@ from keras_amalgam.teachers.normalization_check import (
     resized,
     usual_normalizations,
 )
-from keras_amalgam.teachers.running_statistics import RunningStatistics, first_normalizations
+from keras_amalgam.teachers.comparison.running_statistics import (
+    RunningStatistics,
+    first_normalizations,
+)
 from tests.networks import trained
 from tests.networks.samples import labelled
 

@@ -15,10 +15,10 @@ from keras_amalgam.files.keras_code import refuse_code
 from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.teachers.comparison.parity import check_parity
+from keras_amalgam.teachers.comparison.tolerance import check_tolerance
 from keras_amalgam.teachers.from_keras import check_form, reload_parity, weights_sha256
-from keras_amalgam.teachers.parity import check_parity
 from keras_amalgam.teachers.runtimes.source_runtimes import KerasRuntime
-from keras_amalgam.teachers.tolerance import check_tolerance
 from keras_amalgam.version import __version__
 
 _SAY_IT = (

@@ -9,13 +9,13 @@ import onnx
 
 from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.teachers.conversion import Conversion, convert_file
-from keras_amalgam.teachers.names import name_map
-from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
-from keras_amalgam.teachers.onnx_graph import read_graph
-from keras_amalgam.teachers.pairing import pair_conversion
-from keras_amalgam.teachers.parity import compare, worst
-from keras_amalgam.teachers.tolerance import check_tolerance
+from keras_amalgam.teachers.comparison.pairing import pair_conversion
+from keras_amalgam.teachers.comparison.parity import compare, worst
+from keras_amalgam.teachers.comparison.tolerance import check_tolerance
+from keras_amalgam.teachers.conversion.convert import Conversion, convert_file
+from keras_amalgam.teachers.conversion.names import name_map
+from keras_amalgam.teachers.onnx_files.file import OnnxFile, read_onnx
+from keras_amalgam.teachers.onnx_files.graph import read_graph
 from keras_amalgam.version import __version__
 
 

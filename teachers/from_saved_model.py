@@ -5,18 +5,18 @@ from pathlib import Path
 import keras
 
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.teachers.chosen_output import check_output
-from keras_amalgam.teachers.conversion import convert_file
+from keras_amalgam.teachers.comparison.parity import check_parity
+from keras_amalgam.teachers.comparison.tolerance import check_tolerance
+from keras_amalgam.teachers.conversion.chosen_output import check_output
+from keras_amalgam.teachers.conversion.convert import convert_file
 from keras_amalgam.teachers.from_onnx import finished
-from keras_amalgam.teachers.onnx_file import OnnxFile
-from keras_amalgam.teachers.parity import check_parity
+from keras_amalgam.teachers.onnx_files.file import OnnxFile
 from keras_amalgam.teachers.runtimes.source_runtimes import SavedModelRuntime
-from keras_amalgam.teachers.saved_model_file import (
+from keras_amalgam.teachers.saved_models.file import (
     as_onnx,
     read_saved_model,
     sha256_of_directory,
 )
-from keras_amalgam.teachers.tolerance import check_tolerance
 
 
 @keras_defaults()

@@ -19,18 +19,18 @@ import keras
 import numpy as np
 
 from keras_amalgam.keras_settings import keras_defaults
-from keras_amalgam.teachers.conversion import convert_file
+from keras_amalgam.teachers.comparison.parity import check_parity
+from keras_amalgam.teachers.comparison.tolerance import check_tolerance
+from keras_amalgam.teachers.conversion.convert import convert_file
 from keras_amalgam.teachers.from_onnx import finished
-from keras_amalgam.teachers.onnx_file import read_onnx
-from keras_amalgam.teachers.parity import check_parity
-from keras_amalgam.teachers.tolerance import check_tolerance
-from keras_amalgam.teachers.torch_module import (
+from keras_amalgam.teachers.onnx_files.file import read_onnx
+from keras_amalgam.teachers.torch_modules.module import (
     View,
     imported_torch,
     reason,
     viewed,
 )
-from keras_amalgam.teachers.torch_weights import filled, sha256_of_weights
+from keras_amalgam.teachers.torch_modules.weights import filled, sha256_of_weights
 
 if TYPE_CHECKING:
     import torch

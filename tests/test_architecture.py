@@ -33,6 +33,13 @@ FLOORS = (
 )
 CORE = set().union(*FLOORS[: [floor >= {"training"} for floor in FLOORS].index(True) + 1])
 COMPOSITION_ROOT = {"experiments", "cli", "__main__"}
+# The same among the rooms of `teachers/`; the doors `from_*.py` stand above them all.
+TEACHERS_FLOORS = (
+    {"onnx_files", "saved_models", "keras_files"},
+    {"torch_modules", "conversion"},
+    {"runtimes"},
+    {"comparison", "inspection"},
+)
 # Rooms of value objects, which the islands may use.
 SHARED = {
     "backend",
@@ -55,7 +62,7 @@ def sources(folder):
 
 
 def module_name(path):
-    """`teachers/parity.py` is `keras_amalgam.teachers.parity`."""
+    """`teachers/comparison/parity.py` is `keras_amalgam.teachers.comparison.parity`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     parts = parts if parts[0] == PACKAGE else (PACKAGE, *parts)
     return ".".join(parts).removesuffix(".__init__")
@@ -103,6 +110,10 @@ def floor(name):
     return numbers[0]
 
 
+def room_floor(name):
+    return [name in names for names in TEACHERS_FLOORS].index(True)
+
+
 UNITS = sorted({unit(name) for name in MODULES} - {"__init__", *ISLANDS})
 
 
@@ -128,6 +139,25 @@ def test_only_the_composition_root_sees_the_islands(name):
 def test_islands_use_the_cores_value_objects_alone_and_never_each_other(island):
     for path in paths_of(island):
         assert units_imported(path) <= {island, *SHARED}, path
+
+
+def test_imports_run_one_way_through_the_rooms_of_teachers():
+    rooms = set().union(*TEACHERS_FLOORS)
+    for path in paths_of("teachers"):
+        own = path.relative_to(ROOT / "teachers").parts[0]
+        ours = [name.split(".") for name in imports(path.read_text())]
+        used = {name[2] for name in ours if name[:2] == [PACKAGE, "teachers"] and len(name) > 2}
+        for imported in used & rooms - {own} if own in rooms else ():
+            assert room_floor(imported) < room_floor(own), f"{path} imports {imported}."
+        if own in rooms:
+            assert not {name for name in used if name.startswith("from_")}, path
+
+
+def test_every_room_of_teachers_has_its_floor():
+    folders = {path.parent.name for path in (ROOT / "teachers").glob("*/__init__.py")}
+    assert folders == set().union(*TEACHERS_FLOORS)
+    doors = {path.stem for path in (ROOT / "teachers").glob("*.py")} - {"__init__"}
+    assert all(door.startswith("from_") for door in doors), doors
 
 
 def test_package_itself_imports_the_core_alone():

@@ -24,8 +24,8 @@ from keras_amalgam.models.runtime_teacher import RuntimeTeacher
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
 from keras_amalgam.teachers.inspection.report import TapCandidate
-from keras_amalgam.teachers.keras_applications import builder_of
-from keras_amalgam.teachers.saved_model_file import read_saved_model
+from keras_amalgam.teachers.keras_files.keras_applications import builder_of
+from keras_amalgam.teachers.saved_models.file import read_saved_model
 
 # So many of the images in --images are compared.
 MAX_IMAGES = 32

@@ -33,8 +33,8 @@ from keras_amalgam.cli.convert_flags import check_signature
 from keras_amalgam.cli.screen import WIDTH, columns, shape, shortened, size, wrapped
 
 if TYPE_CHECKING:
+    from keras_amalgam.teachers.comparison.normalization_check import NormalizationCheck
     from keras_amalgam.teachers.inspection.report import Inspection, TapCandidate, Tensor
-    from keras_amalgam.teachers.normalization_check import NormalizationCheck
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -85,7 +85,10 @@ def _normalization(
 ) -> "NormalizationCheck":
     """What the network's running statistics say of the photographs in a folder."""
     from keras_amalgam import data, teachers
-    from keras_amalgam.teachers.normalization_check import NormalizationCheck, rank_normalizations
+    from keras_amalgam.teachers.comparison.normalization_check import (
+        NormalizationCheck,
+        rank_normalizations,
+    )
 
     if found.obstacle or found.must_choose:
         reason = "the file cannot be converted" if found.obstacle else "--output is to be chosen"
@@ -113,7 +116,7 @@ def normalized(check: "NormalizationCheck") -> str:
 def _best(check: "NormalizationCheck") -> str:
     if check.clear is None:
         return "None fits clearly better than all the others. Use photographs like the training's."
-    from keras_amalgam.teachers.normalization_check import advice
+    from keras_amalgam.teachers.comparison.normalization_check import advice
 
     found = f"{check.clear.name} fits clearly: {advice(check.clear.preprocessing)}."
     return f"{found} The order of the colours cannot be told so."

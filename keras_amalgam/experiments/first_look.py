@@ -5,7 +5,7 @@ import numpy as np
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.models.plausibility import SIGN_IMAGES, doubt
-from keras_amalgam.teachers.normalization_check import check_normalization
+from keras_amalgam.teachers.comparison.normalization_check import check_normalization
 
 IMAGES = 64  # Of each teacher.
 

@@ -44,8 +44,8 @@ def standard_graphs() -> dict[str, bytes]:
 
 def are_known(model: onnx.ModelProto) -> bool:
     """Whether every operator of a model is converted or folded."""
-    from keras_amalgam.teachers.onnx_graph import Node
-    from keras_amalgam.teachers.operators import converts
+    from keras_amalgam.teachers.conversion.operators import converts
+    from keras_amalgam.teachers.onnx_files.graph import Node
 
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     return all(

@@ -116,7 +116,7 @@ def convert_and_run(path: pathlib.Path, fold_batch_norm: bool) -> str:
         What differs, if anything does.
     """
     from keras_amalgam import teachers
-    from keras_amalgam.teachers.patterns import patterns
+    from keras_amalgam.teachers.comparison.patterns import patterns
 
     model = teachers.from_onnx(path, fold_batch_norm=fold_batch_norm)
     declared, received = model.output, model(patterns(model, 2, 0), training=False)

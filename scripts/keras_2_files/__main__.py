@@ -1,9 +1,9 @@
 """Write the files of older Keras versions that the tests read.
 
 This script runs in the TensorFlow that is to be tested, 2.2 to 2.15, in an environment of its own:
-`python -m scripts.keras_2_files tests/teachers/keras_2`. It adds one archive, named after the
-version of Keras, with the models as that version saves them and what each gives for one input.
-With the word `trained` behind the folder, it writes a trained SavedModel instead.
+`python -m scripts.keras_2_files tests/teachers/keras_files/keras_2`. It adds one archive, named
+after the version of Keras, with the models as that version saves them and what each gives for one
+input. With the word `trained` behind the folder, it writes a trained SavedModel instead.
 """
 
 import importlib

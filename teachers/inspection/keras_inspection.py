@@ -12,7 +12,8 @@ from keras_amalgam.files.keras_bounds import is_archive, read_config, read_versi
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.models.heads import seems_to_be
 from keras_amalgam.models.outputs import ends_in, innermost
-from keras_amalgam.teachers.chosen_output import model_of_output
+from keras_amalgam.models.taps import as_functional
+from keras_amalgam.teachers.conversion.chosen_output import model_of_output, named_outputs
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     TapCandidate,
@@ -21,8 +22,7 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
-from keras_amalgam.teachers.keras_file import read_keras, sha256_of
-from keras_amalgam.teachers.runtimes.source_runtimes import as_functional, named_outputs
+from keras_amalgam.teachers.keras_files.file import read_keras, sha256_of
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 

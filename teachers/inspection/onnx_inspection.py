@@ -9,8 +9,12 @@ import onnx
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.models.heads import is_over_classes, seems_to_be
-from keras_amalgam.teachers.chosen_output import graph_of_output
-from keras_amalgam.teachers.conversion import Conversion, convert_file
+from keras_amalgam.teachers.conversion.chosen_output import graph_of_output
+from keras_amalgam.teachers.conversion.convert import Conversion, convert_file
+from keras_amalgam.teachers.conversion.names import module_ends
+from keras_amalgam.teachers.conversion.operators import converts
+from keras_amalgam.teachers.conversion.passes import without_unused
+from keras_amalgam.teachers.conversion.passes.folding import fold_constants
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     TapCandidate,
@@ -19,12 +23,8 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, find_taps, is_read_on
-from keras_amalgam.teachers.names import module_ends
-from keras_amalgam.teachers.onnx_file import OnnxFile, read_onnx
-from keras_amalgam.teachers.onnx_graph import Graph, Node, Port, read_graph
-from keras_amalgam.teachers.operators import converts
-from keras_amalgam.teachers.passes import without_unused
-from keras_amalgam.teachers.passes.folding import fold_constants
+from keras_amalgam.teachers.onnx_files.file import OnnxFile, read_onnx
+from keras_amalgam.teachers.onnx_files.graph import Graph, Node, Port, read_graph
 from keras_amalgam.teachers.runtimes.measuring import built_in_onnx
 from keras_amalgam.teachers.runtimes.onnx_axes import CHANNELS_FIRST, Order
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_amalgam.models.heads import CANNOT_TELL, seems_to_be
-from keras_amalgam.teachers.chosen_output import check_output
+from keras_amalgam.teachers.conversion.chosen_output import check_output
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
 from keras_amalgam.teachers.inspection.report import Inspection, Tensor, operators_of
-from keras_amalgam.teachers.onnx_file import OnnxFile
-from keras_amalgam.teachers.saved_model_file import (
+from keras_amalgam.teachers.onnx_files.file import OnnxFile
+from keras_amalgam.teachers.saved_models.file import (
     SavedModel,
     as_onnx,
     read_saved_model,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_amalgam.models.heads import is_over_classes, seems_to_be
-from keras_amalgam.teachers.chosen_output import check_output
+from keras_amalgam.teachers.conversion.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
     Inspection,
     Tensor,
@@ -16,7 +16,7 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
-from keras_amalgam.teachers.keras_file import sha256_of
+from keras_amalgam.teachers.keras_files.file import sha256_of
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, refusal
 from keras_amalgam.teachers.runtimes.measuring import built_in_tflite
 

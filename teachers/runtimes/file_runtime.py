@@ -11,7 +11,7 @@ import onnx
 
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.models.runtime import Origin
-from keras_amalgam.teachers.onnx_file import read_onnx
+from keras_amalgam.teachers.onnx_files.file import read_onnx
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, count_parameters
 from keras_amalgam.teachers.runtimes.measuring import built_in_onnx, built_in_tflite
 from keras_amalgam.teachers.runtimes.onnx_axes import CHANNELS_FIRST, MapAxes, Order
@@ -23,7 +23,7 @@ from keras_amalgam.teachers.runtimes.source_runtimes import (
     as_dtype,
     image_ports,
 )
-from keras_amalgam.teachers.saved_model_file import read_saved_model
+from keras_amalgam.teachers.saved_models.file import read_saved_model
 
 DataFormat = Literal["channels_first", "channels_last"]
 _LAST: Order = (0, 1, 2, 3)

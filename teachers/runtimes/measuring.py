@@ -9,8 +9,8 @@ import onnx
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.measuring import Operation, measured
 from keras_amalgam.images.probe import Probe
-from keras_amalgam.teachers.onnx_graph import Graph, Node, read_graph
-from keras_amalgam.teachers.passes.folding import fold_constants
+from keras_amalgam.teachers.conversion.passes.folding import fold_constants
+from keras_amalgam.teachers.onnx_files.graph import Graph, Node, read_graph
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime
 from keras_amalgam.teachers.runtimes.source_runtimes import OnnxRuntime, SourceRuntime
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import onnx
 
-from keras_amalgam.teachers.conversion import convert_file
-from keras_amalgam.teachers.layout import Value
-from keras_amalgam.teachers.onnx_file import OnnxFile
+from keras_amalgam.teachers.conversion.convert import convert_file
+from keras_amalgam.teachers.conversion.layout import Value
+from keras_amalgam.teachers.onnx_files.file import OnnxFile
 
 Order = tuple[int, ...]
 CHANNELS_FIRST: Order = (0, 2, 3, 1)

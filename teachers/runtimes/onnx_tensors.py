@@ -2,8 +2,8 @@
 
 import onnx
 
-from keras_amalgam.teachers.names import module_ends
-from keras_amalgam.teachers.onnx_graph import read_graph
+from keras_amalgam.teachers.conversion.names import module_ends
+from keras_amalgam.teachers.onnx_files.graph import read_graph
 
 
 def tensor_names(model: onnx.ModelProto) -> dict[str, str]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from keras_amalgam.models.runtime import Runtime
 from keras_amalgam.models.runtime_teacher import RuntimeTeacher
-from keras_amalgam.teachers.keras_file import sha256_of
-from keras_amalgam.teachers.onnx_file import read_onnx
-from keras_amalgam.teachers.saved_model_file import sha256_of_directory
+from keras_amalgam.teachers.keras_files.file import sha256_of
+from keras_amalgam.teachers.onnx_files.file import read_onnx
+from keras_amalgam.teachers.saved_models.file import sha256_of_directory
 
 
 class AsSource:

@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 from keras import ops
 
-from keras_amalgam.teachers.onnx_bounds import drop_unused_nodes
-from keras_amalgam.teachers.saved_model_file import SavedModel
+from keras_amalgam.models.taps import as_functional
+from keras_amalgam.teachers.conversion.chosen_output import named_outputs
+from keras_amalgam.teachers.onnx_files.bounds import drop_unused_nodes
+from keras_amalgam.teachers.saved_models.file import SavedModel
 
 _MAX_ELEMENTS = 2**26
 
@@ -259,23 +261,6 @@ class KerasRuntime:
     def otherwise(self) -> SourceRuntime | None:
         """See `in_another_order`: compiled or, if it is, not."""
         return KerasRuntime(self._model, not self._compiled)
-
-
-def as_functional(model: keras.Model) -> keras.Model:
-    """A sequential model as a functional one over the same layers; any other as it is."""
-    if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return model
-
-
-def named_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
-    """A model's outputs by its dictionary's keys, else by `output_0` and so on.
-
-    `model.outputs` is no place for names: Keras sorts a dictionary's outputs by their keys there.
-    """
-    if isinstance(model.output, dict):
-        return dict(model.output)
-    return {f"output_{index}": tensor for index, tensor in enumerate(model.outputs)}
 
 
 def run_model(

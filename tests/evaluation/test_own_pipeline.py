@@ -6,7 +6,7 @@ import pytest
 
 import keras_amalgam as ka
 from keras_amalgam import data, evaluation
-from keras_amalgam.teachers.reference_preprocessing import resizing_weights
+from keras_amalgam.teachers.comparison.reference_preprocessing import resizing_weights
 
 SIZES = [(60, 80), (90, 50), (64, 64), (33, 120), (24, 24)] * 4
 CLASSES = 64  # Many, so that another resize decides otherwise.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_amalgam import Preprocessing
 from keras_amalgam.images.resizing import Resize, first_resize, fitted, resize_of
-from keras_amalgam.teachers.reference_preprocessing import resizing_weights
+from keras_amalgam.teachers.comparison.reference_preprocessing import resizing_weights
 
 SHRUNK, SAME, ENLARGED = (57, 91), (28, 30), (13, 20)
 

@@ -133,11 +133,11 @@ def _marks(copied, name, written, path, add):
 @pytest.mark.parametrize(
     ("name", "written", "path"),
     [
-        ("resnet18", "script 17", "keras_amalgam/teachers/operators/pooling.py"),
+        ("resnet18", "script 17", "keras_amalgam/teachers/conversion/operators/pooling.py"),
         ("resnet18", "script 17", "tests/networks/exporting.py"),
         ("age", "as it comes", "tests/networks/packages.py"),
-        ("squeezenet_trained", "keras", "keras_amalgam/teachers/keras_file.py"),
-        ("hed_edges", "saved model", "keras_amalgam/teachers/saved_model_file.py"),
+        ("squeezenet_trained", "keras", "keras_amalgam/teachers/keras_files/file.py"),
+        ("hed_edges", "saved model", "keras_amalgam/teachers/saved_models/file.py"),
     ],
 )
 def test_row_is_discarded_when_what_it_depends_on_changes(copied, name, written, path):
@@ -150,7 +150,7 @@ def test_row_is_discarded_when_what_it_depends_on_changes(copied, name, written,
     ("path", "add"),
     [
         ("keras_amalgam/teachers/inspection/report.py", "NEW = 1\n"),
-        ("keras_amalgam/teachers/operators/pooling.py", "# A word more.\n"),
+        ("keras_amalgam/teachers/conversion/operators/pooling.py", "# A word more.\n"),
         ("tests/networks/table.py", "NEW = 1\n"),
         ("tests/networks/trained.py", "NEW = 1\n"),
     ],

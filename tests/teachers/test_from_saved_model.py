@@ -158,7 +158,7 @@ def test_function_of_another_float_type_is_fed_that_type(dtype, tolerance, tmp_p
 @pytest.fixture(params=["2.9.3", "2.15.1"])
 def trained(request, tmp_path):
     """A SavedModel of Keras 2 with the state of its optimizer; images and what it gave."""
-    archive = Path(__file__).parent / "keras_2" / f"trained_{request.param}.zip"
+    archive = Path(__file__).parent / "keras_files" / "keras_2" / f"trained_{request.param}.zip"
     with zipfile.ZipFile(archive) as members:
         members.extractall(tmp_path)
     expected = np.load(tmp_path / "expected.npz")

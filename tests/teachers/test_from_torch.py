@@ -270,7 +270,7 @@ def test_where_both_exporters_fail_both_are_reported():
 
 def test_corrupted_network_is_found_out_against_the_module(make):
     from keras_amalgam.teachers.from_torch import TorchRuntime
-    from keras_amalgam.teachers.torch_module import viewed
+    from keras_amalgam.teachers.torch_modules.module import viewed
 
     module = make()
     model = teachers.from_torch(module, SHAPE)

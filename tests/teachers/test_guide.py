@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_amalgam.teachers.operators import registry
+from keras_amalgam.teachers.conversion.operators import registry
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,7 +36,7 @@ def test_code_of_a_guide_prints_what_it_says(tmp_path, monkeypatch, capsys, guid
 
 
 def test_page_of_operators_is_what_the_registry_prints(capsys):
-    runpy.run_module("keras_amalgam.teachers.operators", run_name="__main__")
+    runpy.run_module("keras_amalgam.teachers.conversion.operators", run_name="__main__")
     printed = capsys.readouterr().out
     assert printed == (DOCS / "operators.md").read_text(encoding="utf-8")
     assert "| Conv | ai.onnx | 1 | Conv2D or DepthwiseConv2D" in printed

@@ -1,0 +1,1 @@
+"""A converted model against its source, and a teacher against its preprocessing."""

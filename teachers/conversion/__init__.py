@@ -1,0 +1,1 @@
+"""A graph becomes a Keras model: operators, passes, layout and the writer of layers."""

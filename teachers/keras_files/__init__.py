@@ -1,0 +1,1 @@
+"""Keras files of any version: reading them within bounds, and their weights."""

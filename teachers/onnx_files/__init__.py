@@ -1,0 +1,1 @@
+"""ONNX files: reading them within bounds, their form, and the graph inside."""

@@ -1,0 +1,1 @@
+"""SavedModels: reading them, and the graph of a signature."""

@@ -1,0 +1,1 @@
+"""PyTorch modules: their export, and files of weights."""
