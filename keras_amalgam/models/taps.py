@@ -192,7 +192,7 @@ def _resolve(model: keras.Model, name: str) -> str:
     raise ValueError(
         f"Model {model.name!r} has no layer {name!r} to tap.{_guess(model, name, shapes)} The last "
         f"of its {len(shapes)} candidates: {listed}. All of them: "
-        "keras_amalgam.models.taps.candidates(model)."
+        "keras_amalgam.taps.candidates(model)."
     )
 
 

@@ -220,7 +220,7 @@ def _check_features(student: ModelSpec, teachers: Mapping[str, ModelSpec], term:
                 f"{spec.name} and the student disagree at their taps. Received: teacher tap "
                 f"{spec.tap!r} of shape {spec.features}, student tap {student.tap!r} of shape "
                 f"{student.features}. Both must be maps or both vectors. Choose another tap for "
-                "one of them; keras_amalgam.models.taps.candidates(model) lists them."
+                "one of them; keras_amalgam.taps.candidates(model) lists them."
             )
 
 
