@@ -99,10 +99,36 @@ def _checked(proportions: Mapping[str, float], sizes: Mapping[str, int]) -> Mapp
     return proportions
 
 
-def random_numbers(seed: int) -> tf.data.Dataset:
-    """One number, another each time the data set is iterated; the series depends on the seed."""
-    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return numbers.take(1)
+class EpochNumber:
+    """The number of the epoch that the next pass through a stream is.
+
+    Every pass counts it up by one. A training sets it before each epoch, so that its order and
+    augmentation depend on the seed and the epoch alone, whoever looked at the stream before, and a
+    training that goes on in another process goes on with the images of its epoch.
+
+    Attributes:
+        next: The number, from 0.
+    """
+
+    def __init__(self) -> None:
+        """The first epoch comes first."""
+        self.next = 0
+
+    def _take(self) -> np.int64:
+        number = self.next
+        self.next += 1
+        return np.int64(number)
+
+    def random_numbers(self, seed: int) -> tf.data.Dataset:
+        """One random number, that of the seed and the epoch; int64."""
+
+        def number(_: tf.Tensor) -> tf.Tensor:
+            # Not a variable: under a strategy it would be a mirrored one, which no data set reads.
+            epoch = tf.ensure_shape(tf.numpy_function(self._take, [], tf.int64), ())
+            pair = tf.stack([tf.constant(seed, tf.int64), epoch])
+            return tf.random.stateless_uniform((), pair, None, None, tf.int64)
+
+        return tf.data.Dataset.from_tensors(0).map(number)
 
 
 def draw(sizes: Sequence[int], counts: Sequence[int], shuffle: bool, seed: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from keras_amalgam.data.epochs import Epoch, draw, images_per_epoch, random_numbers
+from keras_amalgam.data.epochs import Epoch, EpochNumber, draw, images_per_epoch
 from keras_amalgam.images.checks import check_images
 
 _CHUNK = 512  # images read at once into the cache
@@ -17,6 +17,7 @@ def mix_cached(
     proportions: Mapping[str, float] | None,
     seed: int,
     epoch: Epoch,
+    number: EpochNumber,
 ) -> tf.data.Dataset:
     """Reads and checks all images now, and draws batches from memory.
 
@@ -26,6 +27,7 @@ def mix_cached(
         proportions: As in `stream`.
         seed: As in `stream`.
         epoch: As in `stream`.
+        number: Which epoch the next pass is.
 
     Returns:
         Batches of images, source numbers `(batch,)` int32, and two int64 seeds per image `(batch,
@@ -41,15 +43,15 @@ def mix_cached(
         pool = tf.concat(list(stored.values()), axis=0)
     lengths, total = list(sizes.values()), sum(counts)
 
-    def rows(number: tf.Tensor) -> tf.data.Dataset:
-        drawn = draw(lengths, counts, epoch.shuffle, number)
-        columns = [drawn, tf.fill((total,), number), tf.range(total, dtype=tf.int64)]
+    def rows(random: tf.Tensor) -> tf.data.Dataset:
+        drawn = draw(lengths, counts, epoch.shuffle, random)
+        columns = [drawn, tf.fill((total,), random), tf.range(total, dtype=tf.int64)]
         return tf.data.Dataset.from_tensor_slices(tf.stack(columns, axis=-1))
 
     def gather(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.gather(pool, row[:, 0]), source_of(row[:, 0], lengths), row[:, 1:]
 
-    drawn = random_numbers(seed).flat_map(rows)
+    drawn = number.random_numbers(seed).flat_map(rows)
     drawn = drawn.apply(tf.data.experimental.assert_cardinality(total))
     batches = drawn.batch(batch_size, drop_remainder=epoch.drop_remainder)
     return batches.map(gather, num_parallel_calls=tf.data.AUTOTUNE)
@@ -61,6 +63,7 @@ def mix_uncached(
     proportions: Mapping[str, float] | None,
     seed: int,
     epoch: Epoch,
+    number: EpochNumber,
 ) -> tf.data.Dataset:
     """Like `mix_cached`, but reads the images in each epoch and shuffles them within windows.
 
@@ -69,25 +72,24 @@ def mix_uncached(
     sizes = {name: _known_size(name, dataset) for name, dataset in sources.items()}
     counts = images_per_epoch(sizes, batch_size, proportions, epoch)
     lengths, total = list(sizes.values()), sum(counts)
-    parts = []
-    for number, (name, dataset) in enumerate(sources.items()):
+    for name, dataset in sources.items():
         _read(name, dataset.take(_CHUNK // 16))
-        images = _passes(dataset, lengths[number], counts[number], seed, epoch)
-        parts.append(images.map(lambda image, number=number: (image, tf.constant(number))))
 
-    def choices(number: tf.Tensor) -> tf.data.Dataset:
-        drawn = draw(lengths, counts, epoch.shuffle, number)
-        return tf.data.Dataset.from_tensor_slices(tf.cast(source_of(drawn, lengths), tf.int64))
+    def one_pass(random: tf.Tensor) -> tf.data.Dataset:
+        # In this function's graph alone: what is shuffled hangs on `random`, not on a global seed.
+        tf.compat.v1.set_random_seed(1)
+        parts = []
+        for index, dataset in enumerate(sources.values()):
+            images = _passes(dataset, lengths[index], counts[index], random + index, epoch)
+            parts.append(images.map(lambda image, index=index: (image, tf.constant(index))))
+        drawn = draw(lengths, counts, epoch.shuffle, random)
+        chosen = tf.data.Dataset.from_tensor_slices(tf.cast(source_of(drawn, lengths), tf.int64))
+        mixed = tf.data.Dataset.choose_from_datasets(parts, chosen, stop_on_empty_dataset=False)
+        pairs = tf.stack([tf.fill((total,), random), tf.range(total, dtype=tf.int64)], axis=-1)
+        elements = tf.data.Dataset.zip(mixed, tf.data.Dataset.from_tensor_slices(pairs))
+        return elements.map(lambda element, pair: (*element, pair))
 
-    def seeds(number: tf.Tensor) -> tf.data.Dataset:
-        columns = [tf.fill((total,), number), tf.range(total, dtype=tf.int64)]
-        return tf.data.Dataset.from_tensor_slices(tf.stack(columns, axis=-1))
-
-    chosen = tf.data.Dataset.choose_from_datasets(
-        parts, random_numbers(seed).flat_map(choices), stop_on_empty_dataset=False
-    )
-    elements = tf.data.Dataset.zip(chosen, random_numbers(seed).flat_map(seeds))
-    elements = elements.map(lambda element, seed_pair: (*element, seed_pair))
+    elements = number.random_numbers(seed).flat_map(one_pass)
     elements = elements.apply(tf.data.experimental.assert_cardinality(total))
     return elements.batch(batch_size, drop_remainder=epoch.drop_remainder)
 
@@ -99,25 +101,24 @@ def source_of(drawn: tf.Tensor, lengths: list[int]) -> tf.Tensor:
 
 
 def _passes(
-    dataset: tf.data.Dataset, size: int, count: int, seed: int, epoch: Epoch
+    dataset: tf.data.Dataset, size: int, count: int, random: tf.Tensor, epoch: Epoch
 ) -> tf.data.Dataset:
     """Whole passes through a source, then a part of one: a random part if shuffled."""
     whole, rest = divmod(count, size)
     if not epoch.shuffle:
         return dataset.repeat(whole + 1).take(count)
 
-    def kept(number: tf.Tensor) -> tf.data.Dataset:
-        chosen = draw([size], [size], True, number) < rest
-        return tf.data.Dataset.from_tensor_slices(chosen)
+    def shuffled(images: tf.data.Dataset, number: tf.Tensor) -> tf.data.Dataset:
+        return images.shuffle(epoch.window, random + number, reshuffle_each_iteration=False)
 
     # Taking the first images of a pass would never reach the last ones of a large source.
-    some = tf.data.Dataset.zip(dataset, random_numbers(seed).flat_map(kept))
-    some = some.filter(lambda *element: element[1]).map(lambda image, keep: image)
-    passes = dataset.shuffle(epoch.window, seed=seed).repeat(whole) if whole else None
-    if not rest and passes is not None:
-        return passes
-    some = some.shuffle(epoch.window, seed=seed)
-    return some if passes is None else passes.concatenate(some)
+    kept = tf.data.Dataset.from_tensor_slices(draw([size], [size], True, random) < rest)
+    some = tf.data.Dataset.zip(dataset, kept).filter(lambda image, keep: keep)
+    some = shuffled(some.map(lambda image, keep: image), tf.constant(-1, tf.int64))
+    if not whole:
+        return some
+    passes = tf.data.Dataset.range(whole).flat_map(lambda number: shuffled(dataset, number))
+    return passes.concatenate(some) if rest else passes
 
 
 def _known_size(name: str, dataset: tf.data.Dataset) -> int:

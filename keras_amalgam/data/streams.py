@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import tensorflow as tf
 
 from keras_amalgam.data.augmentation import Augmentation, augment_by_source
-from keras_amalgam.data.epochs import Epoch
+from keras_amalgam.data.epochs import Epoch, EpochNumber
 from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.data.mixing import mix_cached, mix_uncached
 from keras_amalgam.data.prefetch import prefetched
@@ -43,8 +43,8 @@ def stream(
             have one shape already.
         proportions: Name -> relative weight (they need not sum to 1).
         augmentation: For all images, or name -> for the images of that source.
-        seed: Orders and augmentations depend on it, and on the global seed if one is set
-            (`keras.utils.set_random_seed`).
+        seed: The order and the augmentation of an epoch's images depend on it and on the epoch's
+            number alone. `Amalgamator.fit` sets the number; by hand, each pass is the next epoch.
         epoch: Length, shuffling, remainder and caching. Without a word about caching, images of
             more than a quarter of the free memory are read anew in each epoch, with a warning.
 
@@ -66,13 +66,15 @@ def stream(
     named = sources if isinstance(sources, Mapping) else {"images": sources}
     placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
     augment = _augment(augmentation, list(named))
-    batches = _mixed(placed, batch_size, proportions, seed, epoch)
+    number = EpochNumber()
+    batches = _mixed(placed, batch_size, proportions, seed, epoch, number)
 
     def finish(images: tf.Tensor, source: tf.Tensor, seeds: tf.Tensor):
         images = images if augment is None else augment(images, source, seeds[0])
         return {"image": images, "source": source} if isinstance(sources, Mapping) else images
 
     mixed = prefetched(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
+    mixed.epoch_number = number  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(sources, Mapping):
         mixed.source_names = tuple(sources)  # pyright: ignore[reportAttributeAccessIssue]
     return mixed
@@ -84,11 +86,12 @@ def _mixed(
     proportions: Mapping[str, float] | None,
     seed: int,
     epoch: Epoch,
+    number: EpochNumber,
 ) -> tf.data.Dataset:
     """Batches from memory, or read anew in each epoch where that is wanted or memory is short."""
     footprint = Footprint.of(placed.values(), free_memory())
     if footprint.fits if epoch.cache is None else epoch.cache:
-        return mix_cached(placed, batch_size, proportions, seed, epoch)
+        return mix_cached(placed, batch_size, proportions, seed, epoch, number)
     if epoch.cache is None:
         warnings.warn(
             f"{footprint.sentence} Say Epoch(cache=False) if that is right, or Epoch(cache=True) "
@@ -97,7 +100,7 @@ def _mixed(
         )
     window = footprint.window(epoch.window, len(placed))
     epoch = dataclasses.replace(epoch, window=window)
-    return mix_uncached(placed, batch_size, proportions, seed, epoch)
+    return mix_uncached(placed, batch_size, proportions, seed, epoch, number)
 
 
 def _placed(

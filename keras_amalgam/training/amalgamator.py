@@ -15,6 +15,7 @@ from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.onednn import say_if_off
 from keras_amalgam.terms import AmalgamationTerm, SoftTargets
 from keras_amalgam.training import checkpoint
+from keras_amalgam.training.epoch_numbers import SetEpoch, epoch_numbers
 from keras_amalgam.training.graphs import Graphs
 from keras_amalgam.training.guards import (
     StopOnNonFiniteLoss,
@@ -159,6 +160,7 @@ class Amalgamator(keras.Model):
         """
         say_if_off()
         refuse_weights(kwargs)
+        set_epoch = SetEpoch(epoch_numbers(x))
         x = self._checked(x, y)
         size = kwargs.get("batch_size")
         if kwargs.get("validation_data") is not None:
@@ -175,7 +177,8 @@ class Amalgamator(keras.Model):
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         with named_errors():
-            return super().fit(x, callbacks=[*given, StopOnNonFiniteLoss()], **kwargs)
+            own = [set_epoch, StopOnNonFiniteLoss()]
+            return super().fit(x, callbacks=[*own, *given], **kwargs)
 
     @keras_defaults(keep_policy=True)
     def evaluate(self, x: Any = None, y: None = None, **kwargs: Any) -> Any:

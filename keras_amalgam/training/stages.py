@@ -1,6 +1,7 @@
-"""Running a method."""
+"""Running a method: its stages, one `fit` each, kept on disk as they go."""
 
-import time
+import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,12 @@ import tensorflow as tf
 
 from keras_amalgam.models.taps import Tap
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.training import state
 from keras_amalgam.training.amalgamator import Amalgamator
-from keras_amalgam.training.method import Method
+from keras_amalgam.training.interruption import Request, requests
+from keras_amalgam.training.keeping import Keeping, KeepState
+from keras_amalgam.training.method import Method, Stage
+from keras_amalgam.training.state import Place, State
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Amalgamation:
         method: How it was trained.
         amalgamator: Of the last stage, with the student.
         history: Values per epoch by key, over all stages.
-        seconds: Wall time of the fits.
+        seconds: Time spent training, over all processes that took part.
     """
 
     method: Method
@@ -38,10 +43,18 @@ def train(
     student: Callable[[], keras.Model],
     student_tap: str | Tap,
     images: tf.data.Dataset,
+    *,
+    keeping: Keeping | None = None,
     logs: Path | None = None,
+    callbacks: Callable[[int, int], Sequence[Any]] = lambda stage, steps: (),
+    strategy: tf.distribute.Strategy | None = None,
     verbose: int | str = "auto",
 ) -> Amalgamation:
-    """Train a new student by a method.
+    """Train a new student by a method, or go on with what an earlier process began.
+
+    A training that is kept and goes on gives the weights of one that was never interrupted, on the
+    same machine, if its images are a `data.stream` or come in one order. The first Ctrl-C or
+    SIGTERM lets the step end, writes the state and raises `Interrupted`.
 
     Args:
         method: Its stages.
@@ -49,26 +62,71 @@ def train(
         student: Makes the student.
         student_tap: Of the student.
         images: Unlabelled batches of known number, one epoch.
+        keeping: Where the state is kept; `None` keeps nothing.
         logs: Folder for TensorBoard; each stage writes a folder of its own.
+        callbacks: Makes the callbacks of a stage, from its number and its steps in one epoch. One
+            that has `get_state()` and `set_state(…)`, of what JSON can hold, goes on as it was.
+        strategy: Under which student and terms are made and trained.
         verbose: As in `keras.Model.fit`.
 
     Returns:
         The trained student and its history.
+
+    Raises:
+        Interrupted: If it was told to end; the state is on disk.
+        ValueError: If the kept training was made from something else.
     """
-    keras.utils.set_random_seed(method.seed)
-    trained = student()
+    begun, path = (State(), None) if keeping is None else keeping.begun()
     steps = int(images.cardinality())
-    history: dict[str, list[float]] = {}
-    amalgamator = Amalgamator(trained, teachers, student_tap, terms=method.stages[0].terms())
-    start = time.perf_counter()
-    for number, stage in enumerate(method.stages):
+    scope = strategy.scope if strategy else contextlib.nullcontext
+    keras.utils.set_random_seed(method.seed)
+    with scope():
+        trained = student()
+    amalgamator: Any = None
+    for number in range(begun.place.stage, len(method.stages)):
+        stage = method.stages[number]
         if number:
+            # Of its own, so that a stage begins alike whatever was drawn in those before it.
+            keras.utils.set_random_seed(method.seed + number)
+        with scope():
             amalgamator = Amalgamator(trained, teachers, student_tap, terms=stage.terms())
-        amalgamator.compile(optimizer=stage.optimizer(stage.epochs * steps))
-        callbacks: list[Any] = []
-        if logs is not None:
-            callbacks.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
-        fitted = amalgamator.fit(images, epochs=stage.epochs, callbacks=callbacks, verbose=verbose)
-        for key, values in fitted.history.items():
-            history.setdefault(key, []).extend(float(value) for value in values)
-    return Amalgamation(method, amalgamator, history, time.perf_counter() - start)
+            amalgamator.compile(optimizer=stage.optimizer(stage.epochs * steps))
+            amalgamator.optimizer.build(amalgamator.trainable_variables)
+        means = state.restore(path, amalgamator) if path else []
+        last = number == len(method.stages) - 1
+        if not begun.finished and begun.place.epoch < stage.epochs:
+            given = [*callbacks(number, steps)]
+            if logs is not None:
+                given.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
+            begun = _fit(amalgamator, stage, images, begun, means, keeping, given, last, verbose)
+        if not last:
+            begun = dataclasses.replace(begun, place=Place(number + 1), callbacks={})
+        path = None
+    history = {key: [*values] for key, values in begun.history.items()}
+    return Amalgamation(method, amalgamator, history, begun.seconds)
+
+
+def _fit(
+    amalgamator: Amalgamator,
+    stage: Stage,
+    images: tf.data.Dataset,
+    begun: State,
+    means: Sequence[Any],
+    keeping: Keeping | None,
+    callbacks: list[Any],
+    last: bool,
+    verbose: int | str,
+) -> State:
+    """One stage from where it stands to its end, and the state that it ends with."""
+    for number, kept in begun.callbacks.items():
+        callbacks[int(number)].set_state(kept)
+    with requests() if keeping else contextlib.nullcontext(Request()) as request:
+        keeper = KeepState(keeping, begun, means, request, callbacks)
+        amalgamator.fit(
+            images,
+            epochs=stage.epochs,
+            initial_epoch=begun.place.epoch,
+            callbacks=[*callbacks, keeper],
+            verbose=verbose,
+        )
+        return keeper.finish(stage.epochs, last)
