@@ -32,10 +32,7 @@ def image_sizes(path: str | os.PathLike[str], recursive: bool = True) -> np.ndar
         >>> height, width = image_sizes("photos").max(axis=0)
     """
     found = walk(path, recursive)
-    if not found.files:
-        raise ValueError(
-            f"Folder '{found.folder}' holds no images. {found.note()} Give a folder with images."
-        )
+    found.refuse_empty()
     return np.array([_size_of(file) for file in found.files], np.int64)
 
 
