@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_amalgam import text
 from keras_amalgam.onednn import uses_onednn
 
 _VERSIONS = ("keras", "tensorflow", "onnxruntime", "torch")
@@ -53,15 +54,15 @@ def markdown(
 
 def _ratios(speeds: Sequence[Any]) -> list[str]:
     others = ("onnxruntime", "torch", "folded", "Keras' own")
-    lines = ["| network | images | converted, ms | " + " | ".join(f"to {o}" for o in others) + " |"]
-    lines.append("| --- " * 7 + "|")
+    headers = ["network", "images", "converted, ms", *(f"to {other}" for other in others)]
+    rows = []
     for speed in speeds:
         cells = [speed.network, str(speed.batch), f"{speed.milliseconds['converted']:.1f}"]
         for other in others:
             ratio = speed.ratios.get(other)
             cells.append("" if ratio is None else f"{ratio:.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        rows.append(cells)
+    return [text.markdown(headers, rows)]
 
 
 _LIMITS = """\
@@ -77,14 +78,15 @@ def _limits(speeds: Sequence[Any]) -> list[str]:
         for name in speed.kinds["converted"]:
             total[name] = total.get(name, 0) + speed.kinds["converted"][name]
     kinds = sorted(total, key=lambda name: -total[name])
-    lines = ["| network | images | " + " | ".join(kinds) + " |", "| --- " * (len(kinds) + 2) + "|"]
+    rows = []
     for speed in speeds:
         cells = [speed.network, str(speed.batch)]
         for name in kinds:
             ours, theirs = (speed.kinds[who].get(name, 0) for who in ("converted", "onnxruntime"))
             cells.append(f"{ours:.1f} / {theirs:.1f}" if ours or theirs else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", *(_sentence(speed) for speed in speeds if speed.batch == speeds[-1].batch)]
+        rows.append(cells)
+    table = text.markdown(["network", "images", *kinds], rows)
+    return [table, "", *(_sentence(speed) for speed in speeds if speed.batch == speeds[-1].batch)]
 
 
 def _sentence(speed: Any) -> str:
@@ -103,14 +105,12 @@ def _groups(groups: Sequence[Mapping[str, float]]) -> list[str]:
         "128 channels, 28×28, a window of 3×3, 8 images: Keras' `Conv2D(groups=g)`, which it",
         "compiles with XLA on a CPU, against one `Conv2D` for each group, which is what the",
         "importer writes. Milliseconds, and how many times as long Keras' own form takes.\n",
-        "| groups | own | split | ratio | own, with gradient | split, with gradient | ratio |",
-        "| --- " * 7 + "|",
     ]
-    for found in groups:
-        keys = [f"{part} {form}" for part in ("forward", "gradient") for form in _FORMS]
-        values = (f"{found[key]:.1f}" for key in keys)
-        lines.append(f"| {found['groups']:.0f} | " + " | ".join(values) + " |")
-    return lines
+    headers = ["groups", "own", "split", "ratio"]
+    headers += ["own, with gradient", "split, with gradient", "ratio"]
+    keys = [f"{part} {form}" for part in ("forward", "gradient") for form in _FORMS]
+    rows = [[f"{found['groups']:.0f}", *(f"{found[key]:.1f}" for key in keys)] for found in groups]
+    return [*lines, text.markdown(headers, rows)]
 
 
 _FORMS = ("own", "split", "ratio")

@@ -7,8 +7,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_amalgam.onednn import uses_onednn
+from keras_amalgam.text import markdown as markdown_table
 
 MOST_BYTES, MOST_TIME = 1.0, 1.05
+_HEADERS = (
+    "student",
+    "precision",
+    "bytes",
+    "to plain",
+    "ms",
+    "to plain",
+    "teachers, ms",
+    "times faster",
+    "error",
+    "same class",
+)
 _VERSIONS = ("keras", "tensorflow", "ai-edge-litert")
 _HEAD = """\
 # What exported students cost
@@ -62,17 +75,20 @@ def markdown(rows: Sequence[Any], refused: Sequence[str], load: float) -> str:
     verdict = (
         f"**Missed in {len(missed)}: {', '.join(missed)}.**" if missed else "**Kept in every row.**"
     )
-    lines = [
-        "| student | precision | bytes | to plain | ms | to plain | teachers, ms | times faster | "
-        "error | same class |",
-        "| --- " * 10 + "|",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row.student} | {row.precision} | {row.bytes:,} | "
-            f"{row.bytes / row.plain_bytes:.4f} | {row.milliseconds:.3g} | {row.to_plain:.3f} | "
-            f"{row.teachers_milliseconds:.3g} | {row.to_teachers:.1f} | {row.max_error:.2g} | "
-            f"{row.agreement:.1%} |"
+    cells = [
+        (
+            row.student,
+            row.precision,
+            f"{row.bytes:,}",
+            f"{row.bytes / row.plain_bytes:.4f}",
+            f"{row.milliseconds:.3g}",
+            f"{row.to_plain:.3f}",
+            f"{row.teachers_milliseconds:.3g}",
+            f"{row.to_teachers:.1f}",
+            f"{row.max_error:.2g}",
+            f"{row.agreement:.1%}",
         )
+        for row in rows
+    ]
     left_out = ["", "Not written:", "", *(f"- {one}" for one in refused)] if refused else []
-    return "\n".join([head, verdict, "", *lines, *left_out]) + "\n"
+    return "\n".join([head, verdict, "", markdown_table(_HEADERS, cells), *left_out]) + "\n"

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from keras_amalgam import text
+
 if TYPE_CHECKING:
     from benchmarks.normalization import Row
 
@@ -35,14 +37,14 @@ def markdown(rows: Sequence["Row"]) -> str:
 
 def confusion(rows: Sequence["Row"]) -> str:
     """What the check says, of every declared and true normalisation."""
-    lines = ["| trained under | " + " | ".join(f"declared {name}" for name in USUAL) + " |"]
-    lines.append("| --- |" + " --- |" * len(USUAL))
+    headers = ["trained under", *(f"declared {name}" for name in USUAL)]
+    cells = []
     for truth in USUAL:
         of_truth = [row for row in rows if row.truth == truth]
-        cells = [_said(of_truth, declared) for declared in USUAL]
         networks = len({row.network for row in of_truth})
-        lines.append(f"| {truth} ({networks}) | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        said = (_said(of_truth, declared) for declared in USUAL)
+        cells.append([f"{truth} ({networks})", *said])
+    return text.markdown(headers, cells)
 
 
 def _said(rows: Iterable["Row"], declared: str) -> str:
@@ -87,21 +89,24 @@ def _wrong(rows: Iterable["Row"]) -> list[tuple["Row", str]]:
 
 def divergences(rows: Sequence["Row"]) -> str:
     """How far apart right and wrong are, by network."""
-    lines = [
-        "| network | trained under | own images, right | own, nearest wrong | foreign, right |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    headers = ["network", "trained under", "own images, right", "own, nearest wrong"]
+    cells = []
     for network in dict.fromkeys(row.network for row in rows):
         of_it = [row for row in rows if row.network == network]
         right = [row.declared for row in of_it if row.is_own]
         wrong = [value for row in of_it if row.is_own for value in _others(row)]
         foreign = [row.declared for row in of_it if not row.is_own]
         mark = "" if network in CHOSEN_ON else " *"
-        lines.append(
-            f"| {network}{mark} | {of_it[0].truth} | {min(right):.3f} to {max(right):.3f} | "
-            f"{min(wrong):.2f} | {min(foreign):.3f} to {max(foreign):.2f} |"
+        cells.append(
+            [
+                f"{network}{mark}",
+                of_it[0].truth,
+                f"{min(right):.3f} to {max(right):.3f}",
+                f"{min(wrong):.2f}",
+                f"{min(foreign):.3f} to {max(foreign):.2f}",
+            ]
         )
-    return "\n".join(lines)
+    return text.markdown([*headers, "foreign, right"], cells, right=(2, 3, 4))
 
 
 def _others(row: "Row") -> list[float]:
@@ -125,9 +130,9 @@ def _orders(rows: Sequence["Row"]) -> str:
     return f"The order of colours: {'; '.join(parts)}."
 
 
-def filled(text: str, table: str) -> str:
+def filled(guide: str, table: str) -> str:
     """A guide with the table between its markers."""
     pattern = re.compile(re.escape(MARK) + r".*?" + re.escape(END), re.DOTALL)
-    if len(pattern.findall(text)) != 1:
+    if len(pattern.findall(guide)) != 1:
         raise ValueError(f"The guide must hold one pair of {MARK!r} and {END!r}.")
-    return pattern.sub(lambda _: f"{MARK}\n{table}\n{END}", text)
+    return pattern.sub(lambda _: f"{MARK}\n{table}\n{END}", guide)

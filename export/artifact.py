@@ -49,10 +49,3 @@ class Artifact:
             "parity": dict(self.parity),
             "operators": dict(self.operators),
         }
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of all files under a directory."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return path.stat().st_size

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
-from keras_amalgam.export.artifact import Artifact, size_on_disk
+from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.samples import checked_images, photographs_of, random_images
@@ -23,6 +23,7 @@ from keras_amalgam.export.signatures import (
     outputs_of,
     spatial_size,
 )
+from keras_amalgam.files.contents import bytes_on_disk
 from keras_amalgam.models.outputs import final_activation, innermost
 
 
@@ -96,7 +97,7 @@ class Job:
             path=path,
             format=kind[0],
             precision=kind[1],
-            bytes=size_on_disk(path),
+            bytes=bytes_on_disk(path),
             heads=tuple(self.signature.heads),
             parity=measured,
             operators=operators or {},

@@ -1,13 +1,13 @@
-"""Atomic writing: an artifact appears at its path whole and verified, or not at all."""
+"""Where artifacts may be written; each appears there whole and verified, or not at all."""
 
 import contextlib
 import errno
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+
+from keras_amalgam.files.replacing import is_empty_directory
+from keras_amalgam.files.writing import make_durable, named, whole_entries, whole_file
 
 
 @contextlib.contextmanager
@@ -16,8 +16,7 @@ def staged(
 ) -> Iterator[Path]:
     """Yields a path in a hidden folder next to the target; moves it into place on success.
 
-    Whatever fails inside the `with` block leaves the target as it was. The hidden folder lies in
-    the target's directory, so that moving is a rename within one file system.
+    Whatever fails inside the `with` block leaves the target as it was.
 
     Args:
         path: The target.
@@ -33,35 +32,16 @@ def staged(
     """
     target = Path(path)
     _check_target(target, suffix, overwrite, beside)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
-    except OSError as error:
-        raise ValueError(
-            f"The artifact's directory cannot be written to. Received: '{target}' ({error}). "
-            "Expected: a writable directory. Choose another path or change its permissions."
-        ) from error
-    try:
-        with _named(target):
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(whole_entries(target.parent, *beside, target.name))
+        except OSError as error:
+            raise ValueError(
+                f"The artifact's directory cannot be written to. Received: '{target}' ({error}). "
+                "Expected: a writable directory. Choose another path or change its permissions."
+            ) from error
+        with named(target):
             yield folder / target.name
-        for name in (*beside, target.name):
-            _flush(folder / name)
-        # The artifact itself comes last: whoever sees it finds its companions there already.
-        for name in (*beside, target.name):
-            _move(folder / name, target.parent / name, folder / f"{name}.replaced")
-        _flush_directory(target.parent)
-    finally:
-        shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """Lets an error of the system name the artifact where it names no file, as of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(target)
-        raise
 
 
 def system_error(what: str, said: str) -> OSError:
@@ -101,9 +81,7 @@ def _check_replaceable(existing: Path, directory: bool) -> None:
     """Only an artifact of the same kind is ever replaced, never a folder of somebody's files."""
     if directory:
         kind = "a SavedModel directory"
-        fits = existing.is_dir() and (
-            (existing / "saved_model.pb").is_file() or not any(existing.iterdir())
-        )
+        fits = (existing / "saved_model.pb").is_file() or is_empty_directory(existing)
     else:
         kind, fits = "a file", existing.is_file()
     if not fits:
@@ -111,33 +89,6 @@ def _check_replaceable(existing: Path, directory: bool) -> None:
             f"What stands at the artifact's path is not an artifact of this kind. Received: "
             f"'{existing}' and overwrite=True. Expected: {kind}. Choose another path."
         )
-
-
-def _move(source: Path, target: Path, aside: Path) -> None:
-    if not target.is_dir():
-        os.replace(source, target)
-        return
-    # A directory cannot be replaced in one step: the old one steps aside, and back on failure.
-    os.rename(target, aside)
-    try:
-        os.rename(source, target)
-    except OSError:
-        os.rename(aside, target)
-        raise
-
-
-def _flush(path: Path) -> None:
-    for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
-        with open(file, "rb+") as stream:
-            os.fsync(stream.fileno())
-
-
-def _flush_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -148,11 +99,8 @@ def staged_text(path: Path, text: str) -> Iterator[None]:
         path: The file.
         text: Its new content, written as UTF-8.
     """
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        with _named(path):
+    with whole_file(path) as partial:
+        with named(path):
             partial.write_text(text, encoding="utf-8")
-            _flush(partial)
+            make_durable(partial)  # A full disk is met before the block, not after it.
         yield
-        os.replace(partial, path)
-        _flush_directory(path.parent)

@@ -8,12 +8,13 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.files.contents import sha256_of
 from keras_amalgam.files.provenance import Provenance
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.comparison.parity import check_parity, worst
 from keras_amalgam.teachers.comparison.tolerance import check_tolerance
 from keras_amalgam.teachers.conversion.chosen_output import model_of_output
-from keras_amalgam.teachers.keras_files.file import read_keras, sha256_of
+from keras_amalgam.teachers.keras_files.file import read_keras
 from keras_amalgam.teachers.keras_files.weights import fill
 from keras_amalgam.version import __version__
 

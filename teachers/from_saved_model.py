@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 
+from keras_amalgam.files.contents import sha256_of_directory
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.teachers.comparison.parity import check_parity
 from keras_amalgam.teachers.comparison.tolerance import check_tolerance
@@ -15,7 +16,6 @@ from keras_amalgam.teachers.runtimes.source_runtimes import SavedModelRuntime
 from keras_amalgam.teachers.saved_models.file import (
     as_onnx,
     read_saved_model,
-    sha256_of_directory,
 )
 
 

@@ -17,7 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
-    {"backend", "keras_settings", "onednn", "version"},
+    {"backend", "keras_settings", "onednn", "text", "version"},
     {"versions"},
     {"files", "losses"},
     {"images", "layers"},
@@ -48,6 +48,7 @@ SHARED = {
     "keras_settings",
     "models",
     "tasks",
+    "text",
     "version",
     "versions",
 }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -15,7 +14,7 @@ from keras_amalgam.export.samples import check_range
 from keras_amalgam.export.verification import runner
 from keras_amalgam.images.decoding import JPEG_START, PNG_START
 from keras_amalgam.images.folders import Walk, class_folders, composed, walk
-from keras_amalgam.images.pillow_files import extensions, pixels_of
+from keras_amalgam.images.pillow_files import pixels_of
 
 SHOWN = 8  # Of a list in a message.
 
@@ -177,14 +176,8 @@ def _contents(images: Any, argument: str) -> list[bytes]:
 
 def _in_folder(folder: Path, argument: str) -> list[bytes]:
     found = walk(folder) if folder.is_dir() else Walk(folder)
-    if not found.files:
-        note = f" {found.note()}" if found.note() else ""
-        raise ValueError(
-            f"`{argument}` holds no image. Received: '{folder}'.{note} Expected: a folder with "
-            f"files ending in {', '.join(extensions())}. Check the path."
-        )
-    if found.lost:
-        warnings.warn(f"`{argument}`: {found.warning()}", stacklevel=2)
+    found.refuse_empty(argument)
+    found.warn(argument)
     return [_checked(file.read_bytes(), str(file), argument) for file in found.files]
 
 

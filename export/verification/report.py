@@ -11,6 +11,7 @@ import jinja2
 
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification
+from keras_amalgam.text import file_size, lines
 from keras_amalgam.versions import versions
 
 JSON_NAME, PAGE_NAME = "export.json", "export.html"
@@ -30,24 +31,17 @@ HEADINGS = (
 def table(verified: Mapping[str, Verification]) -> str:
     """The measurements as aligned lines, a row for each artifact and one for each accuracy."""
     rows = [HEADINGS, *(_row(name, one) for name, one in verified.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if number < 2 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    printed = [lines(rows, right=range(2, len(HEADINGS)))]
     for name, one in verified.items():
         for whose, task, accuracy, student in accuracy_rows(name, one):
-            lines.append(
+            printed.append(
                 f"{whose}: {task} {accuracy:.2%} right, the student on its canvas {student:.2%} "
                 f"({100 * (accuracy - student):+.2f} points)"
             )
-        lines += [f"{name} misses a threshold: {missed}" for missed in one.missed]
+        printed += [f"{name} misses a threshold: {missed}" for missed in one.missed]
         for passed_over, missed in one.instead_of.items():
-            lines.append(f"{name} stands for {passed_over}: {' '.join(missed)}")
-    return "\n".join(lines)
+            printed.append(f"{name} stands for {passed_over}: {' '.join(missed)}")
+    return "\n".join(printed)
 
 
 def accuracy_rows(name: str, one: Verification) -> Iterator[tuple[str, str, float, float]]:
@@ -152,18 +146,11 @@ def _row(name: str, one: Verification) -> Sequence[str]:
     return (
         name,
         one.artifact.precision,
-        _size(measured["bytes"]),
-        _size(measured["memory_bytes"]),
+        file_size(measured["bytes"]),
+        file_size(measured["memory_bytes"]),
         f"{single['median']:.3g}",
         f"{single['p95']:.3g}",
         f"{every['median']:.3g}",
         f"{max(head['max_abs_error'] for head in heads):.2g}",
         f"{100 * min(one for one in agreements if one is not None):.1f} %",
     )
-
-
-def _size(number: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return f"{number} B"

@@ -7,7 +7,6 @@ running it adds to a process that has its runtime already.
 """
 
 import importlib.util
-import io
 import json
 import os
 import sys
@@ -59,15 +58,6 @@ def shown(
         target, filter = (size[1], size[0]), Image.Resampling.BILINEAR
         image = ImageOps.fit(image, target, filter) if covers else image.resize(target, filter)
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
-
-
-def as_jpeg_or_png(content: bytes, pixels: np.ndarray) -> bytes:
-    """The file, or its pixels as PNG where it is of another kind, which a bundle does not take."""
-    if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
-        return content
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def decoder(path: str) -> Callable[[bytes], np.ndarray]:
@@ -158,14 +148,14 @@ def open_keras(path: str, threads: int) -> Opened:
     return Opened(lambda images: tf.constant(images, tf.float32), run)
 
 
-def open_signatures(path: str) -> Callable[[bytes, np.ndarray, np.ndarray], dict[str, Any]]:
-    """A bundle's other signatures in TensorFlow: from a file, its pixels, and those as shown."""
+def open_signatures(path: str) -> Callable[[bytes, np.ndarray], dict[str, Any]]:
+    """A bundle's other signatures in TensorFlow: of a JPEG or PNG file and its pixels as shown."""
     import tensorflow as tf
 
     loaded: Any = tf.saved_model.load(path)
 
-    def run(content: bytes, pixels: np.ndarray, image: np.ndarray) -> dict[str, Any]:
-        file = tf.constant([as_jpeg_or_png(content, pixels)])
+    def run(content: bytes, image: np.ndarray) -> dict[str, Any]:
+        file = tf.constant([content])
         given = {"uint8": tf.constant(image[np.newaxis]), "encoded": file, "classify": file}
         return {
             # Texts of fixed width can be saved without pickling.
@@ -256,9 +246,8 @@ def main(job: dict[str, Any]) -> None:
         others = open_signatures(job["artifact"]) if job["format"] == "serving" else None
         rows = []
         for content in contents:
-            pixels = pixels_of(content)
-            image = shown(pixels, *wanted)
-            more = others(content, pixels, image) if others else {}
+            image = shown(pixels_of(content), *wanted)
+            more = others(content, image) if others else {}
             rows.append(opened(image[np.newaxis]) | more)
         heads: Any = {head: np.concatenate([row[head] for row in rows]) for head in rows[0]}
         np.savez(job["outputs"], **heads)

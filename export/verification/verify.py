@@ -11,7 +11,7 @@ import numpy as np
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.arguments import is_whole
-from keras_amalgam.export.artifact import Artifact, size_on_disk
+from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.serving.endpoints import CLASSIFY, FLOAT
 from keras_amalgam.export.signatures import Signature, describe
@@ -24,6 +24,7 @@ from keras_amalgam.export.verification import (
 from keras_amalgam.export.verification.encoded import EncodedImages, collect
 from keras_amalgam.export.verification.reference import Reference, canvas_for
 from keras_amalgam.export.verification.thresholds import Thresholds
+from keras_amalgam.files.contents import bytes_on_disk
 from keras_amalgam.keras_settings import keras_defaults
 
 
@@ -197,7 +198,7 @@ def _measured(
     if "" in answers[FLOAT]:  # A model of one unnamed output.
         answers[FLOAT] = dict.fromkeys(signature.heads, answers[FLOAT][""])
     return answers, {
-        "bytes": size_on_disk(artifact.path),
+        "bytes": bytes_on_disk(artifact.path),
         "memory_bytes": runs[0]["memory_bytes"],
         "latency_ms": {
             name: {"median": run["median_ms"], "p95": run["p95_ms"]}

@@ -15,7 +15,6 @@ from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.screen import shape
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.files import list_images
-from keras_amalgam.images.folders import walk
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.models.heads import num_logits
@@ -267,9 +266,7 @@ def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
 
 
 def _images(folder: str) -> Mapping[str, bytes]:
-    files = list_images(folder)
-    if note := walk(folder).note():
-        print(note)
+    files = list_images(folder, tell=print)
     if len(files) > MAX_IMAGES:
         print(f"Comparing on {MAX_IMAGES} of {len(files)} images, evenly from first to last.")
         # The first ones may be all of one class, where classes lie in folders.

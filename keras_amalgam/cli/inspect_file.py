@@ -30,7 +30,8 @@ from absl import flags
 from keras_amalgam.cli import output
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.convert_flags import check_signature
-from keras_amalgam.cli.screen import WIDTH, columns, shape, shortened, size, wrapped
+from keras_amalgam.cli.screen import WIDTH, columns, shape, shortened, wrapped
+from keras_amalgam.text import file_size
 
 if TYPE_CHECKING:
     from keras_amalgam.teachers.comparison.normalization_check import NormalizationCheck
@@ -146,7 +147,10 @@ def _facts(found: "Inspection") -> str:
     unit = "layers" if found.format == "Keras" else "nodes"
     rows = [
         ("format", found.format + (f", {opsets}" if opsets else "") + written),
-        ("size", f"{size(found.bytes)}, {found.parameters:,} parameters, {found.nodes:,} {unit}"),
+        (
+            "size",
+            f"{file_size(found.bytes)}, {found.parameters:,} parameters, {found.nodes:,} {unit}",
+        ),
         ("sha256", found.sha256),
         *(_preprocessing(found) if found.inputs else ()),
         ("converts", "no, see below" if found.obstacle else "yes"),

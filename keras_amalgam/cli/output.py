@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_amalgam.files.writing import Own, in_words, is_empty_directory, is_replaceable
+from keras_amalgam.files.replacing import Own, in_words, is_empty_directory, is_replaceable
 
 
 def define_flags(values: flags.FlagValues, default: str | None) -> None:

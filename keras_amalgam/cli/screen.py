@@ -3,6 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
+from keras_amalgam.text import lines
+
 WIDTH = 100
 
 
@@ -15,16 +17,7 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), indent: in
         right: Columns that are aligned at their right.
         indent: Spaces in front.
     """
-    rows = _fitted(rows, WIDTH - indent)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if index in right else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append((" " * indent + "  ".join(cells)).rstrip())
-    return "\n".join(lines)
+    return lines(_fitted(rows, WIDTH - indent), right, indent)
 
 
 def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
@@ -40,24 +33,16 @@ def _fitted(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
 def wrapped(rows: Sequence[tuple[str, str]]) -> str:
     """Labels and texts as two columns, of which the texts go on in further lines."""
     room = WIDTH - 4 - max(len(label) for label, _ in rows)
-    lines = []
+    cells = []
     for label, text in rows:
         first, *others = textwrap.wrap(text, room) or [""]
-        lines += [(label, first), *(("", line) for line in others)]
-    return columns(lines)
+        cells += [(label, first), *(("", line) for line in others)]
+    return columns(cells)
 
 
 def shape(sizes: Sequence[int | None]) -> str:
     """Sizes with a question mark where open, as `(?, 7, 7, 80)`."""
     return f"({', '.join('?' if size is None else str(size) for size in sizes)})"
-
-
-def size(number: int) -> str:
-    """A number of bytes, readable."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return f"{number} bytes"
 
 
 def shortened(name: str, width: int = 60) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_amalgam.text import file_size
+
 # Reading holds images up to three times: as chunks, as sources and as one pool.
 SHARE = 0.25
 
@@ -103,11 +105,13 @@ class Footprint:
         """What is done with the images, and why, for people."""
         height, width, channels = self.shape
         needed = self.num_images * self.bytes_per_image
-        start = f"{self.num_images:,} images of {height} × {width} × {channels}, {_size(needed)}"
+        start = (
+            f"{self.num_images:,} images of {height} × {width} × {channels}, {file_size(needed)}"
+        )
         if self.fits:
             return f"{start} decoded: kept in memory."
         return (
-            f"{start} decoded, which is more than a quarter of the {_size(self.free or 0)} of "
+            f"{start} decoded, which is more than a quarter of the {file_size(self.free or 0)} of "
             "memory that is free: read anew from disk in each epoch, shuffled within a window."
         )
 
@@ -127,10 +131,3 @@ def _of_machine() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Not on Windows.
         return None
-
-
-def _size(number: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if number >= size:
-            return f"{number / size:,.1f} {unit}"
-    return f"{number / 1e3:,.1f} kB"

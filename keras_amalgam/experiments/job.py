@@ -31,7 +31,7 @@ def run(
 ) -> dict[str, Any]:
     """Run a recipe and leave everything a person can use in a folder.
 
-    The folder appears when all of it is there. Until then it is called `.<name>-…` beside it.
+    The folder appears when all of it is there. Until then it lies in `.<name>-…` beside it.
 
     Args:
         recipe: What to run.

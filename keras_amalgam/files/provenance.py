@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_amalgam.files.contents import files_below, sha256_of_files
+
 # The statistics of folded batch normalizations, beside the card.
 BATCH_NORM = "batch_norm.npz"
 # Where the original files of a network lie that runs in its own runtime.
@@ -122,23 +124,6 @@ def read_batch_norm(directory: Path, entry: Mapping[str, Any]) -> dict[str, dict
         }
 
 
-def sha256_of_files(files: Sequence[Path], folder: Path) -> str:
-    """SHA-256 of one file's bytes; of several files, over their names and bytes by name.
-
-    Args:
-        files: At least one.
-        folder: What the names are relative to.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        if len(files) > 1:
-            digest.update(str(file.relative_to(folder)).encode() + b"\0")
-        with file.open("rb") as stream:
-            while part := stream.read(1 << 20):
-                digest.update(part)
-    return digest.hexdigest()
-
-
 def holds_own_network(directory: Path) -> bool:
     """Whether what lies in a teacher's folder of original files is what its card says.
 
@@ -152,7 +137,7 @@ def holds_own_network(directory: Path) -> bool:
         return True
     try:
         card = json.loads((directory / CARD).read_text())
-        inside = [path for path in folder.rglob("*") if path.is_file()]
+        inside = files_below(folder)
         network = folder / card["runtime"]["file"]
         base = network if network.is_dir() else folder
         return all(path.is_relative_to(base) for path in inside) and (

@@ -1,55 +1,37 @@
-"""Writing that leaves the whole result or nothing, and replaces nothing but earlier results."""
+"""The one way in which results are written: beside their place, made durable, then moved there.
+
+Whoever looks, at any moment and after a power cut too, finds the whole result or what was there
+before. What may be replaced at all is for `replacing` to say.
+"""
 
 import contextlib
+import errno
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Own = Callable[[Path], bool]
-"""Whether a directory holds nothing but a result, its own folders looked into."""
+from keras_amalgam.files.replacing import Own, check_replaceable
+
+# What a file system answers that keeps its folders durable by itself, as some network ones do.
+_NO_FSYNC = {errno.EINVAL, errno.ENOTSUP}
 
 
-def is_replaceable(
-    directory: str | Path,
-    mark: str | None,
-    contents: Collection[str] | None = None,
-    is_own: Own | None = None,
-) -> bool:
-    """Whether nothing but an earlier result is lost with `directory`.
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A file in a hidden folder that replaces `path` when the block ends without an error.
 
     Args:
-        directory: What exists there.
-        mark: The file that an earlier result holds; None if there is no such file.
-        contents: All that an earlier result can hold, if that is known.
-        is_own: What looks into the folders among them.
+        path: The target. Folders above it are made.
 
-    Returns:
-        True for an empty directory and for one that holds `mark` and nothing beside `contents`;
-        false for somebody's own files.
+    Yields:
+        The file to write, with the target's name.
     """
-    target = Path(directory)
-    if not target.is_dir():
-        return False
-    held = {path.name for path in target.iterdir()}
-    is_result = mark is not None and (target / mark).is_file()
-    is_result = is_result and (contents is None or held <= set(contents))
-    return not held or (is_result and (is_own is None or is_own(target)))
-
-
-def is_empty_directory(path: str | Path) -> bool:
-    """Whether nothing is lost where a result is put there."""
     target = Path(path)
-    return target.is_dir() and next(target.iterdir(), None) is None
-
-
-def in_words(mark: str | None, contents: Collection[str] | None, is_own: Own | None) -> str:
-    """What `is_replaceable` takes for an earlier result, for messages."""
-    if contents is None:
-        return f"{mark}" + ("" if is_own is None else " and only what was written with it")
-    beside = f"{mark} and nothing beside {', '.join(sorted(contents))}"
-    return beside + ("" if is_own is None else ", each as it was written")
+    with whole_entries(target.parent, target.name) as folder:
+        yield folder / target.name
 
 
 @contextmanager
@@ -60,10 +42,10 @@ def whole_directory(
     contents: Collection[str] | None = None,
     is_own: Own | None = None,
 ) -> Iterator[Path]:
-    """A temporary sibling that becomes `directory` when the block ends without an error.
+    """A directory in a hidden folder that becomes `directory` when the block ends without an error.
 
     Args:
-        directory: The target.
+        directory: The target. Folders above it are made.
         overwrite: Whether an earlier result there is replaced. Anything else never is; an empty
             directory always.
         mark: The file by which an earlier result is known, such as `"report.json"`; without it
@@ -72,7 +54,7 @@ def whole_directory(
         is_own: As in `is_replaceable`.
 
     Yields:
-        The directory to write into.
+        The directory to write into, with the target's name.
 
     Raises:
         FileExistsError: If the target is not empty, and `overwrite` is false or it is no earlier
@@ -81,62 +63,54 @@ def whole_directory(
     """
     # Resolved, as "." has no name and a link to an earlier result is to go on being one.
     target = Path(directory).resolve()
-    _check_target(target, overwrite, mark, contents, is_own)
-    with contextlib.ExitStack() as made:
-        temporary = _temporary_beside(target, made)
-        temporary.chmod(0o755)  # mkdtemp makes it private; the result is an ordinary directory.
+    check_replaceable(target, overwrite, mark, contents, is_own)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(whole_entries(target.parent, target.name))
+        except OSError as error:
+            raise type(error)(
+                f"Nothing can be written into the folder {target.parent}. Received: "
+                f"{error.strerror}. Choose another place for {target.name}."
+            ) from error
+        temporary = folder / target.name
+        temporary.mkdir()
         yield temporary
         # Somebody may have put files there meanwhile.
-        _check_target(target, overwrite, mark, contents, is_own)
-        _put_in_place(temporary, target)
+        check_replaceable(target, overwrite, mark, contents, is_own)
 
 
-def _check_target(
-    target: Path,
-    overwrite: bool,
-    mark: str | None,
-    contents: Collection[str] | None,
-    is_own: Own | None,
-) -> None:
-    if not target.exists() or is_empty_directory(target):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{target} exists already. Remove it or choose another directory.")
-    if not is_replaceable(target, mark, contents, is_own):
-        raise FileExistsError(
-            f"Only an earlier result is ever replaced. Received: {target}, which is neither an "
-            f"empty directory nor one that holds {in_words(mark, contents, is_own)}. Choose "
-            "another directory."
-        )
+@contextmanager
+def whole_entries(directory: Path, *names: str) -> Iterator[Path]:
+    """A hidden folder whose files and folders move into `directory` when the block ends well.
 
+    It lies in `directory`, so that moving is a rename within one file system. Whatever is there
+    under the same names is replaced: the caller has looked at it.
 
-def _temporary_beside(target: Path, made: contextlib.ExitStack) -> Path:
-    """A directory that vanishes with `made` unless it is renamed, as do folders made for it."""
-    try:
-        made.enter_context(folders(target.parent))
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise type(error)(
-            f"Nothing can be written into the folder {target.parent}. Received: "
-            f"{error.strerror}. Choose another place for {target.name}."
-        ) from error
-    made.callback(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+    Args:
+        directory: Where the entries belong. It and the folders above it are made.
+        names: What the block writes, in the order in which it appears in its place: whoever sees
+            the last one finds the others there already. The folder is called after it.
 
+    Yields:
+        The folder to write into.
 
-def _put_in_place(temporary: Path, target: Path) -> None:
-    if not target.exists():
-        temporary.rename(target)
-        return
-    replaced = temporary.with_name(f"{temporary.name}-replaced")
-    try:
-        target.rename(replaced)
-        temporary.rename(target)
-    except BaseException:  # Also an interruption between the two.
-        if replaced.exists() and not target.exists():
-            replaced.rename(target)  # The earlier result goes back to its place.
-        raise
-    shutil.rmtree(replaced)
+    Raises:
+        OSError: If the folder cannot be made, or an entry was not written.
+    """
+    with folders(directory):
+        # Cut, as a name may be as long as the file system allows already.
+        hidden = Path(tempfile.mkdtemp(prefix=f".{names[-1][:40]}-", dir=directory))
+        try:
+            yield hidden
+            for name in names:
+                make_durable(hidden / name)
+            for name in names:
+                _move(hidden / name, directory / name, hidden / f"{name}.replaced")
+            _flush_folder(directory)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)  # The error at hand is the one to tell.
+            raise
+        shutil.rmtree(hidden)
 
 
 @contextmanager
@@ -153,6 +127,8 @@ def folders(directory: Path) -> Iterator[None]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         yield
+        for folder in missing:
+            _flush_folder(folder.parent)
     except BaseException:
         for folder in missing:
             with contextlib.suppress(OSError):  # It was not made, or somebody else writes into it.
@@ -160,18 +136,67 @@ def folders(directory: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling that replaces `path` when the block ends without an error.
+def make_durable(path: Path) -> None:
+    """Waits until a file, or a folder with all below it, would survive a power cut.
 
-    Yields:
-        The file to write, with the target's suffix.
+    Args:
+        path: Nobody writes there any more.
+
+    Raises:
+        OSError: If the disk cannot take it, naming `path`.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.stem}.partial{target.suffix}")
-    with folders(target.parent):
-        try:
-            yield temporary
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    if not path.is_dir():
+        with named(path):
+            _flush(path)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            if (file := Path(folder, name)).is_file():
+                with named(file):
+                    _flush(file)
+        _flush_folder(Path(folder))
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Lets an error of the system name a path where it names none, as that of a full disk.
+
+    Args:
+        path: What is written in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _move(source: Path, target: Path, aside: Path) -> None:
+    if not (source.is_dir() and target.is_dir()):
+        os.replace(source, target)
+        return
+    # A directory cannot be replaced in one step: the old one steps aside, and back on failure.
+    try:
+        os.rename(target, aside)
+        os.rename(source, target)
+    except BaseException:  # Also an interruption between the two.
+        if aside.exists() and not target.exists():
+            os.rename(aside, target)
+        raise
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)  # A file that is copied may be for reading alone.
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    try:
+        _flush(path)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise

@@ -1,15 +1,15 @@
 """Image files: listing, a cheap check, decoding in the graph with errors that name the file."""
 
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from keras_amalgam.images.decoding import JPEG_START, PNG_START, decode
 from keras_amalgam.images.folders import walk
-from keras_amalgam.images.pillow_files import extensions, opened, pixels_of
+from keras_amalgam.images.pillow_files import opened, pixels_of
 
 # First bytes of a format, and the bytes that end a complete file. Of others, Pillow reads the head.
 _FORMATS = {
@@ -19,7 +19,11 @@ _FORMATS = {
 }
 
 
-def list_images(path: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
+def list_images(
+    path: str | os.PathLike[str],
+    recursive: bool = True,
+    tell: Callable[[str], Any] | None = None,
+) -> list[Path]:
     """The image files of a folder, sorted; each has passed the check of its first and last bytes.
 
     Warns, by name, of what may be images and cannot be reached.
@@ -27,23 +31,19 @@ def list_images(path: str | os.PathLike[str], recursive: bool = True) -> list[Pa
     Args:
         path: The folder, searched as by `walk`.
         recursive: Whether its sub-folders are searched too.
+        tell: Called with a sentence on what was passed over, if anything was.
 
     Raises:
         ValueError: If the folder is missing or holds no image file, or a file is no image or cut
             off.
     """
     found = walk(path, recursive)
-    if not found.files:
-        depth = "it and its sub-folders" if recursive else "it (sub-folders not searched)"
-        note = f" {found.note()}" if found.note() else ""
-        raise ValueError(
-            f"Folder '{found.folder}' holds no images. Received: no file in {depth} ending in one "
-            f"of {', '.join(extensions())}.{note} Give a folder with images."
-        )
-    if found.lost:
-        warnings.warn(found.warning(), stacklevel=3)
+    found.refuse_empty()
+    found.warn()
     for file in found.files:
         check_file(file)
+    if tell and (note := found.note()):
+        tell(note)
     return found.files
 
 

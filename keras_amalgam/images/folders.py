@@ -2,6 +2,7 @@
 
 import os
 import unicodedata
+import warnings
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Walk:
 
     Attributes:
         folder: Where the walk began.
+        is_recursive: Whether its sub-folders were searched too.
         files: The image files, by their extensions, in an order that no file system changes.
         passed_over: How many entries are none of them, by kind: an extension such as `".txt"`,
             `"without extension"`, `"hidden"`, `"linked again"` (a second way to a file or folder,
@@ -32,6 +34,7 @@ class Walk:
     """
 
     folder: Path
+    is_recursive: bool = True
     files: list[Path] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     lost: dict[str, list[Path]] = field(default_factory=dict)
@@ -51,6 +54,36 @@ class Walk:
             f"Images are left out. Received: '{self.folder}' with {', '.join(parts)}. Repair or "
             "remove what is named."
         )
+
+    def refuse_empty(self, argument: str | None = None) -> None:
+        """Refuses a folder without images.
+
+        Args:
+            argument: The caller's that names the folder, for the message.
+
+        Raises:
+            ValueError: If there is no image, saying what was passed over.
+        """
+        if self.files:
+            return
+        subject = f"Folder '{self.folder}'" if argument is None else f"`{argument}`"
+        depth = "and its sub-folders" if self.is_recursive else "(sub-folders not searched)"
+        note = f" {self.note()}" if self.note() else ""
+        raise ValueError(
+            f"{subject} holds no images. Received: '{self.folder}', without a file in it {depth} "
+            f"ending in one of {', '.join(extensions())}.{note} Give a folder with images."
+        )
+
+    def warn(self, argument: str | None = None) -> None:
+        """Warns, by name, of what may be images and cannot be reached.
+
+        Args:
+            argument: As in `refuse_empty`.
+        """
+        if self.lost:
+            subject = "" if argument is None else f"`{argument}`: "
+            # At the line that asked for the images of the folder.
+            warnings.warn(f"{subject}{self.warning()}", stacklevel=4)
 
     def _lost(self) -> Iterator[str]:
         for kind, paths in sorted(self.lost.items()):
@@ -92,7 +125,7 @@ def walk(path: str | os.PathLike[str], recursive: bool = True) -> Walk:
     Raises:
         ValueError: If the folder is missing.
     """
-    found, endings = Walk(check_folder(path)), extensions()
+    found, endings = Walk(check_folder(path), recursive), extensions()
     top = os.path.realpath(found.folder)
     seen = {top, *map(str, Path(top).parents)}
     # Links wait until all else is found, so that what has a path of its own is found by that.

@@ -124,15 +124,23 @@ def upright(image: Image.Image) -> Image.Image:
         OSError, SyntaxError, ValueError and others, all in `UNREADABLE`: If its pixels are damaged.
     """
     image.load()
+    turn = _TURNS.get(orientation_of(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How the camera was held, as EXIF says, 1 to 8; 1, upright, where it is damaged or missing.
+
+    Of an image that is not loaded it reads what stands before the pixels.
+    """
     # Of XMP, which Pillow asks where EXIF is silent, browsers and our graphs know nothing.
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # Not a PNG's own method, which decodes all pixels to find what may stand behind them.
+        return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except UNREADABLE:
-        return image
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+        return 1
 
 
 def _has_16_bits(image: Image.Image) -> bool:

@@ -1,15 +1,14 @@
 """How large the images of a folder are, read from their files' first bytes without decoding."""
 
 import os
-import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from keras_amalgam.images.folders import walk
-from keras_amalgam.images.pillow_files import UNREADABLE, opened
+from keras_amalgam.images.pillow_files import opened, orientation_of
 
 # Orientations that exchange height and width.
 _TURNED = (5, 6, 7, 8)
@@ -32,10 +31,7 @@ def image_sizes(path: str | os.PathLike[str], recursive: bool = True) -> np.ndar
         >>> height, width = image_sizes("photos").max(axis=0)
     """
     found = walk(path, recursive)
-    if not found.files:
-        raise ValueError(
-            f"Folder '{found.folder}' holds no images. {found.note()} Give a folder with images."
-        )
+    found.refuse_empty()
     return np.array([_size_of(file) for file in found.files], np.int64)
 
 
@@ -51,15 +47,4 @@ def _size_of(file: Path) -> tuple[int, int]:
                 "remove it."
             ) from error
         width, height = image.size
-        return (width, height) if _is_turned(image) else (height, width)
-
-
-def _is_turned(image: Image.Image) -> bool:
-    """Whether its EXIF says so; as in decoding, not where that is damaged, and without XMP."""
-    for key in ("xmp", "XML:com.adobe.xmp"):
-        image.info.pop(key, None)
-    try:
-        # Not a PNG's own method, which decodes all pixels to find what may stand behind them.
-        return Image.Image.getexif(image).get(ExifTags.Base.Orientation) in _TURNED
-    except (struct.error, *UNREADABLE):
-        return False
+        return (width, height) if orientation_of(image) in _TURNED else (height, width)

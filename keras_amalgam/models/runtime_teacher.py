@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.files.provenance import NETWORK, Provenance, sha256_of_files
+from keras_amalgam.files.contents import files_below, sha256_of_files
+from keras_amalgam.files.provenance import NETWORK, Provenance
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.images.coverage import check_covered
 from keras_amalgam.images.preprocessing import Preprocessing
@@ -175,7 +176,7 @@ def _base(path: Path) -> Path:
 def _check_files(path: Path, expected: str) -> None:
     if not path.exists():
         raise FileNotFoundError(f"No network at {path}. A teacher's directory is what save wrote.")
-    files = [file for file in _base(path).rglob("*") if file.is_file()]
+    files = files_below(_base(path))
     if not files or sha256_of_files(files, _base(path)) != expected:
         raise ValueError(
             f"The network {path} is not that of its card: it was changed after it was written. "

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_amalgam.files.contents import bytes_on_disk
 from keras_amalgam.files.keras_bounds import check_file, read_config
 from keras_amalgam.files.keras_code import refuse_code
 from keras_amalgam.files.keras_demand import refuse_excess
@@ -150,9 +151,5 @@ def _not_whole(path: Path, error: Exception) -> ValueError:
 
 def network_bytes(directory: str | Path) -> int:
     """Size of the network in a teacher's directory, without card and labels."""
-    directory = Path(directory)
-    network = directory / NETWORK
-    files = [directory / "model.keras"]
-    if network.is_dir():
-        files = [file for file in network.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    network = Path(directory, NETWORK)
+    return bytes_on_disk(network if network.is_dir() else Path(directory, "model.keras"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_amalgam import text
 from keras_amalgam.report import evidence, view
 
 
@@ -66,22 +67,7 @@ def _removed(report: Mapping[str, Any], markdown: bool) -> list[str]:
 def _table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], sides: str, markdown: bool
 ) -> str:
+    right = [column for column, side in enumerate(sides) if side == "r"]
     if markdown:
-        headers, *rows = ([cell.replace("|", r"\|") for cell in row] for row in (headers, *rows))
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if side == "l" else cell.rjust(width)
-            for cell, width, side in zip(cells, widths, sides, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |" if markdown else "  ".join(padded).rstrip()
-
-    if markdown:
-        rule = "|".join(
-            "-" * (width + 2) if side == "l" else "-" * (width + 1) + ":"
-            for width, side in zip(widths, sides, strict=True)
-        )
-        return "\n".join([line(headers), f"|{rule}|", *map(line, rows)])
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([line(headers), rule, *map(line, rows)])
+        return text.markdown(headers, rows, right, padded=True)
+    return text.lines([headers, *rows], right, rule=True)

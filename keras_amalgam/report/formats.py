@@ -1,6 +1,7 @@
 """Numbers as people read them, the same on the page and in the terminal."""
 
-import math
+from keras_amalgam.text import digits as _digits
+from keras_amalgam.text import file_size as file_size
 
 MINUS = "\N{MINUS SIGN}"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -27,14 +28,6 @@ def signed(text: str) -> str:
 def count(number: int) -> str:
     """`55384` as `55,384`."""
     return f"{number:,}"
-
-
-def file_size(number: int) -> str:
-    """Bytes in decimal units with three digits: `58.3 kB`."""
-    for unit, size in (("MB", 1e6), ("kB", 1e3)):
-        if number >= size:
-            return f"{_digits(number / size, 3)} {unit}"
-    return f"{number} bytes"
 
 
 def milliseconds(number: float) -> str:
@@ -68,9 +61,3 @@ def scalar(number: float) -> str:
 def words(names: list[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _digits(number: float, digits: int) -> str:
-    """At least `digits` significant digits, without an exponent."""
-    magnitude = math.floor(math.log10(abs(number))) if number else 0
-    return f"{number:,.{max(digits - 1 - magnitude, 0)}f}"

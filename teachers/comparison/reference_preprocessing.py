@@ -1,7 +1,8 @@
 """A `Preprocessing` computed once more, in NumPy and Pillow, to compare the one in the graph with.
 
-Nothing here is shared with the graph's: images are decoded by Pillow and resized by matrices of
-weights in float64.
+Nothing here is shared with the graph's, on purpose: JPEG and PNG files are decoded by Pillow, not
+by TensorFlow, and images are resized by matrices of weights in float64. Files of other kinds alone
+are decoded by the same function, as the graph too has Pillow decode them.
 """
 
 from collections.abc import Callable

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import keras
 
+from keras_amalgam.files.contents import sha256_of
 from keras_amalgam.files.keras_bounds import is_archive, read_config, read_version
 from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.models.heads import seems_to_be
@@ -22,7 +23,7 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
 )
 from keras_amalgam.teachers.inspection.tap_search import Step, find_taps, is_read_on
-from keras_amalgam.teachers.keras_files.file import read_keras, sha256_of
+from keras_amalgam.teachers.keras_files.file import read_keras
 
 _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.files.contents import bytes_on_disk, sha256_of_directory
 from keras_amalgam.models.heads import CANNOT_TELL, seems_to_be
 from keras_amalgam.teachers.conversion.chosen_output import check_output
 from keras_amalgam.teachers.inspection.onnx_inspection import describe
@@ -13,7 +14,6 @@ from keras_amalgam.teachers.saved_models.file import (
     SavedModel,
     as_onnx,
     read_saved_model,
-    sha256_of_directory,
 )
 
 # What a serving function reads and returns, rather than computes.
@@ -25,7 +25,7 @@ def inspect_saved_model(directory: Path, signature: str, output: str | None = No
     saved = read_saved_model(directory, signature)
     check_output(output, saved.outputs, f"The SavedModel {directory.name!r}")
     digest = sha256_of_directory(directory)
-    size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    size = bytes_on_disk(directory)
     try:
         file = OnnxFile(directory, digest, as_onnx(saved, output))
         found = describe(file, saved.framework, size, output)

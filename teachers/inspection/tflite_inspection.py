@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.files.contents import sha256_of
 from keras_amalgam.models.heads import is_over_classes, seems_to_be
 from keras_amalgam.teachers.conversion.chosen_output import check_output
 from keras_amalgam.teachers.inspection.report import (
@@ -16,7 +17,6 @@ from keras_amalgam.teachers.inspection.report import (
     operators_of,
 )
 from keras_amalgam.teachers.inspection.tap_search import Sizes, Step, Taps, find_taps
-from keras_amalgam.teachers.keras_files.file import sha256_of
 from keras_amalgam.teachers.runtimes.litert_runtime import LiteRtRuntime, refusal
 from keras_amalgam.teachers.runtimes.measuring import built_in_tflite
 

@@ -1,6 +1,5 @@
 """Reading Keras files as what they are: untrusted input."""
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,12 +85,6 @@ def _reason(error: Exception) -> str:
     """Keras' own reason in one line: the innermost, without the configurations around it."""
     reason = " ".join(str(error).split()).split("Exception encountered: ")[-1]
     return reason.split(" Full object config: ")[0]
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unreadable() -> tuple[type[Exception], ...]:

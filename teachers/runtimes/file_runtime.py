@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from keras_amalgam.files.contents import files_below
 from keras_amalgam.images.built_in import BuiltIn, SeveralWays
 from keras_amalgam.models.runtime import Origin
 from keras_amalgam.teachers.onnx_files.file import read_onnx
@@ -187,7 +188,7 @@ def open_saved_model(path: Path, choices: Choices) -> FileRuntime:
         lambda tensor: order,
         Origin(
             path,
-            tuple(file for file in path.rglob("*") if file.is_file()),
+            tuple(files_below(path)),
             framework=saved.framework,
             engine=_engine("tensorflow"),
             num_parameters=sum(int(np.prod(v.shape)) for v in saved.function.variables),

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_amalgam.files.contents import sha256_of, sha256_of_directory
 from keras_amalgam.models.runtime import Runtime
 from keras_amalgam.models.runtime_teacher import RuntimeTeacher
-from keras_amalgam.teachers.keras_files.file import sha256_of
 from keras_amalgam.teachers.onnx_files.file import read_onnx
-from keras_amalgam.teachers.saved_models.file import sha256_of_directory
 
 
 class AsSource:

@@ -1,6 +1,5 @@
 """Reading TensorFlow SavedModels."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,17 +117,6 @@ def _loaded(directory: Path) -> Any:
             return load_frozen(directory)
         except _unreadable():
             raise error from None
-
-
-def sha256_of_directory(directory: str | Path) -> str:
-    """SHA-256 over the names and bytes of all files in a directory, in order of their names."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
-        digest.update(str(file.relative_to(directory)).encode() + b"\0")
-        with file.open("rb") as stream:
-            while part := stream.read(1 << 20):
-                digest.update(part)
-    return digest.hexdigest()
 
 
 def as_onnx(saved: SavedModel, output: str | None = None) -> onnx.ModelProto:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_amalgam.files.contents import sha256_of
 from keras_amalgam.files.keras_bounds import MAX_EXPANSION, SMALL
-from keras_amalgam.teachers.keras_files.file import sha256_of
 from keras_amalgam.teachers.torch_modules.module import imported_torch
 
 if TYPE_CHECKING:

@@ -136,7 +136,7 @@ def test_image_that_cannot_be_decoded_is_named_and_nothing_written(run, capsys):
 def test_calibration_without_images_is_named_by_its_flag(run, tmp_path, capsys):
     (tmp_path / "bare").mkdir()
     assert run("tflite", "--precision", "int8", "--calibration", "bare") == 1
-    assert "--calibration holds no image. Received: 'bare'" in capsys.readouterr().err
+    assert "--calibration holds no images. Received: 'bare'" in capsys.readouterr().err
 
 
 def test_limit_on_accuracy_without_labelled_images_is_refused(run, capsys):

@@ -34,10 +34,10 @@ def test_window_holds_what_the_share_allows_of_all_sources_together():
 
 def test_sentence_says_how_much_and_what_follows():
     assert Footprint(12_000, (256, 256, 3), free=40 * GIGABYTE).sentence == (
-        "12,000 images of 256 × 256 × 3, 2.4 GB decoded: kept in memory."
+        "12,000 images of 256 × 256 × 3, 2.36 GB decoded: kept in memory."
     )
     assert Footprint(12_000, (256, 256, 3), free=8 * GIGABYTE).sentence == (
-        "12,000 images of 256 × 256 × 3, 2.4 GB decoded, which is more than a quarter of the 8.0 "
+        "12,000 images of 256 × 256 × 3, 2.36 GB decoded, which is more than a quarter of the 8.00 "
         "GB of memory that is free: read anew from disk in each epoch, shuffled within a window."
     )
 

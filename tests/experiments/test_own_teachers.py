@@ -235,7 +235,7 @@ def test_a_colour_teacher_is_judged_by_colours_though_the_canvas_is_grey(vehicle
 def test_what_the_images_take_is_said_before_they_are_read(vehicles):
     said = []
     make_recipe(vehicles, say=said.append)
-    assert said == ["6 images of 16 × 16 × 3, 4.6 kB decoded: kept in memory."]
+    assert said == ["6 images of 16 × 16 × 3, 4.61 kB decoded: kept in memory."]
     (vehicles.images / "cars" / "0.png").write_bytes(b"no image")
     said.clear()
     with pytest.raises(ValueError, match=r"0\.png"):

@@ -1,11 +1,13 @@
 """Writing leaves the whole result or what was there before, and never anything beside it."""
 
+import errno
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from keras_amalgam.files.writing import whole_directory, whole_file
+from keras_amalgam.files.writing import whole_directory, whole_entries, whole_file
 
 
 class Interrupted(RuntimeError):
@@ -21,7 +23,8 @@ def test_directory_appears_whole_with_its_parents(tmp_path):
     with whole_directory(target) as folder:
         (folder / "one.txt").write_text("1")
         assert not target.exists()
-        assert folder.parent == target.parent  # A rename within one file system is atomic.
+        # A rename within one file system is atomic.
+        assert (folder.name, folder.parent.parent) == (target.name, target.parent)
     assert (target / "one.txt").read_text() == "1"
     assert names(tmp_path / "a") == ["b"]
     assert stat.S_IMODE(target.stat().st_mode) & 0o755 == 0o755
@@ -192,14 +195,14 @@ def test_failure_of_the_last_rename_puts_the_old_directory_back(tmp_path, monkey
     target = tmp_path / "out"
     target.mkdir()
     (target / "old.txt").write_text("old")
-    rename = Path.rename
+    rename = os.rename
 
-    def failing(self, other):
-        if self.name.startswith(".out-") and not self.name.endswith("-replaced"):
+    def failing(source, destination):
+        if Path(destination) == target and (Path(source) / "new.txt").exists():
             raise OSError("no more")
-        return rename(self, other)
+        return rename(source, destination)
 
-    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(os, "rename", failing)
     with (
         pytest.raises(OSError, match="no more"),
         whole_directory(target, True, "old.txt") as folder,
@@ -217,18 +220,18 @@ def test_interruption_between_the_renames_puts_the_old_directory_back(
     target = tmp_path / "out"
     target.mkdir()
     (target / "old.txt").write_text("old")
-    rename, calls = Path.rename, []
+    rename, calls = os.rename, []
 
-    def interrupting(self, other):
-        calls.append(self)
+    def interrupting(source, destination):
+        calls.append(source)
         if interrupted == 1 and len(calls) == 1:
-            rename(self, other)
+            rename(source, destination)
             raise KeyboardInterrupt
         if interrupted == 2 and len(calls) == 2:
             raise KeyboardInterrupt
-        return rename(self, other)
+        return rename(source, destination)
 
-    monkeypatch.setattr(Path, "rename", interrupting)
+    monkeypatch.setattr(os, "rename", interrupting)
     with (
         pytest.raises(KeyboardInterrupt),
         whole_directory(target, True, "old.txt") as folder,
@@ -250,3 +253,110 @@ def test_directory_whose_folders_hold_something_else_is_never_replaced(tmp_path)
     with whole_directory(target, True, "old.txt", ["old.txt"], lambda folder: True) as folder:
         (folder / "new.txt").write_text("new")
     assert names(target) == ["new.txt"]
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What was flushed and moved, in order, by name."""
+    done = []
+
+    def noted(name):
+        original = getattr(os, name)
+
+        def step(*arguments):
+            last = arguments[-1]
+            path = os.readlink(f"/proc/self/fd/{last}") if name == "fsync" else last
+            done.append((name, Path(path).name))
+            return original(*arguments)
+
+        return step
+
+    for name in ("fsync", "replace", "rename"):
+        monkeypatch.setattr(os, name, noted(name))
+    return done
+
+
+def test_file_is_on_the_disk_before_it_is_in_place_and_its_folder_after(steps, tmp_path):
+    with whole_file(tmp_path / "report.html") as path:
+        path.write_text("whole")
+    flush, put, known = steps
+    assert (flush, put) == (("fsync", "report.html"), ("replace", "report.html"))
+    assert known == ("fsync", tmp_path.name)
+
+
+def test_directory_is_on_the_disk_from_its_files_up_before_it_is_in_place(steps, tmp_path):
+    with whole_directory(tmp_path / "new" / "out") as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "one.txt").write_text("1")
+    assert steps == [
+        ("fsync", "one.txt"),
+        ("fsync", "inside"),
+        ("fsync", "out"),
+        ("replace", "out"),
+        ("fsync", "new"),
+        ("fsync", tmp_path.name),
+    ]
+
+
+@pytest.mark.parametrize("writing", [whole_directory, whole_file])
+def test_disk_that_is_full_at_the_flush_leaves_nothing_and_names_the_file(
+    writing, tmp_path, monkeypatch
+):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*one\.txt'"):
+        if writing is whole_file:
+            with whole_file(tmp_path / "one.txt") as path:
+                path.write_text("1")
+        else:
+            with whole_directory(tmp_path / "out") as folder:
+                (folder / "one.txt").write_text("1")
+    assert names(tmp_path) == []
+
+
+def test_folder_that_its_file_system_does_not_flush_is_no_error(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    with whole_directory(tmp_path / "out") as folder:
+        (folder / "one.txt").write_text("1")
+    assert names(tmp_path / "out") == ["one.txt"]
+
+
+def test_files_for_reading_alone_are_written_too(tmp_path):
+    """As a copy of somebody's network is."""
+    with whole_directory(tmp_path / "out") as folder:
+        (folder / "one.txt").write_text("1")
+        (folder / "one.txt").chmod(0o444)
+    assert (tmp_path / "out" / "one.txt").read_text() == "1"
+
+
+def test_a_file_never_replaces_a_folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.png").write_text("mine")
+    with pytest.raises(IsADirectoryError), whole_file(tmp_path / "photos") as path:
+        path.write_text("whole")
+    assert names(tmp_path / "photos") == ["holiday.png"]
+    assert names(tmp_path) == ["photos"]
+
+
+def test_entries_appear_in_their_order(steps, tmp_path):
+    with whole_entries(tmp_path, "labels.json", "student.keras") as folder:
+        (folder / "student.keras").write_text("model")
+        (folder / "labels.json").write_text("labels")
+    assert [name for step, name in steps if step == "replace"] == ["labels.json", "student.keras"]
+    assert names(tmp_path) == ["labels.json", "student.keras"]
+
+
+def test_name_as_long_as_the_file_system_allows_is_written(tmp_path):
+    name = "a" * 255
+    with whole_file(tmp_path / name) as path:
+        path.write_text("whole")
+    assert names(tmp_path) == [name]

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_amalgam import text
 from tests.networks.catalogue import Network, networks
 
 _VERSIONS = ("keras", "tensorflow", "onnx", "onnxruntime", "torch", "transformers", "tf2onnx")
@@ -89,22 +90,22 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     bad = {row["network"] for row in rows if row["failures"]}
     errors = [max(row["errors"].values()) for row in good if row.get("errors")]
     seconds = [row["seconds"] for row in good if row.get("seconds")]
-    text = (
+    said = (
         f"**{len(names) - len(bad)} of {len(names)} networks, {len(good)} of {len(rows)} files.**"
     )
     if errors and seconds:
-        text += (
+        said += (
             f" Largest error {max(errors):.1e}, median {statistics.median(errors):.1e} of the"
             f" output's range; median {statistics.median(seconds):.1f} s to convert."
         )
     moved = {row["network"] for row in rows if row.get("transposes")}
     if moved:
-        text += f" Transpositions between convolutions: in {', '.join(sorted(moved))} alone."
+        said += f" Transpositions between convolutions: in {', '.join(sorted(moved))} alone."
     if left := sum(map(len, _left(rows).values())):
-        text += f" Not measured yet: {left} files, listed last."
+        said += f" Not measured yet: {left} files, listed last."
     if old := [row for row in rows if row.get("stale")]:
-        text += f" {len(old)} files were measured before the importer's last change."
-    return text + "\n"
+        said += f" {len(old)} files were measured before the importer's last change."
+    return said + "\n"
 
 
 def _left(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -118,19 +119,15 @@ def _left(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Network]) -> str:
-    lines = [
-        "| network | written | operators | M | error | T | s | after | result |",
-        "| --- " * 9 + "|",
-    ]
-    last = ""
+    headers = ("network", "written", "operators", "M", "error", "T", "s", "after", "result")
+    lines, last = [], ""
     for row in rows:
         name = row["network"] if row["network"] != last else ""
         last = row["network"]
         cells = [name, row["written"], _operators(row), _millions(row), _error(row)]
         cells += [_given(row, "transposes", "d"), _given(row, "seconds", ".1f")]
-        cells += [_after(row, known[row["network"]]), _result(row)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([*cells, _after(row, known[row["network"]]), _result(row)])
+    return text.markdown(headers, lines) + "\n"
 
 
 def _operators(row: Mapping[str, Any]) -> str:
@@ -164,7 +161,7 @@ def _result(row: Mapping[str, Any]) -> str:
     if not row["failures"]:
         return "ok"
     said = "; ".join(" ".join(failure.split())[:200] for failure in row["failures"])
-    return f"**fails**: {said}".replace("|", "\\|")
+    return f"**fails**: {said}"
 
 
 def _top1(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -172,23 +169,22 @@ def _top1(rows: Sequence[Mapping[str, Any]]) -> str:
         "## Right answers on the labelled images\n",
         "Of the 20 ImageNet images in PyPI foolbox 3.3.4, from the image files on: the source",
         "through Pillow and NumPy, the converted network through `Preprocessing`.\n",
-        "| network | written | converted | source |",
-        "| --- | --- | --- | --- |",
     ]
+    cells = []
     for row in rows:
         if row.get("top1"):
-            ours, theirs, number = row["top1"]
-            name = f"{row['network']} | {row['written']}"
-            lines.append(f"| {name} | {ours} of {number} | {theirs} of {number} |")
-    return "\n".join(lines) + "\n"
+            *answers, number = row["top1"]
+            said = (f"{right} of {number}" for right in answers)
+            cells.append([row["network"], row["written"], *said])
+    table = text.markdown(("network", "written", "converted", "source"), cells)
+    return "\n".join([*lines, table]) + "\n"
 
 
 def _sources(names: Sequence[str], known: Mapping[str, Network]) -> str:
-    lines = ["## Sources and licences", "", "| network | source | licence | image | note |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    cells = []
     for name in names:
         network = known[name]
         size = "×".join(str(side) for side in network.size)
-        cells = (name, network.source, network.licence, size, network.note)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells.append((name, network.source, network.licence, size, network.note))
+    table = text.markdown(("network", "source", "licence", "image", "note"), cells)
+    return f"## Sources and licences\n\n{table}\n"

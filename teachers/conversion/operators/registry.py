@@ -9,6 +9,7 @@ from keras_amalgam.teachers.conversion.layout import Rows, Value
 from keras_amalgam.teachers.conversion.operators.call import Call
 from keras_amalgam.teachers.conversion.passes.folding import FOLDABLE
 from keras_amalgam.teachers.onnx_files.graph import Node
+from keras_amalgam.text import markdown
 
 Result = Value | Rows | np.ndarray
 Handler = Callable[[Call], Result | tuple[Result, ...]]
@@ -109,8 +110,7 @@ def rows() -> list[Row]:
 
 def table() -> str:
     """The operator table in Markdown."""
-    lines = ["| operator | domain | since opset | becomes |", "| --- | --- | --- | --- |"]
-    for row in rows():
-        versions = ", ".join(map(str, row.versions))
-        lines.append(f"| {row.operator} | {row.domain} | {versions} | {row.becomes} |")
-    return "\n".join(lines)
+    cells = [
+        (row.operator, row.domain, ", ".join(map(str, row.versions)), row.becomes) for row in rows()
+    ]
+    return markdown(("operator", "domain", "since opset", "becomes"), cells)

@@ -335,7 +335,7 @@ def test_process_imports_nothing_of_ours(exported, photos, tmp_path):
     [
         (None, None, "no image to verify with"),
         ([], None, "no image to verify with"),
-        ("missing", None, "`images` holds no image. Received: 'missing'"),
+        ("missing", None, "`images` holds no images. Received: 'missing'"),
         (["a", 3], None, "`images` cannot be read. Received: a list"),
         (5, None, "`images` cannot be read. Received: a int"),
         (np.full((1, 4, 4, 3), -1.0), None, "not raw images.*from -1 to -1"),
