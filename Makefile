@@ -7,7 +7,8 @@ PIP := $(BIN)/python -W ignore::UserWarning -m pip --quiet --quiet
 # Set OUT to keep an earlier run.
 OUT ?= runs/demo
 
-.PHONY: help setup demo demo-full demo-assets test test-slow test-networks test-arm fuzz lint format \
+.PHONY: help setup demo demo-full demo-assets test test-core test-teachers test-export test-slow \
+	test-networks test-arm fuzz lint format \
 	wheel clean
 
 help:
@@ -35,9 +36,21 @@ demo: $(VENV)/.ready
 demo-full: $(VENV)/.ready
 	$(BIN)/keras-amalgam demo --full --out $(OUT)_full --overwrite
 
-## test         the tests, under ten minutes on two cores
+FAST := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+## test         the tests, under six minutes on two cores
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(FAST)
+
+## test-core    those of keras_amalgam/ alone; likewise test-teachers and test-export
+test-core: $(VENV)/.ready
+	$(FAST) tests --ignore tests/teachers --ignore tests/export --ignore tests/networks
+
+test-teachers: $(VENV)/.ready
+	$(FAST) tests/teachers tests/networks
+
+test-export: $(VENV)/.ready
+	$(FAST) tests/export
 
 ## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
