@@ -7,6 +7,7 @@ from keras_amalgam.evaluation.confusion import ConfusionMatrix as ConfusionMatri
 from keras_amalgam.report.console import format_table as format_table
 from keras_amalgam.report.goals import Goal as Goal
 from keras_amalgam.report.goals import goal as goal
+from keras_amalgam.report.json_schema import json_schema as json_schema
 from keras_amalgam.report.page import Pictures as Pictures
 from keras_amalgam.report.page import render_page as render_page
 from keras_amalgam.report.page import write_report as write_report
