@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from keras_amalgam.report import format_table
+from keras_amalgam.report import Report, format_table
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURE = "docs/images/demo_report.png"
@@ -61,9 +61,14 @@ def draw(page: str, picture: pathlib.Path) -> None:
         )
 
 
+def read(run: str) -> Report:
+    """The report of a finished run."""
+    return Report.from_dict(json.loads((pathlib.Path(run) / "report.json").read_text()))
+
+
 def main(run: str, full_run: str | None = None) -> None:
     """Fill the README from the report of a run, docs/demo_full.md from that of a full one."""
-    report = json.loads((pathlib.Path(run) / "report.json").read_text())
+    report = read(run)
     readme = ROOT / "README.md"
     text = fill(readme.read_text(), "table", format_table(report, markdown=True))
     (ROOT / PICTURE).parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +77,8 @@ def main(run: str, full_run: str | None = None) -> None:
     text = fill(text, "picture", picture)
     readme.write_text(text)
     if full_run is not None:
-        report = json.loads((pathlib.Path(full_run) / "report.json").read_text())
-        epochs, notes = report["settings"]["epochs"], "\n\n".join(report["notes"])
+        report = read(full_run)
+        epochs, notes = report.settings["epochs"], "\n\n".join(report.notes)
         page = FULL.format(epochs=epochs, notes=notes, table=format_table(report, markdown=True))
         (ROOT / "docs/demo_full.md").write_text(page)
 

@@ -1,14 +1,41 @@
 """What each term is worth: the accuracy without it against the accuracy with all terms."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from keras_amalgam.evaluation.predictions import standard_error
+from keras_amalgam.evaluation.predictions import difference, standard_error
+from keras_amalgam.evaluation.quantities import Fraction, NonNegative, Text
 
 JOINT = "/joint"  # no task can be called so: a name bears no slash
 
 Verdict = Literal["helps", "hurts", "changes nothing", "helps and hurts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationRun:
+    """One training of the comparison: with all terms, or with one removed.
+
+    Attributes:
+        method: Name of the method that trained this student.
+        removed: The term removed, or the `<term>/<component>`; null for the run with all terms.
+        task_accuracy: Fraction right on each task's test images, among its own classes.
+        joint_accuracy: Fraction right on all test images, over the classes of all tasks.
+        gradient_norms: Norm of each weighted loss's gradient at the student's tap, on one training
+            batch after the training; keys are `<term>`, `<term>/<teacher>` and
+            `<term>/<teacher>/<component>`.
+    """
+
+    method: Text
+    removed: Text | None
+    task_accuracy: dict[str, Fraction | None]
+    joint_accuracy: Fraction | None
+    gradient_norms: dict[str, NonNegative]
+
+    @property
+    def accuracies(self) -> dict[str, float | None]:
+        """The accuracies of the tasks, and under `JOINT` that over all of them."""
+        return {**self.task_accuracy, JOINT: self.joint_accuracy}
 
 
 @dataclass(frozen=True)
@@ -32,63 +59,59 @@ class Removal:
     verdict: Verdict
 
 
-def noise(report: Mapping[str, Any]) -> dict[str, float]:
+def noise(full: AblationRun, num_images: Mapping[str, int]) -> dict[str, float]:
     """How large a change must be to count: one binomial standard error of the full run's accuracy.
 
     This covers the choice of the test images only. Other seeds add noise that one run cannot show.
 
     Args:
-        report: A checked report with its ablation.
+        full: The run with all terms.
+        num_images: Test images by task.
 
     Returns:
         `{task or JOINT: fraction}` for what the run with all terms measured.
     """
-    full = _full(report)
-    images = {task: entry["num_test_images"] for task, entry in report["tasks"].items()}
-    images[JOINT] = sum(images.values())
-    accuracies = _accuracies(full)
+    images = {**num_images, JOINT: sum(num_images.values())}
     return {
         name: standard_error(value, images[name])
-        for name, value in accuracies.items()
+        for name, value in full.accuracies.items()
         if value is not None
     }
 
 
-def removals(report: Mapping[str, Any]) -> list[Removal]:
+def full_run(runs: Sequence[AblationRun]) -> AblationRun:
+    """The run with all terms.
+
+    Args:
+        runs: Runs of which one has all terms.
+    """
+    return next(run for run in runs if run.removed is None)
+
+
+def removals(runs: Sequence[AblationRun], num_images: Mapping[str, int]) -> list[Removal]:
     """Judge every removed term by the rule of `noise`.
 
     A term "changes nothing" if no accuracy moved by more than its standard error when the term was
     removed; it "helps" if some fell beyond it and "hurts" if some rose.
 
     Args:
-        report: A checked report with its ablation.
+        runs: The run with all terms, and one for each removed term.
+        num_images: Test images by task.
 
     Returns:
-        One entry for each removed term, in the order of the report.
+        One entry for each removed term, in the order of the runs.
     """
-    full, limits = _full(report), noise(report)
-    before = _accuracies(full)
+    full = full_run(runs)
+    limits, before = noise(full, num_images), full.accuracies
     judged = []
-    for entry in report["ablation"]:
-        if entry["removed"] is None:
+    for run in runs:
+        if run.removed is None:
             continue
-        after = _accuracies(entry)
-        change = {name: _difference(after[name], before[name]) for name in before}
-        norms = _norms(full["gradient_norms"], entry["removed"])
-        judged.append(Removal(entry["removed"], after, change, norms, _verdict(change, limits)))
+        after = run.accuracies
+        change = {name: difference(after[name], before[name]) for name in before}
+        norms = _norms(full.gradient_norms, run.removed)
+        judged.append(Removal(run.removed, after, change, norms, _verdict(change, limits)))
     return judged
-
-
-def _full(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(entry for entry in report["ablation"] if entry["removed"] is None)
-
-
-def _accuracies(entry: Mapping[str, Any]) -> dict[str, float | None]:
-    return {**entry["tasks"], JOINT: entry["joint"]}
-
-
-def _difference(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
 
 
 def _norms(norms: Mapping[str, float], removed: str) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sklearn.metrics
 
+from keras_amalgam.evaluation.confusion import ConfusionMatrix
 from keras_amalgam.evaluation.predictions import Labelled, Predict, collect, task_accuracy
 from keras_amalgam.tasks.label_space import LabelSpace
 
@@ -59,19 +59,19 @@ class Evaluation:
         """Images of true joint class (row) called joint class (column), `(classes, classes)`."""
         return confusion_matrix(self.joint_labels, self.joint_predictions, self.label_space)
 
-    def confusion_section(self) -> dict[str, Any] | None:
-        """The confusion matrix as `report["confusion_matrix"]` wants it, JSON-ready.
+    def named_confusion_matrix(self) -> ConfusionMatrix | None:
+        """The confusion matrix with the name and the task of each class.
 
         `None` where the joint accuracy is.
         """
         if not self.is_complete:
             return None
         space = self.label_space
-        return {
-            "labels": list(space.names),
-            "tasks": [space.speakers(name)[0] for name in space.names],
-            "counts": self.confusion_matrix.tolist(),
-        }
+        return ConfusionMatrix(
+            labels=tuple(space.names),
+            tasks=tuple(space.speakers(name)[0] for name in space.names),
+            counts=tuple(map(tuple, self.confusion_matrix.tolist())),
+        )
 
     @property
     def joint_predictions(self) -> np.ndarray:

@@ -202,6 +202,19 @@ def standard_error(accuracy: float, num_images: int) -> float:
     return math.sqrt(accuracy * (1.0 - accuracy) / num_images)
 
 
+def difference(one: float | None, other: float | None) -> float | None:
+    """One number minus another.
+
+    Args:
+        one: What was measured, or `None` if it was not.
+        other: As `one`.
+
+    Returns:
+        `None` unless both were measured.
+    """
+    return None if one is None or other is None else one - other
+
+
 def _pair(element: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(element, (tuple, list)) or len(element) != 2:
         raise ValueError(

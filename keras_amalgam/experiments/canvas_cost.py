@@ -1,10 +1,10 @@
 """What the canvas costs the teachers: their accuracy in their own pipelines beside that on it."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from keras_amalgam import evaluation
 from keras_amalgam.experiments.recipe import Recipe
-from keras_amalgam.report import formats
+from keras_amalgam.report import TaskResult, formats
 
 # Of accuracy: what is worth a sentence.
 WORTH_SAYING = 0.01
@@ -19,20 +19,20 @@ def own_accuracies(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def tell(report: dict[str, Any], own: dict[str, float]) -> None:
-    """Make these the teachers' accuracies in a report, and those so far their accuracies on canvas.
+def notes(tasks: Mapping[str, TaskResult]) -> list[str]:
+    """Sentences on teachers to which the canvas costs more than `WORTH_SAYING`.
 
     Args:
-        report: The report, with the teachers' accuracies on the canvas.
-        own: Accuracy by teacher, 0..1.
+        tasks: With the teachers' accuracies in their own pipelines and on the canvas.
     """
-    for name, accuracy in own.items():
-        task = report["tasks"][name]
-        on_canvas = task["teacher_accuracy"]
-        task |= {"teacher_accuracy": accuracy, "teacher_canvas_accuracy": on_canvas}
-        if accuracy - on_canvas > WORTH_SAYING:
-            report["notes"].append(
-                f"The canvas costs teacher {name!r} {formats.percent(accuracy - on_canvas)} points "
-                f"of accuracy: it is right on {formats.percent(accuracy)} % of its test images in "
-                f"its own pipeline, and on {formats.percent(on_canvas)} % as the student sees them."
-            )
+    sentences = []
+    for name, task in tasks.items():
+        own, on_canvas = task.teacher_own_pipeline_accuracy, task.teacher_canvas_accuracy
+        if own is None or on_canvas is None or own - on_canvas <= WORTH_SAYING:
+            continue
+        sentences.append(
+            f"The canvas costs teacher {name!r} {formats.percent(own - on_canvas)} points of "
+            f"accuracy: it is right on {formats.percent(own)} % of its test images in its own "
+            f"pipeline, and on {formats.percent(on_canvas)} % as the student sees them."
+        )
+    return sentences

@@ -5,19 +5,20 @@ normalisation; both ship with the package, as do the images. See `data/demo/LICE
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import keras
 
 from keras_amalgam import data, teachers
+from keras_amalgam.evaluation import difference
 from keras_amalgam.experiments import students
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.models.student import build_student
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.report import goal
+from keras_amalgam.report import Goal, Report, goal
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
 from keras_amalgam.training import Method, Stage, cosine_adamw
 
@@ -149,21 +150,22 @@ def _methods(full: bool) -> list[Method]:
     ]
 
 
-def _goals(report: Mapping[str, Any], full: bool) -> list[dict[str, Any]]:
+def _goals(report: Report, full: bool) -> list[Goal]:
     within, minutes = (0.01, 30) if full else (0.02, 5)
     goals = []
-    for name, task in report["tasks"].items():
-        student, teacher = task["student_accuracy"], task["teacher_accuracy"]
-        loss = task["tflite_int8_accuracy"] - student
-        goals += [
-            goal(f"{name}: student minus teacher", student - teacher, -within, "points"),
-            goal(f"{name}: int8 minus float student", loss, -0.005, "points"),
-        ]
-    joint = report["joint_accuracy"]["source_aware"]
-    share = report["parameters"]["student"] / report["parameters"]["teachers"]
+    for name, task in report.tasks.items():
+        loss = difference(task.student_accuracy, task.teacher_accuracy)
+        goals.append(goal(f"{name}: student minus teacher", loss, -within, "points"))
+        for artifact in report.artifacts.values():
+            if artifact.accuracy is not None:
+                loss = difference(artifact.accuracy[name], task.student_accuracy)
+                title = f"{name}: {artifact.precision} minus float student"
+                goals.append(goal(title, loss, -0.005, "points"))
+    joint, seconds = report.joint_accuracy.student, report.seconds.total
+    share = report.student.parameters / report.teachers.parameters
     return [
         *goals,
         goal("joint accuracy, source aware", joint, 0.9, "fraction"),
         goal("student's parameters over teachers'", share, 0.25, "ratio", at_least=False),
-        goal("whole job", report["seconds"]["total"], 60 * minutes, "seconds", at_least=False),
+        goal("whole job", seconds, 60 * minutes, "seconds", at_least=False),
     ]

@@ -1,7 +1,9 @@
 """The artifacts of a trained student, with what they cost and how well they agree."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +19,62 @@ from keras_amalgam.export.verification import report
 from keras_amalgam.export.verification.encoded import collect
 from keras_amalgam.export.verification.verify import Verification
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.report import ArtifactResult
 
 CALIBRATION_IMAGES = 512
 VERIFIED_IMAGES = 256
 FLOAT32_TOLERANCE = 1e-4  # The exporters' own of logits up to 10: past it they refuse to write.
 # Of unlabelled images, so that no test image decides which precision is shipped.
 LIMITS = export.Thresholds(min_agreement=0.98)
-FILES = {
-    "keras": "student.keras",
-    "saved_model": "saved_model",
-    "tflite_float32": "student.tflite",
-    "tflite_int8": "student_int8.tflite",
-    "onnx": "student.onnx",
-}
-_INT8 = FILES["tflite_int8"]
+KERAS, SAVED_MODEL, ONNX = "student.keras", "saved_model", "student.onnx"
+FLOAT32, INT8 = "student.tflite", "student_int8.tflite"
+INT16, FLOAT16 = "student_int16.tflite", "student_float16.tflite"
 
 
-def package(student: keras.Model, recipe: Recipe, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Packaged:
+    """What was written, and what was measured of it.
+
+    Attributes:
+        artifacts: By name of the file or folder. One of `INT8`, `INT16` and `FLOAT16` is there.
+        teachers_latency_ms: Sum of the teachers' medians for one image.
+        notes: What the report must say.
+    """
+
+    artifacts: dict[str, ArtifactResult]
+    teachers_latency_ms: float
+    notes: list[str]
+
+
+def package(student: keras.Model, recipe: Recipe, folder: Path) -> Packaged:
     """Write every artifact, verify each in a process of its own, and measure it.
 
-    Where int8 decides otherwise than the student too often, int16 or float16 takes its place.
+    Where int8 decides otherwise than the student too often, int16 or float16 takes its place. That
+    file is the one which is timed beside the teachers and run on the test images.
 
     Args:
         student: Trained.
         recipe: For calibration images, test images and teachers.
         folder: Where the artifacts go, with `export.json` and `export.html`.
-
-    Returns:
-        `parity`, `bytes` and `latency_ms` as in the report, `int8_accuracy` by task, and `notes`.
     """
     images, sources = unlabelled_images(recipe, CALIBRATION_IMAGES)
     verified = _verified(student, images, sources, folder)
-    (quantized,) = set(verified) - (set(FILES.values()) - {_INT8})
-    names = FILES | {"tflite_int8": quantized}
-    artifacts = {key: verified[name] for key, name in names.items()}
-    one = images[:1]
-    channels = images.shape[-1]
-    teachers = [
+    (small,) = {INT8, INT16, FLOAT16} & set(verified)
+    one, channels = images[:1], images.shape[-1]
+    latencies = [
         export.measure_latency(_timed(teacher, channels), one).median_ms
         for teacher in recipe.teachers
     ]
-    return {
-        "parity": {key: _parity(artifact) for key, artifact in artifacts.items()},
-        "bytes": {
-            "teachers": recipe.teacher_bytes,
-            "tflite_float32": artifacts["tflite_float32"].artifact.bytes,
-            "tflite_int8": artifacts["tflite_int8"].artifact.bytes,
+    artifacts = {name: _result(artifact) for name, artifact in verified.items()}
+    artifacts[small] = dataclasses.replace(
+        artifacts[small],
+        latency_beside_teachers_ms=export.measure_latency(folder / small).median_ms,
+        accuracy={
+            **dict.fromkeys(teacher.name for teacher in recipe.teachers),
+            **_accuracy_of(folder / small, recipe.evaluation),
         },
-        "latency_ms": {
-            "teachers": sum(teachers),
-            "student_tflite_int8": export.measure_latency(folder / quantized).median_ms,
-        },
-        "int8_accuracy": _accuracy_of(folder / quantized, recipe.evaluation),
-        "notes": _notes(quantized, artifacts["tflite_int8"]),
-    }
+    )
+    return Packaged(artifacts, sum(latencies), _notes(small, verified[small]))
 
 
 def _verified(
@@ -80,15 +84,15 @@ def _verified(
     tflite = functools.partial(export.to_tflite, image_shape=size)
     integer = functools.partial(tflite, calibration=images)
     exporters = {
-        FILES["keras"]: export.to_keras,
-        FILES["saved_model"]: export.to_saved_model,
-        FILES["tflite_float32"]: tflite,
-        _INT8: functools.partial(integer, precision="int8"),
-        FILES["onnx"]: export.to_onnx,
+        KERAS: export.to_keras,
+        SAVED_MODEL: export.to_saved_model,
+        FLOAT32: tflite,
+        INT8: functools.partial(integer, precision="int8"),
+        ONNX: export.to_onnx,
     }
     fallbacks = {
-        "student_int16.tflite": functools.partial(integer, precision="int16"),
-        "student_float16.tflite": functools.partial(tflite, precision="float16"),
+        INT16: functools.partial(integer, precision="int16"),
+        FLOAT16: functools.partial(tflite, precision="float16"),
     }
     labels: Any = student.class_names
     own = {task: images[sources == number] for number, task in enumerate(labels)}
@@ -97,29 +101,31 @@ def _verified(
         seen = images[:VERIFIED_IMAGES].astype("uint8")
     encoded = collect(seen, None, labels)
     verified = write_verified(
-        student, folder, exporters, encoded, labels, LIMITS, {_INT8: fallbacks}
+        student, folder, exporters, encoded, labels, LIMITS, {INT8: fallbacks}
     )
     report.write(folder, student.name, verified, LIMITS)
     return verified
 
 
-def _parity(one: Verification) -> dict[str, Any]:
-    heads = one.measured["heads"].values()
-    return {
-        "max_abs_error": max(head["max_abs_error"] for head in heads),
-        "agreement": min(head["argmax_agreement"] for head in heads),
-        "tolerance": FLOAT32_TOLERANCE if one.artifact.precision == "float32" else None,
-        "num_images": one.measured["images"],
-        "bytes": one.measured["bytes"],
-        "latency_ms": one.measured["latency_ms"]["one_thread"]["median"],
-    }
+def _result(one: Verification) -> ArtifactResult:
+    heads, artifact = one.measured["heads"].values(), one.artifact
+    return ArtifactResult(
+        format=artifact.format,
+        precision=artifact.precision,
+        instead_of=tuple(one.instead_of),
+        bytes=one.measured["bytes"],
+        latency_ms=one.measured["latency_ms"]["one_thread"]["median"],
+        max_abs_error=max(head["max_abs_error"] for head in heads),
+        tolerance=FLOAT32_TOLERANCE if artifact.precision == "float32" else None,
+        min_agreement=min(head["argmax_agreement"] for head in heads),
+        num_images=one.measured["images"],
+    )
 
 
 def _notes(name: str, one: Verification) -> list[str]:
     """What the report must say where int8 is not what is shipped, or misses what it should keep."""
     notes = [
-        f"{name} stands for {passed_over}, and what is called int8 is measured of it. "
-        + " ".join(missed)
+        f"{name} stands for {passed_over}. {' '.join(missed)}"
         for passed_over, missed in one.instead_of.items()
     ]
     return notes + [f"{name}: {missed}" for missed in one.missed]

@@ -1,14 +1,13 @@
 """What the report shows beyond numbers: samples and the common space."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_amalgam import evaluation
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.report import Pictures
+from keras_amalgam.report import CommonSpaceResult, Pictures
 from keras_amalgam.terms import CommonFeatures
 from keras_amalgam.training.amalgamator import Amalgamator
 
@@ -20,8 +19,8 @@ def draw(
     amalgamator: Amalgamator,
     said: evaluation.Evaluation,
     teachers_said: evaluation.Evaluation,
-) -> tuple[Pictures, dict[str, Any] | None]:
-    """The pictures, and the report's section on the common space if the student has one.
+) -> tuple[Pictures, CommonSpaceResult | None]:
+    """The pictures, and what was measured in the common space if the student has one.
 
     They are of test images, so teachers without any are left out.
     """
@@ -54,8 +53,8 @@ def draw(
         )
         for teacher in tested
     }
-    section = {"class_retrieval": retrieval, "num_images": len(tasks)}
-    return Pictures(samples, space), section
+    measured = CommonSpaceResult(class_retrieval=retrieval, num_images=len(tasks))
+    return Pictures(samples, space), measured
 
 
 def _embed(

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_amalgam.models.taps import Tap
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.report import Goal, Report
 from keras_amalgam.training import Method
 
 
@@ -35,7 +36,7 @@ class Recipe:
             there; by default on `evaluation`.
         methods: The first trains the student that is exported; the others are trained and
             evaluated for comparison.
-        goals: From a finished report to `report.goal`s, to be shown in it.
+        goals: From a finished report to its goals, made by `keras_amalgam.report.goal`.
         notes: Sentences for the report.
         settings: For the report: what a reader must know to judge it.
         teacher_bytes: Size of the teachers' files together, if they are files.
@@ -48,7 +49,7 @@ class Recipe:
     streams: Mapping[str, tf.data.Dataset]
     evaluation: Mapping[str, Any]
     methods: Sequence[Method]
-    goals: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = lambda report: []
+    goals: Callable[[Report], Sequence[Goal]] = lambda report: ()
     notes: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     teacher_bytes: int | None = None

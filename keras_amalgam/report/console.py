@@ -1,32 +1,23 @@
 """The table that the job prints at its end; as Markdown it is the README's."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from keras_amalgam import text
 from keras_amalgam.report import evidence, view
+from keras_amalgam.report.results import Report
 
 
-def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
+def format_table(report: Report, markdown: bool = False) -> str:
     """The report's headline as aligned text.
 
     Args:
-        report: What `check_report` accepts.
+        report: The results.
         markdown: Whether to write GitHub's tables instead of plain text.
 
     Returns:
         Lines without a trailing newline.
     """
-    columns = {
-        "task": "task",
-        "teacher": "teacher %",
-        **({"canvas": "on the canvas %"} if view.canvas_differs(report) else {}),
-        "student": "student %",
-        "difference": "difference",
-        "int8": "int8 %",
-        "images": "test images",
-    }
-    rows = [[row[key] for key in columns] for row in view.task_rows(report)]
+    headers, rows = _headline(report)
     joint = [[row["name"], row["accuracy"]] for row in view.joint_rows(report)]
     cost = [
         [table["title"].lower(), row["name"], row["value"]]
@@ -38,7 +29,7 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
         for row in view.goal_rows(report)
     ]
     tables = [
-        _table(list(columns.values()), rows, f"l{'r' * (len(columns) - 1)}", markdown),
+        _table(headers, rows, f"l{'r' * (len(headers) - 1)}", markdown),
         _table(["joint accuracy, task unknown", "%"], joint, "lr", markdown),
         *_removed(report, markdown),
         _table(["cost", "of", "value"], cost, "llr", markdown),
@@ -49,7 +40,33 @@ def format_table(report: Mapping[str, Any], markdown: bool = False) -> str:
     return "\n\n".join(tables)
 
 
-def _removed(report: Mapping[str, Any], markdown: bool) -> list[str]:
+def _headline(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of the accuracies by task."""
+    differs, rows = view.canvas_differs(report), view.task_rows(report)
+    headers = [
+        "task",
+        "teacher %",
+        *(["on the canvas %"] if differs else []),
+        "student %",
+        "difference",
+        *(f"{title} %" for title in view.tested_artifacts(report).values()),
+        "test images",
+    ]
+    return headers, [
+        [
+            row["task"],
+            row["teacher"],
+            *([row["canvas"]] if differs else []),
+            row["student"],
+            row["difference"],
+            *(artifact["accuracy"] for artifact in row["artifacts"]),
+            row["images"],
+        ]
+        for row in rows
+    ]
+
+
+def _removed(report: Report, markdown: bool) -> list[str]:
     """The table of what each term is worth, if the comparisons were run."""
     shown = evidence.ablation_view(report)
     if shown is None:

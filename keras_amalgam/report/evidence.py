@@ -1,10 +1,13 @@
 """The report's evidence as the page shows it: terms removed, confusions, the common space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from keras_amalgam.evaluation import ablation
+from keras_amalgam.evaluation.ablation import AblationRun
+from keras_amalgam.evaluation.confusion import ConfusionMatrix, Mistake
 from keras_amalgam.report import formats
+from keras_amalgam.report.results import Report
 from keras_amalgam.report.view import shown
 
 VERDICTS = {
@@ -15,123 +18,117 @@ VERDICTS = {
 }
 
 
-def ablation_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
+def ablation_view(report: Report) -> dict[str, Any] | None:
     """Accuracy without each term, its verdict and its gradient norm; `None` if not run."""
-    if not report.get("ablation"):
+    if report.ablation is None:
         return None
-    limits, removals = ablation.noise(report), ablation.removals(report)
-    full = next(entry for entry in report["ablation"] if entry["removed"] is None)
-    columns = [*report["tasks"], ablation.JOINT]
-    baseline = {**full["tasks"], ablation.JOINT: full["joint"]}
+    full = ablation.full_run(report.ablation)
+    limits = ablation.noise(full, report.num_images)
+    removals = ablation.removals(report.ablation, report.num_images)
+    columns = list(full.accuracies)
     by_verdict = {
         verdict: [removal.removed for removal in removals if removal.verdict == verdict]
         for verdict in VERDICTS
     }
     return {
         "columns": [column.lstrip("/") for column in columns],
-        "full": [shown(baseline[column], formats.percent) for column in columns],
+        "full": [shown(full.accuracies[column], formats.percent) for column in columns],
         "limits": [shown(limits.get(column), formats.percent) for column in columns],
-        "rows": [
-            {
-                "removed": removal.removed,
-                "cells": [
-                    {
-                        "value": shown(removal.accuracy[column], formats.percent),
-                        "change": _change(removal.change[column]),
-                    }
-                    for column in columns
-                ],
-                "norm": [
-                    f"{teacher} {formats.scalar(norm)}".strip()
-                    for teacher, norm in removal.gradient_norms.items()
-                ],
-                "verdict": VERDICTS[removal.verdict],
-                "inert": removal.verdict == "changes nothing",
-            }
-            for removal in removals
-        ],
+        "rows": [_removal_row(removal, columns) for removal in removals],
         "inert": by_verdict["changes nothing"],
         "hurts": by_verdict["hurts"],
         "inert_words": formats.words(by_verdict["changes nothing"]),
         "hurts_words": formats.words(by_verdict["hurts"]),
-        "norms": _norm_table(report["ablation"]),
+        "norms": _norm_table(report.ablation),
     }
 
 
-def confusion_view(report: Mapping[str, Any], num_worst: int = 6) -> dict[str, Any] | None:
+def _removal_row(removal: ablation.Removal, columns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "removed": removal.removed,
+        "cells": [
+            {
+                "value": shown(removal.accuracy[column], formats.percent),
+                "change": _change(removal.change[column]),
+            }
+            for column in columns
+        ],
+        "norm": [
+            f"{teacher} {formats.scalar(norm)}".strip()
+            for teacher, norm in removal.gradient_norms.items()
+        ],
+        "verdict": VERDICTS[removal.verdict],
+        "inert": removal.verdict == "changes nothing",
+    }
+
+
+def confusion_view(report: Report, num_worst: int = 6) -> dict[str, Any] | None:
     """The matrix with shading, its most frequent mistakes and what crosses tasks."""
-    matrix = report.get("confusion_matrix")
+    matrix = report.confusion_matrix
     if matrix is None:
         return None
-    labels, tasks, counts = matrix["labels"], matrix["tasks"], matrix["counts"]
-    rows, mistakes, crossing = [], [], 0
-    for i, (label, row) in enumerate(zip(labels, counts, strict=True)):
-        total = sum(row)
-        cells = []
-        for j, number in enumerate(row):
-            share = number / total if total else 0.0
-            edge = j > 0 and tasks[j] != tasks[j - 1]
-            kind = "right" if i == j else "wrong"
-            about = f"{label} called {labels[j]}: {formats.count(number)} of {formats.count(total)}"
-            cells.append(
-                {
-                    "count": formats.count(number) if number else "",
-                    "shade": f"{100 * share**0.5:.0f}",
-                    "kind": kind,
-                    "edge": edge,
-                    "about": about,
-                }
-            )
-            if i != j and number:
-                mistakes.append((number, about))
-            crossing += number * (tasks[i] != tasks[j])
-        edge = i > 0 and tasks[i] != tasks[i - 1]
-        rows.append({"label": label, "cells": cells, "edge": edge})
-    total = sum(map(sum, counts))
-    worst = sorted(mistakes, key=lambda mistake: -mistake[0])[:num_worst]
+    tasks, total = matrix.tasks, matrix.total
+    edges = [place > 0 and tasks[place] != tasks[place - 1] for place in range(len(tasks))]
     return {
         "labels": [
-            {"name": label, "edge": i > 0 and tasks[i] != tasks[i - 1]}
-            for i, label in enumerate(labels)
+            {"name": label, "edge": edge} for label, edge in zip(matrix.labels, edges, strict=True)
         ],
-        "rows": rows,
-        "worst": [about for _, about in worst],
+        "rows": [
+            {"label": label, "cells": _cells(matrix, place, edges), "edge": edges[place]}
+            for place, label in enumerate(matrix.labels)
+        ],
+        "worst": [_about(mistake) for mistake in matrix.mistakes()[:num_worst]],
         "total": formats.count(total),
-        "crossing": formats.count(crossing),
-        "crossing_percent": formats.percent(crossing / total if total else 0.0),
+        "crossing": formats.count(matrix.crossing),
+        "crossing_percent": formats.percent(matrix.crossing / total if total else 0.0),
         "num_tasks": len(set(tasks)),
     }
 
 
-def retrieval_view(report: Mapping[str, Any]) -> dict[str, Any] | None:
+def _cells(matrix: ConfusionMatrix, place: int, edges: Sequence[bool]) -> list[dict[str, Any]]:
+    label, row = matrix.labels[place], matrix.counts[place]
+    of = sum(row)
+    return [
+        {
+            "count": formats.count(number) if number else "",
+            "shade": f"{100 * (number / of if of else 0.0) ** 0.5:.0f}",
+            "kind": "right" if column == place else "wrong",
+            "edge": edges[column],
+            "about": _about(Mistake(label, matrix.labels[column], number, of)),
+        }
+        for column, number in enumerate(row)
+    ]
+
+
+def _about(one: Mistake) -> str:
+    number, of = formats.count(one.count), formats.count(one.of)
+    return f"{one.label} called {one.taken_for}: {number} of {of}"
+
+
+def retrieval_view(report: Report) -> dict[str, Any] | None:
     """How often a class is found across models in the common space; `None` if not run."""
-    space = report.get("common_space")
+    space = report.common_space
     if space is None:
         return None
     return {
-        "num_images": formats.count(space["num_images"]),
+        "num_images": formats.count(space.num_images),
         "rows": [
             {"teacher": teacher, "value": formats.percent(value)}
-            for teacher, value in space["class_retrieval"].items()
+            for teacher, value in space.class_retrieval.items()
         ],
     }
 
 
-def _norm_table(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    losses = dict.fromkeys(loss for entry in entries for loss in entry["gradient_norms"])
+def _norm_table(runs: Sequence[AblationRun]) -> dict[str, Any]:
+    losses = dict.fromkeys(loss for run in runs for loss in run.gradient_norms)
     return {
-        "runs": [
-            "all terms" if entry["removed"] is None else f"without {entry['removed']}"
-            for entry in entries
-        ],
+        "runs": ["all terms" if run.removed is None else f"without {run.removed}" for run in runs],
         "rows": [
             {
                 "loss": loss,
                 "cells": [
-                    formats.scalar(entry["gradient_norms"][loss])
-                    if loss in entry["gradient_norms"]
-                    else ""
-                    for entry in entries
+                    formats.scalar(run.gradient_norms[loss]) if loss in run.gradient_norms else ""
+                    for run in runs
                 ],
             }
             for loss in losses

@@ -29,6 +29,8 @@ _DASHES = ["-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2))]
 _LABEL_GAP = 2.0  # pixels of 1/100 inch
 _MAX_SWEEPS = 200
 _TEACHER_MARKERS = ["s", "^", "D", "v", "P", "X"]
+_ARTIFACT_MARKERS = ["D", "^", "v", "P", "X"]
+_SIGNS = {"o": "●", "s": "□", "^": "△", "D": "◇", "v": "▽", "P": "✚", "X": "✖"}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "keras-amalgam",
@@ -53,30 +55,32 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def accuracies(rows: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) -> str:
+def accuracies(
+    rows: Sequence[tuple[str, Mapping[str, tuple[float, float]]]], models: Sequence[str]
+) -> str:
     """Accuracies as dots with their error bars, one row each.
 
     Args:
-        rows: `(name, {"teacher" | "student" | "int8": (accuracy, standard error)})`, fractions.
+        rows: `(name, {model: (accuracy, standard error)})`, fractions.
+        models: All models: the teacher, the student, then its artifacts. A model has one marker
+            and one height in every row.
 
     Returns:
         SVG.
     """
-    looks = {"teacher": ("s", _MUTED, "none"), "student": ("o", _INK, _INK)}
-    looks["int8"] = ("D", _INK, "none")
-    shift = {"teacher": -0.22, "student": 0.0, "int8": 0.22}
+    spread = np.linspace(-0.22, 0.22, len(models))
 
     def draw(axes: Axes) -> None:
         for place, (_, values) in enumerate(rows):
             for model, (value, error) in values.items():
-                marker, color, face = looks[model]
+                number = models.index(model)
                 axes.errorbar(
                     100 * value,
-                    place + shift[model],
+                    place + spread[number],
                     xerr=100 * error,
-                    fmt=marker,
-                    color=color,
-                    markerfacecolor=face,
+                    fmt=_accuracy_marker(number),
+                    color=_INK if number else _MUTED,
+                    markerfacecolor=_INK if number == 1 else "none",
                     markersize=6,
                     elinewidth=1.2,
                 )
@@ -89,6 +93,11 @@ def accuracies(rows: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) ->
         axes.spines["left"].set_visible(False)
 
     return _svg(draw, (4.4, 0.75 + 0.5 * len(rows)), "accuracies")
+
+
+def accuracy_signs(num_models: int) -> list[str]:
+    """Legend of `accuracies`: each model's marker as a character that looks like it."""
+    return [_SIGNS[_accuracy_marker(number)] for number in range(num_models)]
 
 
 def curves(
@@ -161,11 +170,7 @@ def space_by_class(space: CommonSpace, student: str, task: str) -> str:
 
 def markers(models: Sequence[str], student: str) -> dict[str, str]:
     """Legend: each model's marker as a character that looks like it."""
-    signs = {"s": "□", "^": "△", "D": "◇", "v": "▽", "P": "✚", "X": "✖"}
-    return {
-        model: "●" if model == student else signs[marker]
-        for model, marker in _markers(models, student).items()
-    }
+    return {model: _SIGNS[marker] for model, marker in _markers(models, student).items()}
 
 
 def png(image: np.ndarray) -> str:
@@ -176,6 +181,12 @@ def png(image: np.ndarray) -> str:
     buffer = io.BytesIO()
     matplotlib.image.imsave(buffer, pixels, format="png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _accuracy_marker(number: int) -> str:
+    """Of the teacher, the student and its artifacts, in this order."""
+    first = ["s", "o"]
+    return [*first, *_ARTIFACT_MARKERS][min(number, 1 + len(_ARTIFACT_MARKERS))]
 
 
 def _markers(models: Sequence[str], student: str) -> dict[str, str]:

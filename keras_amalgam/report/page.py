@@ -2,43 +2,19 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
 
 from keras_amalgam.evaluation.embedding import CommonSpace
-from keras_amalgam.evaluation.predictions import standard_error
 from keras_amalgam.evaluation.samples import Sample
 from keras_amalgam.files.writing import whole_file
 from keras_amalgam.report import evidence, figures, formats, panels, view
-from keras_amalgam.report.schema import check_report
-
-SECTIONS = (
-    "recipe",
-    "created",
-    "tasks",
-    "joint_accuracy",
-    "ownership",
-    "goals",
-    "parameters",
-    "bytes",
-    "latency_ms",
-    "seconds",
-    "parity",
-    "ablation",
-    "history",
-    "confusion_matrix",
-    "common_space",
-    "settings",
-    "notes",
-    "versions",
-)
-_IN_GIVEN_ORDER = ("tasks", "parity", "history", "settings")
+from keras_amalgam.report.results import Report
 
 
 @dataclass(frozen=True)
@@ -58,18 +34,17 @@ class Pictures:
 
 def write_report(
     directory: str | Path,
-    report: Mapping[str, Any],
+    report: Report,
     pictures: Pictures | None = None,
     full_run: str | None = "make demo-full",
 ) -> tuple[Path, Path]:
     """Write `report.json` and the self-contained `report.html`.
 
-    The report is checked and the page drawn before anything is written, and each file is replaced
-    as a whole.
+    The page is drawn before anything is written, and each file is replaced as a whole.
 
     Args:
         directory: Where to write; made if it does not exist.
-        report: What `check_report` accepts. NumPy numbers and arrays are fine.
+        report: The results.
         pictures: Samples and the common space.
         full_run: The command that runs what this report did not, named on the page; `None` for
             none.
@@ -78,11 +53,12 @@ def write_report(
         The paths of `report.json` and `report.html`.
 
     Raises:
-        ValueError: If the report is not complete; see `check_report`. Nothing is written then.
+        ValueError: If something in the report was changed since it was made, and is not right any
+            more. Nothing is written then.
     """
-    report = _ordered(_plain(report))
-    check_report(report)
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    content = report.to_dict()
+    report = Report.from_dict(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     page = render_page(report, pictures, full_run)
     paths = Path(directory) / "report.json", Path(directory) / "report.html"
     for path, content in zip(paths, (text, page), strict=True):
@@ -92,14 +68,14 @@ def write_report(
 
 
 def render_page(
-    report: Mapping[str, Any],
+    report: Report,
     pictures: Pictures | None = None,
     full_run: str | None = "make demo-full",
 ) -> str:
     """The HTML page of a report, without writing it.
 
     Args:
-        report: What `check_report` accepts.
+        report: The results.
         pictures: Samples and the common space.
         full_run: The command that runs what this report did not; `None` for none.
 
@@ -122,15 +98,14 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    tasks = report["tasks"]
-    untested = [task for task, entry in tasks.items() if not entry["num_test_images"]]
-    history, settings = report.get("history"), report.get("settings")
+def _context(report: Report, pictures: Pictures) -> dict[str, Any]:
+    tasks, history, space = report.tasks, report.history, pictures.space
+    untested = [name for name, task in tasks.items() if not task.num_test_images]
     confusion = evidence.confusion_view(report)
-    space = pictures.space
     colors = panels.series_colors(tasks, history, space)
+    joint = view.joint_rows(report)
     return {
-        "report": {"created": "", "notes": [], **report},
+        "report": report,
         "not_run_word": view.NOT_RUN,
         "title": f"One student for {formats.words(list(tasks))}",
         "num_tasks": len(tasks),
@@ -138,30 +113,32 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "num_classes": f"{len(confusion['labels'])} " if confusion else "",
         "tiles": view.tiles(report),
         "task_rows": view.task_rows(report),
+        "tested_artifacts": view.tested_artifacts(report),
         "canvas_differs": view.canvas_differs(report),
-        "has_agreement": any("agreement" in entry for entry in tasks.values()),
+        "has_agreement": any(task.agreement is not None for task in tasks.values()),
         "accuracy_figure": _accuracy_figure(report),
+        "accuracy_legend": _accuracy_legend(report),
         "goals": view.goal_rows(report),
-        "joint_rows": view.joint_rows(report),
+        "joint_rows": joint,
         "untested": formats.words(untested) if len(untested) < len(tasks) else "",
-        "joint_missing": None in report["joint_accuracy"].values(),
+        "joint_missing": any(row["accuracy"] == view.NOT_RUN for row in joint),
         "ablation": evidence.ablation_view(report),
         "costs": view.cost_tables(report),
-        "parity": view.parity_rows(report),
+        "artifacts": view.artifact_rows(report),
         "panels": panels.loss_panels(history, colors) if history else [],
         "curve_legend": panels.curve_legend(history, colors) if history else [],
         "space": panels.space_view(space, pictures.student, colors) if space else None,
         "retrieval": evidence.retrieval_view(report),
         "confusion": confusion,
         "samples": panels.sample_groups(pictures.samples),
-        "settings": view.setting_rows(settings) if settings else [],
+        "settings": view.setting_rows(report.settings),
         "sections": [
             ("accuracy", "Accuracy"),
-            *([("goals", "Goals")] if report["goals"] else []),
+            *([("goals", "Goals")] if report.goals else []),
             ("joint", "Joint"),
             ("terms", "Terms"),
             ("cost", "Size and speed"),
-            ("parity", "Files"),
+            ("files", "Files"),
             ("curves", "Training"),
             ("space", "Common space"),
             ("confusion", "Confusion"),
@@ -171,53 +148,14 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
     }
 
 
-def _accuracy_figure(report: Mapping[str, Any]) -> Markup | None:
-    rows = []
-    for task, entry in report["tasks"].items():
-        values = {
-            "teacher": entry["teacher_accuracy"],
-            "student": entry["student_accuracy"],
-            "int8": entry["tflite_int8_accuracy"],
-        }
-        images = entry["num_test_images"]
-        measured = {
-            model: (value, standard_error(value, images))
-            for model, value in values.items()
-            if value is not None
-        }
-        if measured:
-            rows.append((task, measured))
-    return Markup(figures.accuracies(rows)) if rows else None
+def _accuracy_figure(report: Report) -> Markup | None:
+    rows = view.measured_accuracies(report)
+    models = ["teacher", "student", *view.tested_artifacts(report).values()]
+    return Markup(figures.accuracies(rows, models)) if rows else None
 
 
-def _plain(value: Any) -> Any:
-    """NumPy numbers and arrays as Python's own, tuples as lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(element) for key, element in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(element) for element in value]
-    return value
-
-
-def _ordered(report: Any) -> Any:
-    """The same report in one order of keys, however it was put together.
-
-    Sections stand in the order of `SECTIONS`. Tasks, files, the history and the settings keep their
-    order, which says something; everything else is sorted.
-    """
-    if not isinstance(report, dict):
-        return report
-    places = {name: place for place, name in enumerate(SECTIONS)}
-    names = sorted(report, key=lambda name: (places.get(name, len(places)), str(name)))
-    return {name: _sorted_below(report[name], name in _IN_GIVEN_ORDER) for name in names}
-
-
-def _sorted_below(value: Any, keep: bool) -> Any:
-    if isinstance(value, dict):
-        keys = value if keep else sorted(value, key=str)
-        return {key: _sorted_below(value[key], keep=False) for key in keys}
-    if isinstance(value, list):
-        return [_sorted_below(element, keep=False) for element in value]
-    return value
+def _accuracy_legend(report: Report) -> list[tuple[str, str]]:
+    """Markers of `_accuracy_figure` with what they stand for."""
+    tested = [report.artifacts[name] for name in view.tested_artifacts(report)]
+    names = ["teacher", "student", *map(view.of_student, tested)]
+    return list(zip(figures.accuracy_signs(len(names)), names, strict=True))

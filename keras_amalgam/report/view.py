@@ -3,27 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_amalgam.evaluation.predictions import standard_error
+from keras_amalgam.evaluation.predictions import difference, standard_error
 from keras_amalgam.report import formats
+from keras_amalgam.report.results import ArtifactResult, Report
 
 NOT_RUN = "not run"
 
 Form = Callable[[Any], str]
 
-JOINT_NAMES = {
-    "source_aware": "Student; in training each image's collection was known",
-    "source_blind": "Student; in training nothing was known of an image",
-    "teachers_source_blind": "Teachers side by side, their logits concatenated",
-}
-KEY_NAMES = {
-    "teachers": "teachers together",
-    "student": "student",
-    "tflite_float32": "student, TFLite float32",
-    "tflite_int8": "student, TFLite int8",
-    "student_tflite_int8": "student, TFLite int8",
-    "amalgamate": "amalgamation",
-    "total": "whole job",
-}
+SOURCE_AWARE = "Student; in training each image's collection was known"
+SOURCE_BLIND = "Student; in training nothing was known of an image"
+SIDE_BY_SIDE = "Teachers side by side, their logits concatenated"
+TOGETHER = "teachers together"
+FORMATS = {"keras": "Keras", "saved_model": "SavedModel", "tflite": "TFLite", "onnx": "ONNX"}
 
 
 def shown(value: Any, form: Form) -> str:
@@ -36,104 +28,150 @@ def accuracy(value: float | None, num_images: int) -> str:
     return shown(value, lambda v: formats.percent(v, standard_error(v, num_images)))
 
 
-def num_images(report: Mapping[str, Any]) -> int:
+def num_images(report: Report) -> int:
     """Test images of all tasks together."""
-    return sum(entry["num_test_images"] for entry in report["tasks"].values())
+    return sum(report.num_images.values())
 
 
-def task_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline: teacher, student, difference and int8 of each task, percent and points."""
+def of_student(artifact: ArtifactResult) -> str:
+    """What an artifact is, such as `student, TFLite int8`."""
+    return f"student, {FORMATS.get(artifact.format, artifact.format)} {artifact.precision}"
+
+
+def tested_artifacts(report: Report) -> dict[str, str]:
+    """Files run on the test images, each with its precision; with its name where two have that."""
+    tested = {name: one for name, one in report.artifacts.items() if one.accuracy is not None}
+    precisions = [one.precision for one in tested.values()]
+    return {
+        name: one.precision if precisions.count(one.precision) == 1 else name
+        for name, one in tested.items()
+    }
+
+
+def task_rows(report: Report) -> list[dict[str, Any]]:
+    """The headline: teacher, student, difference and artifacts of each task, percent and points."""
     rows = []
-    for task, entry in report["tasks"].items():
-        teacher, student = entry["teacher_accuracy"], entry["student_accuracy"]
-        int8, images = entry["tflite_int8_accuracy"], entry["num_test_images"]
+    for name, task in report.tasks.items():
+        images, student = task.num_test_images, task.student_accuracy
         rows.append(
             {
-                "task": task,
-                "about": entry.get("teacher", ""),
+                "task": name,
                 "images": formats.count(images),
-                "teacher": accuracy(teacher, images),
-                "canvas": accuracy(entry.get("teacher_canvas_accuracy", teacher), images),
+                "teacher": accuracy(task.teacher_accuracy, images),
+                "canvas": accuracy(task.teacher_canvas_accuracy, images),
                 "student": accuracy(student, images),
-                "difference": shown(minus(student, teacher), formats.points),
-                "int8": accuracy(int8, images),
-                "int8_difference": shown(minus(int8, student), formats.points),
-                "agreement": shown(entry.get("agreement"), formats.percent),
+                "difference": _points_between(student, task.teacher_accuracy),
+                "artifacts": [
+                    {
+                        "title": title,
+                        "accuracy": accuracy(value, images),
+                        "difference": _points_between(value, student),
+                    }
+                    for title, value in _artifact_accuracies(report, name).items()
+                ],
+                "agreement": shown(task.agreement, formats.percent),
             }
         )
     return rows
 
 
-def canvas_differs(report: Mapping[str, Any]) -> bool:
+def measured_accuracies(report: Report) -> list[tuple[str, dict[str, tuple[float, float]]]]:
+    """Tasks with what was measured of them: `{model: (accuracy, standard error)}`, fractions."""
+    rows = []
+    for name, task in report.tasks.items():
+        values = {
+            "teacher": task.teacher_accuracy,
+            "student": task.student_accuracy,
+            **_artifact_accuracies(report, name),
+        }
+        measured = {
+            model: (value, standard_error(value, task.num_test_images))
+            for model, value in values.items()
+            if value is not None
+        }
+        if measured:
+            rows.append((name, measured))
+    return rows
+
+
+def canvas_differs(report: Report) -> bool:
     """Whether a teacher is more or less accurate on the canvas than in its own pipeline."""
     return any(
-        entry.get("teacher_canvas_accuracy", entry["teacher_accuracy"]) != entry["teacher_accuracy"]
-        for entry in report["tasks"].values()
+        task.teacher_canvas_accuracy != task.teacher_accuracy for task in report.tasks.values()
     )
 
 
-def tiles(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def tiles(report: Report) -> list[dict[str, str]]:
     """The few numbers that stand first on the page."""
     first = [
         {
-            "about": task,
-            "value": shown(entry["student_accuracy"], _percent),
-            "text": f"student’s accuracy; teacher {shown(entry['teacher_accuracy'], _percent)}",
+            "about": name,
+            "value": shown(task.student_accuracy, _percent),
+            "text": f"student’s accuracy; teacher {shown(task.teacher_accuracy, _percent)}",
         }
-        for task, entry in report["tasks"].items()
+        for name, task in report.tasks.items()
     ]
-    weights, latency = report["parameters"], report["latency_ms"]
-    last = [
-        {
-            "about": "size",
-            "value": formats.count(weights["student"]),
-            "text": f"parameters; teachers {formats.count(weights['teachers'])}",
-        },
-        {
-            "about": "latency",
-            "value": shown(latency["student_tflite_int8"], formats.milliseconds),
-            "text": "an image, int8, one thread; teachers "
-            f"{shown(latency['teachers'], formats.milliseconds)}",
-        },
-    ]
-    return first + last
+    size = {
+        "about": "size",
+        "value": formats.count(report.student.parameters),
+        "text": f"parameters; teachers {formats.count(report.teachers.parameters)}",
+    }
+    return [*first, size, _latency_tile(report)]
 
 
-def joint_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Joint accuracies, percent."""
-    images = num_images(report)
+def _latency_tile(report: Report) -> dict[str, str]:
+    timed = _timed_beside_teachers(report)
+    value, what = next(((one.latency_beside_teachers_ms, one) for one in timed), (None, None))
+    precision = "" if what is None else f", {what.precision}"
+    return {
+        "about": "latency",
+        "value": shown(value, formats.milliseconds),
+        "text": f"an image{precision}, one thread; teachers "
+        f"{shown(report.teachers.latency_ms, formats.milliseconds)}",
+    }
+
+
+def joint_rows(report: Report) -> list[dict[str, str]]:
+    """Joint accuracies, percent, each with what trained the model."""
+    joint, student, images = report.joint_accuracy, report.student, num_images(report)
+    trained = [
+        (student.method, student.ownership, joint.student),
+        *((one.method, one.ownership, one.accuracy) for one in joint.compared),
+    ]
+    aware = [one for one in trained if one[1] == "source"]
+    blind = [one for one in trained if one[1] != "source"]
+    rows = []
+    for name, members in ((SOURCE_AWARE, aware), (SOURCE_BLIND, blind)):
+        rules = [ownership for _, ownership, _ in members]
+        for method, ownership, value in members:
+            which = ownership if rules.count(ownership) == 1 else method
+            more = f" ({which.replace('_', ' ')})" if len(members) > 1 else ""
+            training = f"{method}, ownership “{ownership}”"
+            rows.append((name + more, training, value))
+        if not members:
+            rows.append((name, "", None))
+    rows.append((SIDE_BY_SIDE, "", joint.teachers))
     return [
-        {"name": _joint_name(key), "accuracy": accuracy(value, images)}
-        for key, value in report["joint_accuracy"].items()
+        {"name": name, "training": training, "accuracy": accuracy(value, images)}
+        for name, training, value in rows
     ]
 
 
-def _joint_name(key: str) -> str:
-    """The name of a known key, with what the key says beyond it in brackets."""
-    for known, name in JOINT_NAMES.items():
-        if key == known:
-            return name
-        if key.startswith(f"{known}_"):
-            return f"{name} ({key.removeprefix(f'{known}_').replace('_', ' ')})"
-    return key
-
-
-def goal_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def goal_rows(report: Report) -> list[dict[str, str]]:
     """Goals with what was measured and by how much it was missed."""
     rows: list[dict[str, str]] = []
-    for entry in report["goals"]:
-        form = _GOAL_FORMS[entry["unit"]]
+    for one in report.goals:
+        form = _GOAL_FORMS[one.unit]
         state, note = NOT_RUN, ""
-        if entry["met"] is not None:
-            state = "met" if entry["met"] else "missed"
-            gap = abs(entry["value"] - entry["target"])
-            note = "" if entry["met"] else f"by {_GAP_FORMS.get(entry['unit'], form)(gap)}"
-        bound = "at least" if entry["at_least"] else "at most"
+        if one.met is not None:
+            state = "met" if one.met else "missed"
+            note = "" if one.met else f"by {_GAP_FORMS.get(one.unit, form)(one.gap)}"
+        bound = "at least" if one.at_least else "at most"
         rows.append(
             {
-                "name": entry["name"],
-                "target": f"{bound} {form(entry['target'])}",
-                "value": shown(entry["value"], form),
+                "name": one.name,
+                "target": f"{bound} {form(one.target)}",
+                "value": shown(one.value, form),
                 "state": state,
                 "note": note,
             }
@@ -141,54 +179,62 @@ def goal_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
-def cost_tables(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def cost_tables(report: Report) -> list[dict[str, Any]]:
     """Parameters, file sizes, latencies and times; what teachers cost is the measure."""
-    tables: tuple[tuple[str, str, Form, str], ...] = (
-        ("Parameters", "parameters", formats.count, "weights of the Keras models"),
-        ("Size", "bytes", formats.file_size, "of the files"),
-        ("Latency", "latency_ms", formats.milliseconds, "one image, one thread, median"),
-        ("Time", "seconds", formats.duration, "wall clock"),
-    )
-    result = []
-    for title, section, form, about in tables:
-        base = report[section].get("teachers")
-        rows = [
-            {
-                "name": KEY_NAMES.get(key, key),
-                "value": shown(value, form),
-                "ratio": _times_less(base, value) if key != "teachers" else "",
-            }
-            for key, value in sorted(report[section].items(), key=_teachers_first)
-        ]
-        result.append({"title": title, "about": about, "rows": rows})
-    return result
+    teachers, files = report.teachers, report.artifacts.values()
+    sizes = {of_student(one): one.bytes for one in files if one.format == "tflite"}
+    latencies = {
+        of_student(one): one.latency_beside_teachers_ms for one in _timed_beside_teachers(report)
+    }
+    times = {"amalgamation": report.seconds.amalgamate, "whole job": report.seconds.total}
+    parameters = {TOGETHER: teachers.parameters, "student": report.student.parameters}
+    return [
+        _cost("Parameters", "weights of the Keras models", formats.count, parameters),
+        _cost("Size", "of the files", formats.file_size, {TOGETHER: teachers.bytes, **sizes}),
+        _cost(
+            "Latency",
+            "one image, one thread, median",
+            formats.milliseconds,
+            {TOGETHER: teachers.latency_ms, **latencies},
+        ),
+        _cost("Time", "wall clock", formats.duration, times),
+    ]
 
 
-def parity_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def _cost(title: str, about: str, form: Form, values: Mapping[str, float | None]) -> dict[str, Any]:
+    base = values.get(TOGETHER)
+    rows = [
+        {
+            "name": name,
+            "value": shown(value, form),
+            "ratio": "" if name == TOGETHER else _times_less(base, value),
+        }
+        for name, value in values.items()
+    ]
+    return {"title": title, "about": about, "rows": rows}
+
+
+def artifact_rows(report: Report) -> list[dict[str, str]]:
     """How far each artifact's outputs are from the student's, and what it costs."""
     rows = []
-    for artifact, entry in report["parity"].items():
-        error, tolerance = entry["max_abs_error"], entry.get("tolerance")
+    for name, one in report.artifacts.items():
         state = ""
-        if error is not None and tolerance is not None:
-            state = "within" if error <= tolerance else "exceeded"
+        if one.max_abs_error is not None and one.tolerance is not None:
+            state = "within" if one.max_abs_error <= one.tolerance else "exceeded"
         rows.append(
             {
-                "artifact": artifact,
-                "error": shown(error, formats.scalar),
-                "tolerance": "" if tolerance is None else formats.scalar(tolerance),
-                "images": _if_given(entry, "num_images", formats.count),
-                "agreement": _if_given(entry, "agreement", formats.percent),
-                "size": _if_given(entry, "bytes", formats.file_size),
-                "latency": _if_given(entry, "latency_ms", formats.milliseconds),
+                "artifact": name,
+                "precision": one.precision,
+                "error": shown(one.max_abs_error, formats.scalar),
+                "tolerance": "" if one.tolerance is None else formats.scalar(one.tolerance),
+                "images": shown(one.num_images, formats.count),
+                "agreement": shown(one.min_agreement, formats.percent),
+                "size": shown(one.bytes, formats.file_size),
+                "latency": shown(one.latency_ms, formats.milliseconds),
                 "state": state,
             }
         )
     return rows
-
-
-def _if_given(entry: Mapping[str, Any], key: str, form: Form) -> str:
-    return shown(entry[key], form) if key in entry else ""
 
 
 def setting_rows(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -202,13 +248,21 @@ def _setting(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def minus(one: float | None, other: float | None) -> float | None:
-    """The difference, if both were measured."""
-    return None if one is None or other is None else one - other
+def _artifact_accuracies(report: Report, task: str) -> dict[str, float | None]:
+    """By title of the files that were run on the test images."""
+    return {
+        title: (report.artifacts[name].accuracy or {})[task]
+        for name, title in tested_artifacts(report).items()
+    }
 
 
-def _teachers_first(item: tuple[str, Any]) -> bool:
-    return item[0] != "teachers"
+def _timed_beside_teachers(report: Report) -> list[ArtifactResult]:
+    files = report.artifacts.values()
+    return [one for one in files if one.latency_beside_teachers_ms is not None]
+
+
+def _points_between(one: float | None, other: float | None) -> str:
+    return shown(difference(one, other), formats.points)
 
 
 def _times_less(base: float | None, value: float | None) -> str:

@@ -108,16 +108,16 @@ def test_test_images_of_some_tasks_give_those_accuracies_and_no_joint_one():
     said = evaluate(predict, {"letters": (np.zeros((40, 2, 2, 1)), labels)}, SPACE)
     assert said.task_accuracy == {"letters": np.mean(letters.argmax(1) == labels)}
     assert not said.is_complete
-    assert said.joint_accuracy is None and said.confusion_section() is None
+    assert said.joint_accuracy is None and said.named_confusion_matrix() is None
 
 
-def test_confusion_section_sums_to_the_joint_accuracy_and_names_each_class_and_task():
+def test_named_confusion_matrix_sums_to_the_joint_accuracy_and_names_each_class_and_task():
     said, _ = _evaluate(3)
-    section = said.confusion_section()
-    counts = np.array(section["counts"])
+    matrix = said.named_confusion_matrix()
+    counts = np.array(matrix.counts)
 
-    assert section["labels"] == ["a", "b", "c", "+", "-"]
-    assert section["tasks"] == ["letters"] * 3 + ["signs"] * 2
+    assert matrix.labels == ("a", "b", "c", "+", "-")
+    assert matrix.tasks == ("letters",) * 3 + ("signs",) * 2
     assert np.trace(counts) / counts.sum() == said.joint_accuracy
     assert counts[:3].sum() == 40
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_amalgam.report import Report
+
 pytestmark = pytest.mark.slow
 
 
@@ -20,14 +22,17 @@ def test_demo_makes_a_good_student_and_sound_artifacts(tmp_path):
     """A floor against regressions; what was aimed at and reached, the report itself says."""
     done = keras_amalgam("demo", "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "demo" / "report.json").read_text())
-    for task in report["tasks"].values():
+    report = Report.from_dict(json.loads((tmp_path / "demo" / "report.json").read_text()))
+    small = report.artifacts["student_int8.tflite"]
+    assert small.precision == "int8"
+    for name, task in report.tasks.items():
         # A point of room beyond the goal, for other processors' rounding.
-        assert task["student_accuracy"] >= task["teacher_accuracy"] - 0.03
-        assert task["tflite_int8_accuracy"] >= task["student_accuracy"] - 0.01
-    assert report["joint_accuracy"]["source_aware"] >= 0.9
-    for name in ("keras", "saved_model", "tflite_float32", "onnx"):
-        assert report["parity"][name]["max_abs_error"] <= 1e-4
+        assert task.student_accuracy >= task.teacher_accuracy - 0.03
+        assert small.accuracy[name] >= task.student_accuracy - 0.01
+    assert report.student.ownership == "source"
+    assert report.joint_accuracy.student >= 0.9
+    for name in ("student.keras", "saved_model", "student.tflite", "student.onnx"):
+        assert report.artifacts[name].max_abs_error <= 1e-4
     assert "student %" in done.stdout
 
 
@@ -48,8 +53,8 @@ def test_amalgamate_own_teachers_on_a_folder_of_pictures(teachers, make, tmp_pat
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["ownership"] == "source"
-    assert report["tasks"]["digits"]["student_accuracy"] is None
-    assert np.isfinite(report["history"]["loss"]).all()
+    report = Report.from_dict(json.loads((tmp_path / "out" / "report.json").read_text()))
+    assert report.student.ownership == "source"
+    assert report.tasks["digits"].student_accuracy is None
+    assert np.isfinite(report.history["loss"]).all()
     assert (tmp_path / "out" / "student_int8.tflite").stat().st_size > 0

@@ -14,6 +14,14 @@ import keras_amalgam as ka
 from keras_amalgam import data, export
 from keras_amalgam.experiments import Recipe, first_look, job
 from keras_amalgam.experiments.recipe import load
+from keras_amalgam.report import (
+    JobSeconds,
+    JointAccuracy,
+    Report,
+    StudentResult,
+    TaskResult,
+    TeachersResult,
+)
 from keras_amalgam.terms import CommonFeatures, SoftTargets
 from keras_amalgam.training import Method, Stage, cosine_adamw
 
@@ -65,10 +73,17 @@ def test_a_job_leaves_everything_a_person_can_use(recipe, make, teachers, tmp_pa
     assert json.loads((out / "report.json").read_text())["tasks"].keys() == {"digits", "shapes"}
     assert list(tmp_path.iterdir()) == [out]
     assert export.read_labels(out / "student_int8.tflite")["shapes"] == ("circle", "square")
-    assert len(report["history"]["loss"]) == 2  # Two stages of one epoch.
-    removed = [entry["removed"] for entry in report["ablation"]]
-    assert removed == [None, "common_features", "soft_targets"]
-    assert report["joint_accuracy"]["source_blind"] is not None
+    assert Report.from_dict(json.loads((out / "report.json").read_text())) == report
+    assert len(report.history["loss"]) == 2  # Two stages of one epoch.
+    trained = [(run.method, run.removed) for run in report.ablation]
+    removed = [("without", "common_features"), ("untaught", "soft_targets")]
+    assert trained == [("all", None), *removed]
+    (blind,) = report.joint_accuracy.compared
+    assert (blind.method, blind.ownership) == ("blind", "per_task") and blind.accuracy is not None
+    assert (report.student.method, report.student.ownership) == ("main", "source")
+    tested = {name: one.precision for name, one in report.artifacts.items() if one.accuracy}
+    assert tested == {"student_int8.tflite": "int8"}
+    assert set(report.artifacts) == files & set(report.artifacts)
     assert any("student %" in text for text in said)
     _check_accuracies(report, make, teachers, tmp_path)
 
@@ -89,7 +104,7 @@ print(json.dumps(right))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for task, accuracy in json.loads(done.stdout.splitlines()[-1]).items():
-        assert report["tasks"][task]["student_accuracy"] == pytest.approx(accuracy)
+        assert report.tasks[task].student_accuracy == pytest.approx(accuracy)
 
 
 @pytest.mark.slow
@@ -103,15 +118,59 @@ def test_finer_precision_takes_the_place_of_int8_that_decides_otherwise(
     report = job.run(recipe, tmp_path / "out", say=lambda text: None)
     files = {path.name for path in (tmp_path / "out").glob("*.tflite")}
     assert files == {"student.tflite", "student_float16.tflite"}
-    said = " ".join(report["notes"])
+    said = " ".join(report.notes)
+    written = report.artifacts["student_float16.tflite"]
+    assert (written.format, written.precision) == ("tflite", "float16")
+    assert written.instead_of == ("student_int8.tflite", "student_int16.tflite")
+    assert set(written.accuracy) == {"digits", "shapes"}
+    assert written.latency_beside_teachers_ms > 0
+    assert "int8" not in json.dumps(dataclasses.asdict(report.tasks["digits"]))
     for passed_over in ("student_int8.tflite", "student_int16.tflite"):
         assert f"student_float16.tflite stands for {passed_over}" in said
     assert "student_float16.tflite: Task" in said  # Not even that one keeps it, and that is said.
     page = (tmp_path / "out" / "report.html").read_text()
     assert "stands for student_int8.tflite" in page
+    assert "float16, %" in page and "student, TFLite float16" in page
+    assert "int8, %" not in page and "TFLite int8" not in page
     page = (tmp_path / "out" / "export.html").read_text()
     assert "Thresholds that are missed stand below." in page
     assert "<b>student_float16.tflite</b> misses a threshold" in page
+
+
+def _blind_report(recipe):
+    """The report of a student that was trained without its images' collections."""
+    task = TaskResult(
+        num_test_images=24,
+        teacher_own_pipeline_accuracy=None,
+        teacher_canvas_accuracy=0.5,
+        student_accuracy=0.5,
+        agreement=None,
+    )
+    return Report(
+        recipe="blind",
+        tasks={teacher.name: task for teacher in recipe.teachers},
+        joint_accuracy=JointAccuracy(student=0.125, teachers=None),
+        teachers=TeachersResult(parameters=1, bytes=None, latency_ms=None),
+        student=StudentResult(method="main", ownership="per_task", parameters=1),
+        artifacts={},
+        seconds=JobSeconds(amalgamate=None, total=None),
+        settings={},
+        versions={},
+    )
+
+
+def test_comparisons_leave_the_students_own_joint_accuracy_and_say_who_was_trained(
+    recipe, tmp_path
+):
+    main, _, _, _, blind = recipe.methods
+    others = [blind, dataclasses.replace(main, name="sources", stages=main.stages[:1])]
+    report = job._compare(recipe, others, tmp_path, _blind_report(recipe), lambda text: None)
+    assert report.joint_accuracy.student == 0.125
+    (compared,) = report.joint_accuracy.compared
+    assert (compared.method, compared.ownership) == ("sources", "source")
+    (full,) = report.ablation
+    assert (full.method, full.removed) == ("blind", None)
+    assert set(full.task_accuracy) == {"digits", "shapes"} and full.gradient_norms
 
 
 def test_a_failing_job_leaves_nothing_and_keeps_the_earlier_result(recipe, teachers, tmp_path):
@@ -156,21 +215,23 @@ def test_test_images_of_some_teachers_measure_those_and_the_rest_is_said_not_to_
     recipe = dataclasses.replace(recipe, evaluation=some, methods=recipe.methods[:2])
     said = []
     report = job.run(recipe, tmp_path / "out", say=said.append)
-    digits, shapes = report["tasks"]["digits"], report["tasks"]["shapes"]
+    digits, shapes = report.tasks["digits"], report.tasks["shapes"]
     model = keras.saving.load_model(tmp_path / "out" / "student.keras")
     pairs = [(model.predict_on_batch(x)["digits"].argmax(1), y) for x, y in some["digits"]]
     right = np.mean([np.mean(answers == y) for answers, y in pairs])
-    assert digits["student_accuracy"] == pytest.approx(right) and digits["num_test_images"] == 24
-    assert None not in digits.values()
-    assert {**shapes, "num_test_images": None} == dict.fromkeys(shapes)
-    assert shapes["num_test_images"] == 0
-    assert set(report["joint_accuracy"].values()) == {None}
-    assert report["confusion_matrix"] is None
-    assert list(report["common_space"]["class_retrieval"]) == ["digits"]
-    (ablation,) = report["ablation"]
-    assert ablation["tasks"]["shapes"] is None is ablation["joint"]
-    assert ablation["tasks"]["digits"] is not None
-    (note,) = [note for note in report["notes"] if "No test images of shapes" in note]
+    assert digits.student_accuracy == pytest.approx(right) and digits.num_test_images == 24
+    assert None not in (digits.teacher_canvas_accuracy, digits.agreement)
+    unknown = dict.fromkeys(field.name for field in dataclasses.fields(shapes))
+    assert dataclasses.asdict(shapes) == {**unknown, "num_test_images": 0}
+    accuracy = report.artifacts["student_int8.tflite"].accuracy
+    assert accuracy["digits"] is not None and accuracy["shapes"] is None
+    assert (report.joint_accuracy.student, report.joint_accuracy.teachers) == (None, None)
+    assert report.confusion_matrix is None
+    assert list(report.common_space.class_retrieval) == ["digits"]
+    (ablation,) = report.ablation
+    assert ablation.task_accuracy["shapes"] is None is ablation.joint_accuracy
+    assert ablation.task_accuracy["digits"] is not None
+    (note,) = [note for note in report.notes if "No test images of shapes" in note]
     assert "no joint accuracy, which needs the test images of every teacher" in note
     assert note in said
     (row,) = [line for line in "\n".join(said).splitlines() if line.startswith("shapes ")]
@@ -204,7 +265,7 @@ def test_teacher_whose_answers_contradict_logits_is_warned_of_before_the_trainin
     report = job.run(recipe, tmp_path / "out", say=said.append)
     doubt = "Teacher 'shapes' may not return logits: all of its answers to 64 images are positive"
     assert said[0].startswith(f"Warning: {doubt}") and said[1].startswith("Training")
-    assert [note for note in report["notes"] if doubt in note] == said[:1]
+    assert [note for note in report.notes if doubt in note] == said[:1]
 
 
 def test_teacher_is_judged_by_the_images_of_its_own_collection(recipe, teachers, monkeypatch):

@@ -1,5 +1,6 @@
 """The recipe behind `amalgamate`: what it reads, what it refuses, what it measures."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from keras_amalgam.cli.main import main
 from keras_amalgam.experiments import canvas_cost, first_look, own_teachers, students
 from keras_amalgam.images.resizing import Resize, first_resize
 from keras_amalgam.models.taps import with_taps
+from keras_amalgam.report import TaskResult
 
 # Not in alphabetical order, which is that of the folders.
 VEHICLES = ("van", "bus", "sedan")
@@ -244,14 +246,18 @@ def test_what_the_images_take_is_said_before_they_are_read(vehicles):
 
 
 @pytest.mark.parametrize(("loss", "is_noted"), [(0.75, True), (0.005, False), (0.0, False)])
-def test_report_has_the_teachers_own_accuracy_and_what_the_canvas_costs(loss, is_noted):
-    report = {"tasks": {"cars": {"teacher_accuracy": 1 - loss}}, "notes": []}
-    canvas_cost.tell(report, {"cars": 1.0})
-    assert report["tasks"]["cars"] == {
-        "teacher_accuracy": 1.0,
-        "teacher_canvas_accuracy": 1 - loss,
-    }
-    assert [note[:44] for note in report["notes"]] == (
+def test_notes_say_what_the_canvas_costs_where_it_is_worth_a_sentence(loss, is_noted):
+    cars = TaskResult(
+        num_test_images=8,
+        teacher_own_pipeline_accuracy=1.0,
+        teacher_canvas_accuracy=1 - loss,
+        student_accuracy=None,
+        agreement=None,
+    )
+    on_canvas_alone = dataclasses.replace(cars, teacher_own_pipeline_accuracy=None)
+    notes = canvas_cost.notes({"cars": cars, "birds": on_canvas_alone})
+    assert cars.teacher_accuracy == 1.0 and on_canvas_alone.teacher_accuracy == 1 - loss
+    assert [note[:44] for note in notes] == (
         ["The canvas costs teacher 'cars' 75.00 points"] if is_noted else []
     )
 
@@ -275,10 +281,10 @@ def test_command_reports_accuracies_images_and_bytes_known_beforehand(vehicles, 
     said = capsys.readouterr()
     assert code == 0, said.err
     report = json.loads((folders["out"] / "report.json").read_text())
-    assert report["tasks"]["cars"]["teacher_accuracy"] == pytest.approx(5 / 6)
+    assert report["tasks"]["cars"]["teacher_own_pipeline_accuracy"] == pytest.approx(5 / 6)
     assert report["tasks"]["cars"]["teacher_canvas_accuracy"] == pytest.approx(5 / 6)
     assert report["settings"]["canvas"] == [20, 20, "resize"]
-    assert report["bytes"]["teachers"] == (folders["cars"] / "model.keras").stat().st_size
+    assert report["teachers"]["bytes"] == (folders["cars"] / "model.keras").stat().st_size
     settings = report["settings"]
     assert (settings["images of cars"], settings["images left out"]) == (6, 3)
     assert settings["mirrored images"] is False

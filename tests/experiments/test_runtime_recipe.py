@@ -67,8 +67,8 @@ def test_command_takes_both_kinds_of_teachers(tmp_path, capsys):
     said = capsys.readouterr()
     assert code == 0, said.err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["tasks"]["colours"]["teacher_accuracy"] == 1.0
+    assert report["tasks"]["colours"]["teacher_own_pipeline_accuracy"] == 1.0
     original = (tmp_path / "colours.onnx").stat().st_size
     converted = (tmp_path / "shapes" / "model.keras").stat().st_size
-    assert report["bytes"]["teachers"] == original + converted
-    assert report["latency_ms"]["teachers"] > 0
+    assert report["teachers"]["bytes"] == original + converted
+    assert report["teachers"]["latency_ms"] > 0

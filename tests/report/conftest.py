@@ -1,13 +1,14 @@
 """A made-up report: its numbers are synthetic and say nothing about any model."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 
 from keras_amalgam.evaluation import CommonSpace, Sample
 from keras_amalgam.evaluation.samples import Opinion
-from keras_amalgam.report import Pictures, goal, render_page
+from keras_amalgam.report import Pictures, Report, goal, render_page
 
 DIGITS = [str(digit) for digit in range(10)]
 FASHION = [
@@ -62,83 +63,105 @@ _NORMS = {
     "common_features/digits/mmd": 0.00052,
     "common_features/fashion/mmd": 0.00071,
 }
+
+
+def _artifact(kind, precision, size, latency, error, agreement) -> dict:
+    return {
+        "format": kind,
+        "precision": precision,
+        "instead_of": [],
+        "bytes": size,
+        "latency_ms": latency,
+        "latency_beside_teachers_ms": None,
+        "max_abs_error": error,
+        "tolerance": 1e-4,
+        "min_agreement": agreement,
+        "num_images": 64,
+        "accuracy": None,
+    }
+
+
+def _goal(*arguments, **more) -> dict:
+    return dataclasses.asdict(goal(*arguments, **more))
+
+
 _SYNTHETIC = {
+    "version": 2,
     "recipe": "synthetic",
     "created": "2001-02-03 04:05 UTC",
     "tasks": {
         "digits": {
-            "teacher_accuracy": 0.9935,
-            "student_accuracy": 0.9815,
-            "tflite_int8_accuracy": 0.981,
             "num_test_images": 2000,
+            "teacher_own_pipeline_accuracy": None,
+            "teacher_canvas_accuracy": 0.9935,
+            "student_accuracy": 0.9815,
             "agreement": 0.984,
-            "teacher": "a made-up convolutional network, 28 × 28, shipped as ONNX",
         },
         "fashion": {
-            "teacher_accuracy": 0.9095,
-            "student_accuracy": 0.8895,
-            "tflite_int8_accuracy": 0.8835,
             "num_test_images": 2000,
+            "teacher_own_pipeline_accuracy": 0.9095,
+            "teacher_canvas_accuracy": 0.9095,
+            "student_accuracy": 0.8895,
             "agreement": 0.925,
-            "teacher": "a made-up small transformer, 32 × 32, shipped as .keras",
         },
     },
     "joint_accuracy": {
-        "source_aware": 0.91725,
-        "source_blind": None,
-        "source_blind_per_task": 0.7125,
-        "teachers_source_blind": 0.6435,
+        "student": 0.91725,
+        "teachers": 0.6435,
+        "compared": [
+            {"method": "blind", "ownership": "joint", "accuracy": None},
+            {"method": "blind_by_task", "ownership": "per_task", "accuracy": 0.7125},
+        ],
     },
-    "ownership": "source",
-    "parameters": {"teachers": 551234, "student": 55384},
-    "bytes": {"teachers": 2412345, "tflite_float32": 231456, "tflite_int8": 81234},
-    "latency_ms": {"teachers": 3.91, "student_tflite_int8": 0.231},
-    "seconds": {"amalgamate": 171.3, "total": 243.8},
-    "parity": {
-        "saved_model": {
-            "max_abs_error": 2.4e-6,
-            "tolerance": 1e-4,
-            "num_images": 64,
-            "agreement": 0.984375,
-            "bytes": 345_678,
-            "latency_ms": 1.234,
-        },
-        "student.tflite": {"max_abs_error": 3.1e-5, "tolerance": 1e-4, "num_images": 64},
-        "student.onnx": {"max_abs_error": 3.3e-4, "tolerance": 1e-4, "num_images": 64},
-        "student_int8.tflite": {"max_abs_error": 0.812},
-    },
-    "versions": {"keras": "3.0.synthetic", "tensorflow": "2.0.synthetic"},
     "goals": [
-        goal("digits: student within 2 points of its teacher", -0.012, -0.02, "points"),
-        goal("fashion: student within 1 point of its teacher", -0.02, -0.01, "points"),
-        goal("joint accuracy, sources known in training", 0.91725, 0.9, "fraction"),
-        goal("amalgamation time", 171.3, 300.0, "seconds", at_least=False),
-        goal("student's parameters over the teachers'", 0.1005, 0.25, "number", at_least=False),
-        goal("joint accuracy, sources unknown", None, 0.8, "fraction"),
+        _goal("digits: student within 2 points of its teacher", -0.012, -0.02, "points"),
+        _goal("fashion: student within 1 point of its teacher", -0.02, -0.01, "points"),
+        _goal("joint accuracy, sources known in training", 0.91725, 0.9, "fraction"),
+        _goal("amalgamation time", 171.3, 300.0, "seconds", at_least=False),
+        _goal("student's parameters over the teachers'", 0.1005, 0.25, "number", at_least=False),
+        _goal("joint accuracy, sources unknown", None, 0.8, "fraction"),
     ],
+    "teachers": {"parameters": 551234, "bytes": 2412345, "latency_ms": 3.91},
+    "student": {"method": "amalgamation", "ownership": "source", "parameters": 55384},
+    "artifacts": {
+        "saved_model": _artifact("saved_model", "float32", 345_678, 1.234, 2.4e-6, 0.984375),
+        "student.tflite": _artifact("tflite", "float32", 231_456, 0.522, 3.1e-5, 1.0),
+        "student.onnx": _artifact("onnx", "float32", 240_111, 0.413, 3.3e-4, 0.9921),
+        "student_int8.tflite": {
+            **_artifact("tflite", "int8", 81_234, 0.345, 0.812, 0.9688),
+            "tolerance": None,
+            "latency_beside_teachers_ms": 0.231,
+            "accuracy": {"digits": 0.981, "fashion": 0.8835},
+        },
+    },
+    "seconds": {"amalgamate": 171.3, "total": 243.8},
     "ablation": [
         {
+            "method": "all_terms",
             "removed": None,
-            "tasks": {"digits": 0.9815, "fashion": 0.8895},
-            "joint": 0.91725,
+            "task_accuracy": {"digits": 0.9815, "fashion": 0.8895},
+            "joint_accuracy": 0.91725,
             "gradient_norms": _NORMS,
         },
         {
+            "method": "without_soft_targets",
             "removed": "soft_targets",
-            "tasks": {"digits": 0.1135, "fashion": 0.0925},
-            "joint": 0.0515,
+            "task_accuracy": {"digits": 0.1135, "fashion": 0.0925},
+            "joint_accuracy": 0.0515,
             "gradient_norms": {"common_features": 0.0877, "common_features/digits/mmd": 0.00047},
         },
         {
+            "method": "without_common_features",
             "removed": "common_features",
-            "tasks": {"digits": 0.983, "fashion": 0.9012},
-            "joint": 0.9266,
+            "task_accuracy": {"digits": 0.983, "fashion": 0.9012},
+            "joint_accuracy": 0.9266,
             "gradient_norms": {"soft_targets": 0.431},
         },
         {
+            "method": "without_mmd",
             "removed": "common_features/mmd",
-            "tasks": {"digits": 0.982, "fashion": 0.8885},
-            "joint": 0.9169,
+            "task_accuracy": {"digits": 0.982, "fashion": 0.8885},
+            "joint_accuracy": 0.9169,
             "gradient_norms": {"soft_targets": 0.409, "common_features": 0.0911},
         },
     ],
@@ -161,20 +184,20 @@ _SYNTHETIC = {
         "canvas": [30, 31, "crop"],
     },
     "notes": ["All numbers of this report are synthetic."],
+    "versions": {"keras": "3.0.synthetic", "tensorflow": "2.0.synthetic"},
 }
 
 
 @pytest.fixture
-def full_report() -> dict:
-    """Everything was run."""
+def full_content() -> dict:
+    """What `report.json` holds when everything was run."""
     return copy.deepcopy(_SYNTHETIC)
 
 
 @pytest.fixture
-def report() -> dict:
+def content() -> dict:
     """What must be there, and the tables; without the sections that are drawn."""
-    drawn = ("history", "confusion_matrix")
-    return copy.deepcopy({key: _SYNTHETIC[key] for key in _SYNTHETIC if key not in drawn})
+    return copy.deepcopy({**_SYNTHETIC, "history": None, "confusion_matrix": None})
 
 
 @pytest.fixture(scope="session")
@@ -213,4 +236,4 @@ def pictures() -> Pictures:
 @pytest.fixture(scope="session")
 def page(pictures) -> str:
     """The page of a job of which everything was run."""
-    return render_page(_SYNTHETIC, pictures)
+    return render_page(Report.from_dict(_SYNTHETIC), pictures)

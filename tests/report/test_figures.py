@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_amalgam.evaluation import CommonSpace
-from keras_amalgam.report import Pictures, figures, render_page
+from keras_amalgam.report import Pictures, Report, figures, render_page
 
 CENTERS = {
     "coat": (0.0, 0.0),
@@ -59,16 +59,16 @@ def points_of(svg, color):
     return len(re.findall(rf"<(?:use|path d)[^>]*stroke: var\(--{color}\)", svg))
 
 
-def test_task_has_one_colour_on_the_page_in_the_order_of_the_reports_tasks(full_report, pictures):
+def test_task_has_one_colour_on_the_page_in_the_order_of_the_reports_tasks(full_content, pictures):
     space = pictures.space
     order = np.argsort(space.task == "digits", kind="stable")[:-7]  # fashion first, digits fewer
     later = CommonSpace(
         space.points[order], space.model[order], space.task[order], space.label[order], seed=5
     )
-    history = full_report["history"]
-    full_report["history"] = dict(sorted(history.items(), key=lambda item: "digits" in item[0]))
+    history = full_content["history"]
+    full_content["history"] = dict(sorted(history.items(), key=lambda item: "digits" in item[0]))
 
-    page = render_page(full_report, Pictures([], later))
+    page = render_page(Report.from_dict(full_content), Pictures([], later))
 
     expected = {"digits": "series-0", "fashion": "series-1"}
     assert colours(page, "curves") == colours(page, "space") == expected
