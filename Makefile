@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Errors only: no notices of indexes that are not there, and no warning that the installation is editable.
 PIP := $(BIN)/python -W ignore::UserWarning -m pip --quiet --quiet
-# Set OUT to keep an earlier run.
+# Set OUT to keep an earlier run; ARGS=--restart makes it anew.
 OUT ?= runs/demo
+ARGS ?=
 
 .PHONY: help setup demo demo-full demo-assets test test-core test-teachers test-export test-slow \
 	test-networks test-arm fuzz lint format \
@@ -28,13 +29,13 @@ $(VENV)/.ready-torch: $(VENV)/.ready
 ## setup        make .venv with everything that demo and tests need
 setup: $(VENV)/.ready
 
-## demo         amalgamate the two shipped teachers; results in runs/demo (replaced)
+## demo         amalgamate the two shipped teachers in runs/demo; goes on where it stopped
 demo: $(VENV)/.ready
-	$(BIN)/keras-amalgam demo --out $(OUT) --overwrite
+	$(BIN)/keras-amalgam demo --out $(OUT) $(ARGS)
 
 ## demo-full    the same with longer training and the comparisons, half an hour; runs/demo_full
 demo-full: $(VENV)/.ready
-	$(BIN)/keras-amalgam demo --full --out $(OUT)_full --overwrite
+	$(BIN)/keras-amalgam demo --full --out $(OUT)_full $(ARGS)
 
 FAST := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 

@@ -20,6 +20,10 @@ With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class,
 teacher names its classes, the report says how accurate teachers and student are: the teachers on
 the photographs at their own size, and on the canvas where that differs. Test images of some
 teachers only are welcome; the joint accuracy, the task unknown, needs those of all.
+
+The folder --out is the run: training writes its state there every epoch and every few minutes, and
+each step leaves its result. The same command again goes on where it stopped, after Ctrl-C, a kill
+or a power cut, too, and does again only what something has changed for; --restart begins anew.
 """
 
 import time
@@ -27,7 +31,7 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_amalgam.cli import output
+from keras_amalgam.cli import output, run_flags
 from keras_amalgam.cli.advice import AMALGAMATE, in_flags
 from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
 
@@ -90,7 +94,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "test", [], "TEACHER=DIR: labelled test images of a teacher.", flag_values=values
     )
-    output.define_flags(values, default=None)
+    flags.DEFINE_integer(
+        "seed", 0, "Of initial weights, order and augmentation.", 0, flag_values=values
+    )
+    run_flags.define_flags(values, default=None)
 
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
@@ -114,7 +121,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
         raise ValueError(f"--test wants one folder per teacher. Received: {values.test}.")
     student_size(values)
     canvas_of(values)
-    output.check(values)
+    run_flags.check(values)
     output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
 
 
@@ -150,12 +157,13 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
             flip=values.flip,
             canvas=canvas_of(values),
             teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
+            seed=values.seed,
         )
     except ValueError as error:
         raise ValueError(in_flags(str(error), AMALGAMATE)) from error
     for note in made.notes:
         print(note)
-    job.run(made, values.out, values.overwrite, started)
+    job.run(made, values.out, run_flags.settings(values, "amalgamate", positional), started)
 
 
 def _tests(values: flags.FlagValues) -> dict[str, str]:

@@ -8,13 +8,15 @@ ONNX, checks each artifact against the student, and writes report.html and repor
     keras-amalgam demo                    a few minutes on two cores
     keras-amalgam demo --full             longer training and what each term is worth: half an hour
     keras-amalgam demo --out runs/mine
+
+The same command again goes on where it stopped, after Ctrl-C, too; --restart begins anew.
 """
 
 import time
 
 from absl import flags
 
-from keras_amalgam.cli import output
+from keras_amalgam.cli import output, run_flags
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -22,13 +24,19 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "full", False, "Train longer, and compare with each term removed.", flag_values=values
     )
-    output.define_flags(values, default="runs/demo")
+    flags.DEFINE_integer(
+        "seed", 0, "Of initial weights, order and augmentation.", 0, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "epochs", None, "Of the training, if other than the demo's own.", 1, flag_values=values
+    )
+    run_flags.define_flags(values, default="runs/demo")
 
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:
     """Refuse a wrong command line."""
     output.check_no_arguments(positional)
-    output.check(values)
+    run_flags.check(values)
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
@@ -36,6 +44,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     started = time.perf_counter()
     from keras_amalgam.experiments import digits_fashion, job
 
-    recipe = digits_fashion.recipe(full=values.full)
+    recipe = digits_fashion.recipe(values.full, values.seed, values.epochs)
     full_run = None if values.full else "keras-amalgam demo --full"
-    job.run(recipe, values.out, values.overwrite, started, full_run)
+    settings = run_flags.settings(values, "demo", positional, full_run=full_run)
+    job.run(recipe, values.out, settings, started)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,8 @@ COMMANDS = {
 }
 # The commands' own names are those of a module of the standard library and of a package of ours.
 MODULES = {"inspect": "inspect_file", "export": "export_student"}
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_ERROR, EXIT_USAGE = 1, 2
+RUNS = ("demo", "amalgamate", "run")  # What these leave is gone on with.
 
 USAGE = """\
 keras-amalgam: several trained networks become one compact student, without labels.
@@ -33,8 +35,9 @@ commands:
 {commands}
 
 `keras-amalgam COMMAND --help` explains a command. Exit codes: 0 done, 1 it failed, 2 the command
-line is wrong, 130 interrupted. Nothing is ever overwritten without --overwrite, and nothing but an
-earlier result with it.
+line is wrong, 130 interrupted, 143 ended by SIGTERM. demo, amalgamate and run go on where they
+stopped when they are given again. Nothing is ever overwritten without --overwrite or --restart, and
+nothing but an earlier result with it.
 """
 
 
@@ -69,9 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(name, name)}")
         with _plain_warnings():
             return _run(name, module, rest)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Nothing was written in place.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interrupted:
+        kept = "The same command goes on where it stopped." if name in RUNS else ""
+        said = kept or "Nothing was written in place."
+        print(f"\nInterrupted. {said}", file=sys.stderr)
+        return 128 + getattr(interrupted, "signal", signal.SIGINT)
 
 
 def _expanded(argument: str) -> str:

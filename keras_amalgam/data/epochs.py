@@ -126,7 +126,7 @@ class EpochNumber:
             # Not a variable: under a strategy it would be a mirrored one, which no data set reads.
             epoch = tf.ensure_shape(tf.numpy_function(self._take, [], tf.int64), ())
             pair = tf.stack([tf.constant(seed, tf.int64), epoch])
-            return tf.random.stateless_uniform((), pair, None, None, tf.int64)
+            return tf.random.stateless_uniform((), pair, 0, 2**62, tf.int64)
 
         return tf.data.Dataset.from_tensors(0).map(number)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -80,7 +81,7 @@ def mix_uncached(
         tf.compat.v1.set_random_seed(1)
         parts = []
         for index, dataset in enumerate(sources.values()):
-            images = _passes(dataset, lengths[index], counts[index], random + index, epoch)
+            images = _passes(dataset, lengths[index], counts[index], _other(random, index), epoch)
             parts.append(images.map(lambda image, index=index: (image, tf.constant(index))))
         drawn = draw(lengths, counts, epoch.shuffle, random)
         chosen = tf.data.Dataset.from_tensor_slices(tf.cast(source_of(drawn, lengths), tf.int64))
@@ -101,24 +102,29 @@ def source_of(drawn: tf.Tensor, lengths: list[int]) -> tf.Tensor:
 
 
 def _passes(
-    dataset: tf.data.Dataset, size: int, count: int, random: tf.Tensor, epoch: Epoch
+    dataset: tf.data.Dataset, size: int, count: int, random: Any, epoch: Epoch
 ) -> tf.data.Dataset:
     """Whole passes through a source, then a part of one: a random part if shuffled."""
     whole, rest = divmod(count, size)
     if not epoch.shuffle:
         return dataset.repeat(whole + 1).take(count)
 
-    def shuffled(images: tf.data.Dataset, number: tf.Tensor) -> tf.data.Dataset:
+    def shuffled(images: tf.data.Dataset, number: Any) -> tf.data.Dataset:
         return images.shuffle(epoch.window, random + number, reshuffle_each_iteration=False)
 
     # Taking the first images of a pass would never reach the last ones of a large source.
     kept = tf.data.Dataset.from_tensor_slices(draw([size], [size], True, random) < rest)
-    some = tf.data.Dataset.zip(dataset, kept).filter(lambda image, keep: keep)
-    some = shuffled(some.map(lambda image, keep: image), tf.constant(-1, tf.int64))
+    some = tf.data.Dataset.zip(dataset, kept).filter(lambda *element: element[1])
+    some = shuffled(some.map(lambda *element: element[0]), tf.constant(-1, tf.int64))
     if not whole:
         return some
     passes = tf.data.Dataset.range(whole).flat_map(lambda number: shuffled(dataset, number))
     return passes.concatenate(some) if rest else passes
+
+
+def _other(random: Any, number: int) -> Any:
+    """Another random number for each source."""
+    return random + number
 
 
 def _known_size(name: str, dataset: tf.data.Dataset) -> int:

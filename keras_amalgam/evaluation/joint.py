@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import sklearn.metrics
@@ -24,6 +25,32 @@ class Evaluation:
     logits: Mapping[str, Mapping[str, np.ndarray]]
     labels: Mapping[str, np.ndarray]
     label_space: LabelSpace
+
+    def save(self, file: IO[bytes]) -> None:
+        """Write logits and labels in NumPy's `.npz` form."""
+        arrays = {f"labels/{task}": labels for task, labels in self.labels.items()}
+        for task, heads in self.logits.items():
+            arrays |= {f"logits/{task}/{head}": values for head, values in heads.items()}
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, file: IO[bytes], label_space: LabelSpace) -> "Evaluation":
+        """Read what `save` wrote.
+
+        Args:
+            file: Opened for reading.
+            label_space: The classes of all tasks, of names without `/`.
+        """
+        logits: dict[str, dict[str, np.ndarray]] = {}
+        labels = {}
+        with np.load(file, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                kind, task, *head = key.split("/")
+                if kind == "labels":
+                    labels[task] = arrays[key]
+                else:
+                    logits.setdefault(task, {})[head[0]] = arrays[key]
+        return cls(logits, labels, label_space)
 
     @property
     def task_accuracy(self) -> dict[str, float]:

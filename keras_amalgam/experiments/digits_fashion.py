@@ -6,6 +6,7 @@ normalisation; both ship with the package, as do the images. See `data/demo/LICE
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -42,13 +43,17 @@ AUGMENTATION = {
 }
 
 
-def recipe(full: bool = False) -> Recipe:
+def recipe(full: bool = False, seed: int = 0, epochs: int | None = None) -> Recipe:
     """The demo's recipe.
 
     Args:
         full: Whether to train longer and to train the comparisons too: without each term, and
             without knowing the images' source.
+        seed: Of the initial weights, the order and the augmentation.
+        epochs: Of the exported student's training; by default those that its goals are set for.
     """
+    if epochs is None:
+        epochs = FULL_EPOCHS if full else EPOCHS
     known = [_teacher("digits", teachers.from_onnx), _teacher("fashion", teachers.from_keras)]
     folder = data.demo_data_dir()
     unlabelled = {
@@ -61,29 +66,37 @@ def recipe(full: bool = False) -> Recipe:
         student=lambda: build_student(students.compact(IMAGE_SHAPE), known),
         student_tap=STUDENT_TAP,
         streams={
-            "train": data.stream(
+            "train": lambda: data.stream(
                 unlabelled,
                 batch_size=BATCH_SIZE,
                 proportions=PROPORTIONS,
                 augmentation=AUGMENTATION,
+                seed=seed,
             ),
-            "calibration": data.stream(unlabelled, batch_size=BATCH_SIZE),
+            "calibration": lambda: data.stream(unlabelled, batch_size=BATCH_SIZE, seed=seed),
+        },
+        made_from={
+            "data": [f"demo_{teacher.name}" for teacher in known],
+            "batch_size": BATCH_SIZE,
+            "proportions": PROPORTIONS,
+            "augmentation": {name: asdict(one) for name, one in AUGMENTATION.items()},
+            "seed": seed,
         },
         evaluation={
             teacher.name: data.labelled_from_tfds(f"demo_{teacher.name}", "test", folder)
             for teacher in known
         },
-        methods=_methods(full),
+        methods=_methods(full, epochs, seed),
         goals=partial(_goals, full=full),
         teacher_bytes=sum(
             (folder / "teachers" / _card(t.name)["file"]).stat().st_size for t in known
         ),
         settings={
             "unlabelled images": "9,000 of MNIST, 9,000 of Fashion-MNIST, none seen by a teacher",
-            "epochs": FULL_EPOCHS if full else EPOCHS,
+            "epochs": epochs,
             "batch": BATCH_SIZE,
             "digits : fashion in training": "1 : 3",
-            "seed": 0,
+            "seed": seed,
             "canvas": [*IMAGE_SHAPE[:2], "resize"],  # Which resizes nothing: all have this size.
         },
         notes=[
@@ -126,18 +139,17 @@ def _method(
     terms: Callable[[], list[AmalgamationTerm]],
     epochs: int = COMPARED_EPOCHS,
     removes: str | None = None,
+    seed: int = 0,
 ) -> Method:
-    return Method(name, (Stage(terms, epochs, cosine_adamw(PEAK_RATE)),), removes=removes)
+    stage = Stage(terms, epochs, cosine_adamw(PEAK_RATE))
+    return Method(name, (stage,), removes=removes, seed=seed)
 
 
-def _methods(full: bool) -> list[Method]:
-    main = _method(
-        "amalgamation", lambda: [_soft(), _common()], epochs=FULL_EPOCHS if full else EPOCHS
-    )
+def _methods(full: bool, epochs: int, seed: int) -> list[Method]:
+    main = _method("amalgamation", lambda: [_soft(), _common()], epochs=epochs, seed=seed)
     if not full:
         return [main]
-    return [
-        main,
+    compared = [
         _method("all_terms", lambda: [_soft(), _common()]),
         _method("without_soft_targets", lambda: [_common()], removes="soft_targets"),
         _method("without_common_features", lambda: [_soft()], removes="common_features"),
@@ -148,6 +160,7 @@ def _methods(full: bool) -> list[Method]:
         ),
         _method("source_blind", lambda: [_soft("per_task"), _common()]),
     ]
+    return [main, *(replace(method, seed=seed) for method in compared)]
 
 
 def _goals(report: Report, full: bool) -> list[Goal]:

@@ -1,93 +1,422 @@
-"""Running a recipe: train, evaluate, package, report."""
+"""Running a recipe as steps in a folder: train, evaluate, package, compare, report.
 
+Each step leaves its result whole and is skipped when nothing that it was made from has changed. A
+step that fails loses nothing of those before it.
+"""
+
+import contextlib
 import dataclasses
-import sys
+import json
+import signal
+import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import keras
+import tensorflow as tf
+
 from keras_amalgam import evaluation
-from keras_amalgam.evaluation import AblationRun
 from keras_amalgam.evaluation.gradients import gradient_norms
-from keras_amalgam.experiments import canvas_cost, first_look, package, pictures, reporting
+from keras_amalgam.experiments import (
+    canvas_cost,
+    first_look,
+    made_from,
+    package,
+    pictures,
+    reporting,
+)
+from keras_amalgam.experiments.package import Packaged
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
-from keras_amalgam.files.writing import whole_directory
+from keras_amalgam.experiments.run_folder import RunFolder, Say
+from keras_amalgam.files.writing import whole_directory, whole_entries, whole_file
 from keras_amalgam.report import (
+    AblationRun,
     ComparedOwnership,
     Report,
     format_table,
     formats,
+    records,
     write_report,
 )
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training import Amalgamation, Method, train
+from keras_amalgam.training.epoch_numbers import epoch_numbers
+from keras_amalgam.training.interruption import Interrupted
+from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.progress import Length, Progress, WriteHistory
+from keras_amalgam.training.state import Place, State
 
-Say = Callable[[str], None]
+STEPS = ("train", "evaluate", "package", "compare", "report")
+# What follows a training takes about so long on two cores, where this run has not measured it yet.
+_LATER = 90.0
+
+MakeCallbacks = Callable[[], Sequence[keras.callbacks.Callback]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a recipe is run; none of it changes the result.
+
+    Args:
+        only: The one step that is done, whether something has changed or not; the steps before it
+            must be done. `None` for all that are not done.
+        restart: Whether an earlier run in the folder is removed first.
+        keep: How many states of a training stay.
+        minutes: At most so much time lies between two of its states.
+        callbacks: Makes further callbacks for each `fit`.
+        strategy: Under which the student is trained.
+        full_run: The command that runs what this one did not, if there is one.
+        described: For `run.json`: the command and its settings, with which it can be run again.
+    """
+
+    only: str | None = None
+    restart: bool = False
+    keep: int = 3
+    minutes: float = 5.0
+    callbacks: MakeCallbacks = tuple
+    strategy: tf.distribute.Strategy | None = None
+    full_run: str | None = None
+    described: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a step that does not exist, and numbers below one."""
+        if self.only is not None and self.only not in STEPS:
+            raise ValueError(
+                f"There is no step {self.only!r}. Received: only={self.only!r}. Choose one of "
+                f"{list(STEPS)}."
+            )
+        if self.keep < 1 or self.minutes < 0:
+            raise ValueError(
+                "At least one state stays, and time between two is not negative. Received: "
+                f"keep={self.keep}, minutes={self.minutes}."
+            )
+
+
+_DEFAULT = Settings()
 
 
 def run(
     recipe: Recipe,
     directory: str | Path,
-    overwrite: bool = False,
+    settings: Settings = _DEFAULT,
     started: float | None = None,
-    full_run: str | None = None,
     say: Say = print,
 ) -> Report:
-    """Run a recipe and leave everything a person can use in a folder.
-
-    The folder appears when all of it is there. Until then it lies in `.<name>-…` beside it.
+    """Run a recipe in a folder, or go on with what is there.
 
     Args:
         recipe: What to run.
-        directory: For student, artifacts, logs, `report.json` and `report.html`.
-        overwrite: Whether an earlier result is replaced. Any other folder never is.
+        directory: For the training's states, student, artifacts, logs, `report.json` and
+            `report.html`.
+        settings: How it is run.
         started: `time.perf_counter()` at the start of the job, for the total time.
-        full_run: The command that runs what this job did not, if there is one.
         say: Where progress goes.
 
     Returns:
         The report, which `report.json` holds.
 
     Raises:
-        FileExistsError: If the folder exists and `overwrite` is false, or it is neither empty nor
-            an earlier result.
+        FileExistsError: If the folder is neither empty nor a run's.
+        BlockingIOError: If another process runs in it.
+        ValueError: If the training there was begun with something else, or `only` names a step
+            before which another is not done.
+        KeyboardInterrupt: If it was told to end. What was done is kept.
     """
     started = time.perf_counter() if started is None else started
-    with whole_directory(directory, overwrite, mark="report.json") as folder:
-        report = _run(recipe, folder, started, full_run, say)
+    with RunFolder.opened(directory, settings.restart, say) as folder, _ended_by_sigterm():
+        try:
+            report = _Job(recipe, folder, settings, started, say).run()
+        except KeyboardInterrupt:
+            say(f"Interrupted. All that was done is kept in {directory}.")
+            raise
     say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
     return report
 
 
-def _run(recipe: Recipe, folder: Path, started: float, full_run: str | None, say: Say) -> Report:
-    main, *others = recipe.methods
-    notes = [f"Warning: {doubt}" for doubt in first_look.doubts(recipe)]
-    notes += _untested_note(recipe)
-    for note in notes:
-        say(note)
-    amalgamation = _train(recipe, main, folder, say)
-    tested = _test(recipe, amalgamation, say)
-    say("Packaging the student and checking every artifact against it.")
-    packaged = package.package(amalgamation.amalgamator.student, recipe, folder)
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the steps as Ctrl-C does; a training lets its step end first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    report = reporting.report_of(recipe, amalgamation, tested, packaged, notes)
-    if others:
-        report = _compare(recipe, others, folder, report, say)
-    shown = None
-    if tested.student and tested.teachers:
-        say("Drawing the report.")
-        shown, space = pictures.draw(
-            recipe, amalgamation.amalgamator, tested.student, tested.teachers
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+class _Job:
+    """One process's work on a run."""
+
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, settings: Settings, started: float, say: Say
+    ) -> None:
+        self.recipe, self.folder, self.settings, self.say = recipe, folder, settings, say
+        self.started = started
+        self.earlier = 0.0  # Seconds that other processes spent on steps of this run.
+
+    def run(self) -> Report:
+        """Do all that is not done, or the one step that is wanted."""
+        self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
+        main, *others = self.recipe.methods
+        notes = self._notes()
+        amalgamation = self._train(main)
+        student = amalgamation.amalgamator.student
+        student_print = made_from.of_weights(student)
+        tests = {task: made_from.of_data(data) for task, data in self.recipe.evaluation.items()}
+        about = {"student": student_print, "test_images": tests}
+        tested = self._test(student, about)
+        packaged = self._package(student, about)
+        report = reporting.report_of(self.recipe, amalgamation, tested, packaged, notes)
+        own = report.student.ownership
+        report = with_comparisons(report, [self._compare(one, tests, own) for one in others])
+        return self._report(report, amalgamation, tested, about)
+
+    def _notes(self) -> list[str]:
+        """What some images tell of the teachers, said before anything is trained."""
+        path = self.folder.path / "first_look.json"
+
+        def look() -> None:
+            notes = [f"Warning: {doubt}" for doubt in first_look.doubts(self.recipe)]
+            _write_json(path, notes + _untested_note(self.recipe))
+
+        entries = made_from.teachers(self.recipe)
+        images = made_from.images(self.recipe)
+        self._step("look at the images", {"teachers": entries, "images": images}, [path.name], look)
+        notes = json.loads(path.read_text(encoding="utf-8"))
+        for note in notes:
+            self.say(note)
+        return notes
+
+    def _train(self, method: Method) -> Amalgamation:
+        recipe, settings = self.recipe, self.settings
+        training = self.folder.path / "training" / method.name
+        keras.utils.set_random_seed(method.seed)
+        with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
+            student = recipe.student()
+        made = made_from.training(recipe, method, student)
+        keeping = Keeping(training / "states", made, settings.keep, settings.minutes)
+        begun, _ = keeping.begun()
+        if not begun.finished and settings.only not in (None, "train", "compare"):
+            raise ValueError(
+                f"Only the step {settings.only!r} was wanted, and the training before it has not "
+                f"finished. Received: {training}. Run without --only first."
+            )
+        self._announce(method, begun)
+        self.earlier += begun.seconds
+        amalgamation = train(
+            method,
+            recipe.teachers,
+            lambda: student,
+            recipe.student_tap,
+            recipe.streams["train"],
+            keeping=keeping,
+            logs=self.folder.path / "logs" / method.name,
+            callbacks=lambda stage, steps: self._callbacks(method, stage, begun, steps, training),
+            strategy=settings.strategy,
+            verbose=0,
         )
-        report = dataclasses.replace(report, common_space=space)
-    report = _ended(report, recipe, time.perf_counter() - started)
-    write_report(folder, report, shown, full_run)
-    say(format_table(report))
-    return report
+        return amalgamation
+
+    def _announce(self, method: Method, begun: State) -> None:
+        place = begun.place
+        if begun.finished:
+            self.say(f"training {method.name}: done already.")
+        elif begun.history or place.step:
+            self.say(
+                f"Training the student goes on: {method.name}, stage {place.stage + 1}, epoch "
+                f"{place.epoch + 1}, step {place.step}."
+            )
+        else:
+            self.say(f"Training the student without labels: {method.name}.")
+
+    def _callbacks(
+        self, method: Method, stage: int, begun: State, steps: int, training: Path
+    ) -> list[keras.callbacks.Callback]:
+        methods = self.recipe.methods
+        others = methods[methods.index(method) + 1 :]
+        later = steps * sum(stage.epochs for one in others for stage in one.stages)
+        known = [record["seconds"] for record in self.folder.steps.values()]
+        rest = sum(known) if len(known) > 1 else _LATER
+        spec = tf.nest.flatten(self.recipe.streams["train"].element_spec)[0]
+        length = Length(
+            [stage.epochs for stage in method.stages],
+            steps,
+            spec.shape[0] or 0,
+            lambda seconds: later * seconds + rest,
+        )
+        goes_on = stage == begun.place.stage
+        place = begun.place if goes_on else Place(stage)
+        progress = Progress(length, place, begun.seconds if goes_on else 0.0, self.say)
+        done = len(begun.history.get("loss", ())) if goes_on else None
+        history = WriteHistory(training / "history.csv", done, progress)
+        return [progress, history, *self.settings.callbacks()]
+
+    def _test(self, student: keras.Model, about: Mapping[str, Any]) -> Tested:
+        recipe, place = self.recipe, self.folder.path / "evaluation"
+        if not recipe.evaluation:
+            return Tested()
+
+        def test() -> None:
+            self.say("Evaluating teachers and student on the test images.")
+            said = {
+                "student": _evaluate(evaluation.predictor(student), recipe),
+                "teachers": _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe),
+            }
+            own = canvas_cost.own_accuracies(recipe)
+            with whole_directory(place, True, "own_accuracies.json") as folder:
+                for name, one in said.items():
+                    with open(folder / f"{name}.npz", "wb") as file:
+                        one.save(file)
+                _write_json(folder / "own_accuracies.json", own)
+
+        self._step(
+            "evaluate", {**about, "teachers": made_from.teachers(recipe)}, [place.name], test
+        )
+        space, said = _space(recipe), {}
+        for name in ("student", "teachers"):
+            with open(place / f"{name}.npz", "rb") as file:
+                said[name] = evaluation.Evaluation.load(file, space)
+        own = json.loads((place / "own_accuracies.json").read_text(encoding="utf-8"))
+        return Tested(said["student"], said["teachers"], own)
+
+    def _package(self, student: keras.Model, about: Mapping[str, Any]) -> Packaged:
+        path = self.folder.path / "package.json"
+
+        def pack() -> None:
+            self.say("Packaging the student and checking every artifact against it.")
+            with tempfile.TemporaryDirectory(prefix=".package-", dir=path.parent) as folder:
+                packaged = package.package(student, self.recipe, Path(folder))
+                names = sorted(written.name for written in Path(folder).iterdir())
+                with whole_entries(path.parent, *names, path.name) as place:
+                    for name in names:
+                        Path(folder, name).replace(place / name)
+                    content = json.dumps(records.plain(packaged), indent=2)
+                    (place / path.name).write_text(f"{content}\n", encoding="utf-8")
+
+        images = made_from.images(self.recipe)
+        files = [path.name]
+        if path.is_file():
+            files += json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        self._step("package", {**about, "images": images}, files, pack)
+        return records.build(Packaged, json.loads(path.read_text(encoding="utf-8")))
+
+    def _compare(
+        self, method: Method, tests: Mapping[str, Any], own: str
+    ) -> AblationRun | ComparedOwnership | None:
+        """What a method's student is worth, for comparison; `None` without test images."""
+        with warnings.catch_warnings():
+            # Heads that no term trains are what some comparisons are about.
+            warnings.filterwarnings("ignore", message="Gradients do not exist")
+            amalgamation = self._train(method)
+        if not self.recipe.evaluation:
+            return None
+        amalgamator = amalgamation.amalgamator
+        ownership = reporting.ownership_of(amalgamation)
+        path = self.folder.path / "training" / method.name / "compared.json"
+        kind = AblationRun
+        if method.removes is None and ownership != own:
+            kind = ComparedOwnership
+
+        def measure() -> None:
+            tested = _evaluate(evaluation.predictor(amalgamator.student), self.recipe)
+            joint = tested.joint_accuracy
+            if kind is ComparedOwnership:
+                one = kind(method=method.name, ownership=ownership, accuracy=joint)
+            else:
+                one = AblationRun(
+                    method=method.name,
+                    removed=method.removes,
+                    task_accuracy=reporting.task_accuracies(self.recipe, tested),
+                    joint_accuracy=joint,
+                    gradient_norms=gradient_norms(amalgamator, self._batch()),
+                )
+            _write_json(path, records.plain(one))
+
+        about = {"student": made_from.of_weights(amalgamator.student), "test_images": tests}
+        name = str(path.relative_to(self.folder.path))
+        self._step(f"compare {method.name}", about, [name], measure)
+        return records.build(kind, json.loads(path.read_text(encoding="utf-8")))
+
+    def _batch(self) -> Any:
+        """The first batch of the first epoch."""
+        stream = self.recipe.streams["train"]
+        for number in epoch_numbers(stream):
+            number.next = 0
+        return next(iter(stream))
+
+    def _report(
+        self,
+        report: Report,
+        amalgamation: Amalgamation,
+        tested: Tested,
+        about: Mapping[str, Any],
+    ) -> Report:
+        path = self.folder.path / "report.json"
+
+        def draw() -> None:
+            self.say("Drawing the report.")
+            shown, finished = None, report
+            if tested.student and tested.teachers:
+                shown, space = pictures.draw(
+                    self.recipe, amalgamation.amalgamator, tested.student, tested.teachers
+                )
+                finished = dataclasses.replace(finished, common_space=space)
+            total = time.perf_counter() - self.started + self.earlier
+            finished = _ended(finished, self.recipe, total)
+            write_report(self.folder.path, finished, shown, self.settings.full_run)
+
+        measured = records.plain(dataclasses.replace(report, history=None))
+        self._step("report", {**about, "measured": measured}, [path.name, "report.html"], draw)
+        finished = Report.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        self.say(format_table(finished))
+        return finished
+
+    def _step(
+        self, name: str, made: Mapping[str, Any], files: Sequence[str], do: Callable[[], None]
+    ) -> None:
+        """Do a step of the folder if it is wanted, and count what it took in earlier processes."""
+        only, kind = self.settings.only, name.split()[0]
+        record = self.folder.steps.get(name)
+        if only is not None and kind not in (only, "look"):
+            if record is None:
+                raise ValueError(
+                    f"Only the step {only!r} was wanted, and the step {name!r} before it is not "
+                    f"done. Received: {self.folder.path}. Run without --only first."
+                )
+            self.earlier += record["seconds"]
+            return
+        done = self.folder.step(name, made, files, do, anew=kind == only)
+        if not done and record:
+            self.earlier += record["seconds"]
+
+
+def with_comparisons(
+    report: Report, compared: Sequence[AblationRun | ComparedOwnership | None]
+) -> Report:
+    """The report with what each term is worth, and with other ownerships.
+
+    Args:
+        report: Of the student that is exported.
+        compared: What was measured of the students trained for comparison.
+    """
+    ownerships = tuple(one for one in compared if isinstance(one, ComparedOwnership))
+    ablation = tuple(one for one in compared if isinstance(one, AblationRun))
+    joint = dataclasses.replace(report.joint_accuracy, compared=ownerships)
+    return dataclasses.replace(report, joint_accuracy=joint, ablation=ablation or None)
 
 
 def _ended(report: Report, recipe: Recipe, total: float) -> Report:
@@ -98,71 +427,12 @@ def _ended(report: Report, recipe: Recipe, total: float) -> Report:
     return dataclasses.replace(report, goals=tuple(recipe.goals(report)))
 
 
-def _train(recipe: Recipe, method: Method, folder: Path, say: Say) -> Amalgamation:
-    say(f"Training the student without labels: {method.name}.")
-    return train(
-        method,
-        recipe.teachers,
-        recipe.student,
-        recipe.student_tap,
-        recipe.streams["train"],
-        logs=folder / "logs" / method.name,
-        # One line an epoch where nobody watches a bar move.
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-
-
-def _test(recipe: Recipe, amalgamation: Amalgamation, say: Say) -> Tested:
-    if not recipe.evaluation:
-        return Tested()
-    say("Evaluating teachers and student on the test images.")
-    return Tested(
-        student=_evaluate(evaluation.predictor(amalgamation.amalgamator.student), recipe),
-        teachers=_evaluate(evaluation.teachers_predictor(recipe.teachers), recipe),
-        own=canvas_cost.own_accuracies(recipe),
-    )
-
-
 def _evaluate(predict: Any, recipe: Recipe) -> evaluation.Evaluation:
-    space = LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
-    return evaluation.evaluate(predict, recipe.evaluation, space)
+    return evaluation.evaluate(predict, recipe.evaluation, _space(recipe))
 
 
-def _compare(
-    recipe: Recipe, methods: Sequence[Method], folder: Path, report: Report, say: Say
-) -> Report:
-    """Train the other methods; the report with what each term is worth, and other ownerships."""
-    ablation: list[AblationRun] = []
-    compared: list[ComparedOwnership] = []
-    for method in methods:
-        with warnings.catch_warnings():
-            # Heads that no term trains are what some comparisons are about.
-            warnings.filterwarnings("ignore", message="Gradients do not exist")
-            amalgamation = _train(recipe, method, folder, say)
-        if not recipe.evaluation:
-            continue
-        amalgamator = amalgamation.amalgamator
-        tested = _evaluate(evaluation.predictor(amalgamator.student), recipe)
-        joint, ownership = tested.joint_accuracy, reporting.ownership_of(amalgamation)
-        if method.removes is None and ownership != report.student.ownership:
-            compared.append(
-                ComparedOwnership(method=method.name, ownership=ownership, accuracy=joint)
-            )
-            continue
-        ablation.append(
-            AblationRun(
-                method=method.name,
-                removed=method.removes,
-                task_accuracy=reporting.task_accuracies(recipe, tested),
-                joint_accuracy=joint,
-                gradient_norms=gradient_norms(amalgamator, next(iter(recipe.streams["train"]))),
-            )
-        )
-    return dataclasses.replace(
-        report,
-        joint_accuracy=dataclasses.replace(report.joint_accuracy, compared=tuple(compared)),
-        ablation=tuple(ablation) or None,
-    )
+def _space(recipe: Recipe) -> LabelSpace:
+    return LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
 
 
 def _untested_note(recipe: Recipe) -> list[str]:
@@ -174,3 +444,8 @@ def _untested_note(recipe: Recipe) -> list[str]:
         f"No test images of {formats.words(untested)}: how right the student is there is not "
         "measured, and no joint accuracy, which needs the test images of every teacher."
     ]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

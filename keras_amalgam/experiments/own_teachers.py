@@ -1,6 +1,7 @@
 """The everyday recipe: saved teachers, a folder of images, a backbone by name."""
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ def recipe(
     flip: bool,
     canvas: Choice | None = None,
     teacher_bytes: int | None = None,
+    seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Recipe:
     """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
@@ -61,6 +63,7 @@ def recipe(
         canvas: `(height, width)` or `(height, width, method)` of the canvas; by default the one of
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
+        seed: Of the student's and the terms' initial weights, of order and augmentation.
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
@@ -96,11 +99,27 @@ def recipe(
         # anew in every student, but the backbone's name stays.
         student_tap=students.backbone(student, image_shape).name,
         streams=_streams(
-            unlabelled if known else unlabelled["images"], batch_size, place, flip, footprint.fits
+            unlabelled if known else unlabelled["images"],
+            batch_size,
+            place,
+            flip,
+            footprint.fits,
+            seed,
         ),
         evaluation=canvas_choice.labelled(teachers, tests, place),
         photographs=canvas_choice.labelled(teachers, tests, None),
-        methods=[Method("amalgamation", (Stage(terms, epochs, cosine_adamw(learning_rate)),))],
+        methods=[
+            Method("amalgamation", (Stage(terms, epochs, cosine_adamw(learning_rate)),), seed=seed)
+        ],
+        made_from={
+            "files": _files_print(found),
+            "collections": collections,
+            "batch_size": batch_size,
+            "canvas": place,
+            "flip": flip,
+            "seed": seed,
+            "read_once": footprint.fits,
+        },
         settings={
             "student": student,
             "student's size": list(image_shape[:2]),
@@ -108,6 +127,7 @@ def recipe(
             "epochs": epochs,
             "batch": batch_size,
             "mirrored images": flip,
+            "seed": seed,
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
@@ -123,16 +143,25 @@ def _streams(
     place: Placed,
     flip: bool,
     cache: bool,
-) -> dict[str, tf.data.Dataset]:
+    seed: int,
+) -> dict[str, Callable[[], tf.data.Dataset]]:
     """The stream to learn from, and that of unaugmented images for int8."""
     shift = data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
-    stream = functools.partial(data.stream, sources, batch_size=batch_size, canvas=place)
+    stream = functools.partial(data.stream, sources, batch_size=batch_size, canvas=place, seed=seed)
     # Few images are calibrated with, so they are read when they are needed, not kept a second time.
     few = data.Epoch(cache=False, window=CALIBRATION_WINDOW)
     return {
-        "train": stream(augmentation=shift, epoch=data.Epoch(cache=cache)),
-        "calibration": stream(epoch=few),
+        "train": lambda: stream(augmentation=shift, epoch=data.Epoch(cache=cache)),
+        "calibration": lambda: stream(epoch=few),
     }
+
+
+def _files_print(found: Walk) -> str:
+    """A hash of the images' names and sizes: reading thousands again would take too long."""
+    said = hashlib.sha256()
+    for file in sorted(found.files):
+        said.update(f"{file.relative_to(found.folder)} {file.stat().st_size}\n".encode())
+    return said.hexdigest()[:16]
 
 
 def check_choices(

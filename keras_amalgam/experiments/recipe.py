@@ -3,9 +3,10 @@
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -13,8 +14,35 @@ import tensorflow as tf
 
 from keras_amalgam.models.taps import Tap
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.report import Goal, Report
+from keras_amalgam.report import Goal, Report, records
+from keras_amalgam.report.results import Setting
 from keras_amalgam.training import Method
+
+
+class Streams(Mapping[str, tf.data.Dataset]):
+    """Data sets by name, each made when it is first asked for: making one may read all images.
+
+    Args:
+        made: By name a data set, or a function that makes one.
+    """
+
+    def __init__(self, made: Mapping[str, tf.data.Dataset | Callable[[], tf.data.Dataset]]) -> None:
+        self._made = dict(made)
+
+    def __getitem__(self, name: str) -> tf.data.Dataset:
+        """The data set of a name."""
+        found = self._made[name]
+        if not isinstance(found, tf.data.Dataset) and callable(found):
+            found = self._made[name] = found()
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._made)
 
 
 @dataclass(frozen=True)
@@ -27,7 +55,8 @@ class Recipe:
         student: Makes the student; called once for each method.
         student_tap: The student's layer to imitate with.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
-            unlabelled, unaugmented images for int8; by default the training images.
+            unlabelled, unaugmented images for int8; by default the training images. Each is a data
+            set or a function that makes one, called when it is needed.
         evaluation: Labelled test data by task, for all tasks, some or none; the joint accuracy
             needs all. Where a data set has the attribute `class_names`, as those of
             `keras_amalgam.data` do, they are the teacher's, in its order.
@@ -40,13 +69,15 @@ class Recipe:
         notes: Sentences for the report.
         settings: For the report: what a reader must know to judge it.
         teacher_bytes: Size of the teachers' files together, if they are files.
+        made_from: What the streams depend on, JSON-ready: files, order, augmentation. A run in
+            which it has changed is not gone on with. By default the first batch is looked at.
     """
 
     name: str
     teachers: Sequence[Teacher]
     student: Callable[[], keras.Model]
     student_tap: str | Tap
-    streams: Mapping[str, tf.data.Dataset]
+    streams: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     methods: Sequence[Method]
     goals: Callable[[Report], Sequence[Goal]] = lambda report: ()
@@ -54,15 +85,18 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     teacher_bytes: int | None = None
     photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""
+        object.__setattr__(self, "streams", Streams(self.streams))
         if not self.methods or not self.teachers or "train" not in self.streams:
             raise ValueError(
                 f"The recipe {self.name!r} needs teachers, methods and streams['train']. "
                 f"Received: {len(self.teachers)} teachers, {len(self.methods)} methods, streams "
                 f"{list(self.streams)}."
             )
+        records.check(dict[str, Setting], records.plain(self.settings), "Recipe.settings")
         check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)
         if not set(self.photographs) <= set(self.evaluation):
             raise ValueError(
@@ -102,15 +136,17 @@ def check_evaluated(recipe: str, teachers: Sequence[str], tasks: Collection[str]
         )
 
 
-def load(name: str) -> Recipe:
+def load(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Recipe:
     """Make the recipe of a module.
 
     Args:
         name: Path of a Python file, an importable module's name, or one of this folder's, such as
             `"digits_fashion"`.
+        settings: Arguments of its `recipe()` by name, such as `{"seed": 1}`.
 
     Raises:
-        ValueError: If there is no such module, it has no `recipe()`, or that needs arguments.
+        ValueError: If there is no such module, it has no `recipe()`, that does not take a setting,
+            or needs others.
     """
     module = _import(name)
     make = getattr(module, "recipe", None)
@@ -119,13 +155,21 @@ def load(name: str) -> Recipe:
             f"{name} is no recipe: it has no function `recipe()`. Write one that returns a "
             "keras_amalgam.experiments.Recipe."
         )
-    needed = _needed_arguments(make)
+    needed = [argument for argument in _needed_arguments(make) if argument not in settings]
     if needed:
         raise ValueError(
-            f"recipe() of {name} must need no argument. Received: one that needs "
-            f"{', '.join(needed)}. Write a module of your own whose recipe() calls it with them."
+            f"recipe() of {name} needs the arguments {', '.join(needed)}. Received: "
+            f"{dict(settings) or 'none'}. Give them as settings, or write a module of your own "
+            "whose recipe() calls it with them."
         )
-    recipe = make()
+    try:
+        inspect.signature(make).bind(**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"recipe() of {name} does not take these settings. Received: {dict(settings)}. "
+            f"Expected: some of {list(inspect.signature(make).parameters)}."
+        ) from error
+    recipe = make(**settings)
     if not isinstance(recipe, Recipe):
         raise ValueError(f"recipe() of {name} must return a Recipe. Received: {recipe!r}.")
     return recipe

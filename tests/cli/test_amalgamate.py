@@ -55,16 +55,16 @@ def test_results_in_or_around_an_input_are_refused(inputs, out, capsys):
     (inputs / "link").symlink_to(inputs / "photos")
     before = files_below(inputs)
     tests = [word for name in CLASSES for word in ("--test", f"{name}=labelled/{name}")]
-    assert amalgamate(*tests, "--overwrite", "--out", out.format(name=inputs.name)) == 2
+    assert amalgamate(*tests, "--restart", "--out", out.format(name=inputs.name)) == 2
     assert "a folder apart from all inputs. Received: --out=" in capsys.readouterr().err
     assert files_below(inputs) == before
 
 
-def test_overwriting_refuses_a_folder_that_is_no_earlier_result(inputs, capsys):
+def test_restart_refuses_a_folder_that_is_no_earlier_run(inputs, capsys):
     (inputs / "mine").mkdir()
     (inputs / "mine" / "kept.txt").write_text("mine")
-    assert amalgamate("--overwrite", "--out", "mine") == 2
-    assert "earlier results only" in capsys.readouterr().err
+    assert amalgamate("--restart", "--out", "mine") == 2
+    assert "A run needs a folder of its own" in capsys.readouterr().err
     assert (inputs / "mine" / "kept.txt").read_text() == "mine"
 
 

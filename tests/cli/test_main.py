@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 import keras_amalgam as ka
-from keras_amalgam.cli.main import COMMANDS, main
+from keras_amalgam.cli.main import COMMANDS, RUNS, main
 
 
 def keras_amalgam(*arguments, cwd=None):
@@ -33,7 +33,8 @@ def test_help_of_a_command_gives_an_example_and_every_flag(command, capsys):
     assert main([command, "--help"]) == 0
     said = capsys.readouterr().out
     assert f"keras-amalgam {command}" in said
-    assert command == "inspect" or ("--out" in said and "--overwrite" in said)
+    replaces = "--restart" if command in RUNS else "--overwrite"
+    assert command == "inspect" or ("--out" in said and replaces in said)
 
 
 def test_no_command_and_an_unknown_one_are_usage_errors(capsys):
@@ -74,19 +75,46 @@ def test_a_wrong_command_line_is_refused_with_advice(arguments, said, capsys):
     assert "--help` explains" in error
 
 
-def test_an_existing_folder_is_not_overwritten_silently(tmp_path, capsys):
-    (tmp_path / "kept.txt").write_text("mine")
-    assert main(["demo", "--out", str(tmp_path)]) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert (tmp_path / "kept.txt").read_text() == "mine"
-
-
+@pytest.mark.parametrize("flag", [[], ["--restart"]])
 @pytest.mark.parametrize("command", [["demo"], ["run", "digits_fashion"]])
-def test_overwriting_refuses_a_folder_that_is_no_earlier_result(tmp_path, capsys, command):
+def test_a_run_refuses_a_folder_that_is_no_earlier_run(tmp_path, capsys, command, flag):
     (tmp_path / "kept.txt").write_text("mine")
-    assert main([*command, "--out", str(tmp_path), "--overwrite"]) == 2
-    assert "earlier results only. Received: --out=" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path), *flag]) == 2
+    said = capsys.readouterr().err
+    assert f"A run needs a folder of its own. Received: {tmp_path}" in said
+    assert "Choose another --out." in said
     assert (tmp_path / "kept.txt").read_text() == "mine"
+
+
+def test_result_of_an_earlier_version_is_replaced_only_if_told_to(tmp_path, capsys):
+    (tmp_path / "report.json").write_text("{}")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "replace it with --restart" in capsys.readouterr().err
+
+
+def test_restart_removes_nothing_that_only_would_build_upon(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path), "--restart", "--only", "report"]) == 2
+    assert "Give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("seed", "--set wants NAME=VALUE"), ("speed=3", "does not take these settings")],
+)
+def test_wrong_setting_of_a_recipe_is_refused(tmp_path, capsys, setting, said):
+    code = main(["run", "digits_fashion", "--set", setting, "--out", str(tmp_path / "out")])
+    assert code in (1, 2) and said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[", '{"command": "convert", "arguments": [], "flags": {}}']
+)
+def test_file_that_is_not_the_run_json_of_a_run_is_refused(tmp_path, capsys, content):
+    (tmp_path / "run.json").write_text(content)
+    assert main(["run", str(tmp_path / "run.json"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "is not the run.json of a run" in said or "names a command that runs nothing" in said
 
 
 @pytest.mark.slow

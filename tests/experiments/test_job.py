@@ -15,6 +15,8 @@ from keras_amalgam import data, export
 from keras_amalgam.experiments import Recipe, first_look, job
 from keras_amalgam.experiments.recipe import load
 from keras_amalgam.report import (
+    AblationRun,
+    ComparedOwnership,
     JobSeconds,
     JointAccuracy,
     Report,
@@ -22,42 +24,6 @@ from keras_amalgam.report import (
     TaskResult,
     TeachersResult,
 )
-from keras_amalgam.terms import CommonFeatures, SoftTargets
-from keras_amalgam.training import Method, Stage, cosine_adamw
-
-
-def both():
-    return [SoftTargets(ownership="source"), CommonFeatures(units=2, weight=0.1)]
-
-
-@pytest.fixture
-def recipe(teachers, make):
-    images = {"image": make.images(32), "source": np.arange(32, dtype="int32") % 2}
-    stage = Stage(both, 1, cosine_adamw(1e-2))
-    without = Stage(lambda: both()[:1], 1, cosine_adamw(1e-2))
-    untaught = Stage(lambda: both()[1:], 1, cosine_adamw(1e-2))
-    blind = Stage(lambda: [SoftTargets("per_task")], 1, cosine_adamw(1e-2))
-    test = {
-        teacher.name: tf.data.Dataset.from_tensor_slices(
-            (make.images(24, seed=n), np.arange(24) % len(teacher.class_names))
-        ).batch(8)
-        for n, teacher in enumerate(teachers)
-    }
-    return Recipe(
-        name="tiny",
-        teachers=teachers,
-        student=lambda: make.student(teachers),
-        student_tap="student_map",
-        streams={"train": tf.data.Dataset.from_tensor_slices(images).batch(8)},
-        evaluation=test,
-        methods=[
-            Method("main", (stage, stage)),
-            Method("all", (stage,)),
-            Method("without", (without,), removes="common_features"),
-            Method("untaught", (untaught,), removes="soft_targets"),
-            Method("blind", (blind,)),
-        ],
-    )
 
 
 @pytest.mark.slow
@@ -159,41 +125,17 @@ def _blind_report(recipe):
     )
 
 
-def test_comparisons_leave_the_students_own_joint_accuracy_and_say_who_was_trained(
-    recipe, tmp_path
-):
-    main, _, _, _, blind = recipe.methods
-    others = [blind, dataclasses.replace(main, name="sources", stages=main.stages[:1])]
-    report = job._compare(recipe, others, tmp_path, _blind_report(recipe), lambda text: None)
+def test_comparisons_leave_the_students_own_joint_accuracy_and_say_who_was_trained(recipe):
+    accuracy = {teacher.name: 0.5 for teacher in recipe.teachers}
+    sources = ComparedOwnership(method="sources", ownership="source", accuracy=0.75)
+    full = AblationRun(
+        method="all", removed=None, task_accuracy=accuracy, joint_accuracy=0.25, gradient_norms={}
+    )
+    report = job.with_comparisons(_blind_report(recipe), [sources, None, full])
     assert report.joint_accuracy.student == 0.125
-    (compared,) = report.joint_accuracy.compared
-    assert (compared.method, compared.ownership) == ("sources", "source")
-    (full,) = report.ablation
-    assert (full.method, full.removed) == ("blind", None)
-    assert set(full.task_accuracy) == {"digits", "shapes"} and full.gradient_norms
-
-
-def test_a_failing_job_leaves_nothing_and_keeps_the_earlier_result(recipe, teachers, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.json").write_text("earlier")
-    dense = teachers[0].model.layers[-1]
-    dense.bias.assign(np.full(3, np.nan))
-    with pytest.raises(FloatingPointError):
-        job.run(recipe, tmp_path / "out", overwrite=True, say=lambda text: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert (tmp_path / "out" / "report.json").read_text() == "earlier"
-    with pytest.raises(FileExistsError):
-        job.run(recipe, tmp_path / "out", say=lambda text: None)
-
-
-def test_a_job_replaces_only_an_earlier_result(recipe, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "holiday.png").write_text("mine")
-    said = []
-    with pytest.raises(FileExistsError, match="Only an earlier result"):
-        job.run(recipe, tmp_path / "out", overwrite=True, say=said.append)
-    assert not said  # Nothing was trained.
-    assert (tmp_path / "out" / "holiday.png").read_text() == "mine"
+    assert report.joint_accuracy.compared == (sources,)
+    assert report.ablation == (full,)
+    assert job.with_comparisons(_blind_report(recipe), [None]).ablation is None
 
 
 def test_a_recipe_without_what_it_needs_is_refused(recipe):

@@ -1,0 +1,186 @@
+"""A run is a folder in which each step leaves its result whole and knows what it was made from."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keras_amalgam.files.replacing import is_replaceable
+from keras_amalgam.files.writing import whole_file
+from keras_amalgam.training.state import differences
+
+RUN, STEPS, LOCK = "run.json", "steps.json", ".run.lock"
+# By which a result of versions that had no run.json is known, too.
+_EARLIER = "report.json"
+
+Say = Callable[[str], None]
+
+
+class RunFolder:
+    """The folder of one run, opened by one process at a time.
+
+    Args:
+        path: The folder.
+        say: Where it goes what is done, skipped or done again.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path, say: Say) -> None:
+        self.path = path
+        self._say = say
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: str | Path, restart: bool, say: Say) -> Iterator["RunFolder"]:
+        """The folder, made if it is not there, for this process alone.
+
+        Args:
+            path: The folder.
+            restart: Whether an earlier run in it is removed.
+            say: As in the class.
+
+        Raises:
+            FileExistsError: If it is neither empty nor the folder of a run.
+            BlockingIOError: If another process runs in it.
+        """
+        path = Path(path)
+        check_folder(path, restart)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"Nothing can be written into the folder {path.parent}. Received: "
+                f"{error.strerror}. Choose another place for {path.name}."
+            ) from error
+        with _locked(path / LOCK):
+            for inside in path.iterdir():
+                if restart and inside.name != LOCK:
+                    shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+            _remove_unfinished(path)
+            yield cls(path, say)
+
+    def describe(self, description: Mapping[str, Any]) -> None:
+        """Write `run.json`: what is run, resolved, so that it can be run again."""
+        self._write(RUN, description)
+
+    @property
+    def steps(self) -> dict[str, dict[str, Any]]:
+        """What is done: by step `made_from` and `seconds`."""
+        path = self.path / STEPS
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def step(
+        self,
+        name: str,
+        made_from: Mapping[str, Any],
+        files: Sequence[str],
+        do: Callable[[], None],
+        anew: bool = False,
+    ) -> bool:
+        """Do a step, unless it is done and nothing that it was made from has changed.
+
+        Args:
+            name: Of the step.
+            made_from: What its result depends on, JSON-ready.
+            files: Names, in the folder, of what it leaves.
+            do: Does it.
+            anew: Whether it is done in any case.
+
+        Returns:
+            Whether it was done now.
+        """
+        made_from = json.loads(json.dumps(made_from))
+        steps = self.steps
+        record = steps.get(name)
+        missing = [file for file in files if not (self.path / file).exists()]
+        if record and not anew:
+            changed = differences(record["made_from"], made_from)
+            if not changed and not missing:
+                self._say(f"{name}: done already.")
+                return False
+            missing = [f"{file} is missing" for file in missing]
+            self._say(f"{name}: again, as something has changed: {'; '.join(changed + missing)}.")
+        # What is about to be replaced is no longer the result of the step.
+        if steps.pop(name, None):
+            self._write(STEPS, steps)
+        start = time.perf_counter()
+        do()
+        seconds = time.perf_counter() - start
+        steps[name] = {"made_from": made_from, "seconds": seconds}
+        self._write(STEPS, steps)
+        return True
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        with whole_file(self.path / name) as partial:
+            partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_folder(path: Path, restart: bool = False) -> None:
+    """Refuse a folder that holds anything but a run.
+
+    Args:
+        path: The folder; it need not exist.
+        restart: Whether an earlier run in it would be removed.
+
+    Raises:
+        FileExistsError: Saying what is there and what to do.
+    """
+    if not path.exists():
+        return
+    inside = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else {path.name}
+    if path.is_dir() and (not inside or RUN in inside):
+        return
+    if not is_replaceable(path, _EARLIER):
+        raise FileExistsError(
+            f"A run needs a folder of its own. Received: {path}, which is neither empty nor the "
+            f"folder of a run, which has a {RUN}. Choose another folder."
+        )
+    if not restart:
+        raise FileExistsError(
+            f"{path} holds the result of a version that could not go on with it. Choose another "
+            "folder, or replace it with --restart."
+        )
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process was about to write: hidden folders, which nobody else makes."""
+    for place in (folder, *folder.glob("training/*"), *folder.glob("training/*/states")):
+        for hidden in place.glob(".*-*"):
+            if hidden.is_dir():
+                shutil.rmtree(hidden)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file that the system lets go of when the process ends, however it ends."""
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BlockingIOError(
+                f"Another process runs in {path.parent}. Received: its number {holder}. Wait for "
+                "it or end it, or choose another folder."
+            ) from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield  # The file stays: without it a third process could lock another of its name.
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,153 @@
+"""Steps of a run: what is done again, what is not, and who may write."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from keras_amalgam.cli import run_flags
+from keras_amalgam.experiments import job
+from keras_amalgam.experiments.run_folder import RunFolder
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def opened(tmp_path, said):
+    """The folder of a run, opened by this process."""
+    return lambda restart=False: RunFolder.opened(tmp_path / "run", restart, said.append)
+
+
+class Counted:
+    """A step that leaves a file and counts how often it was done."""
+
+    def __init__(self, path):
+        self.path, self.times = path, 0
+
+    def __call__(self):
+        self.times += 1
+        self.path.write_text("result")
+
+
+def test_step_is_done_once_and_again_when_what_it_was_made_from_has_changed(opened, said):
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        assert folder.step("measure", {"seed": 1, "data": {"images": 3}}, ["a"], step)
+        assert not folder.step("measure", {"seed": 1, "data": {"images": 3}}, ["a"], step)
+        assert step.times == 1 and said == ["measure: done already."]
+        assert folder.step("measure", {"seed": 1, "data": {"images": 4}}, ["a"], step)
+    assert step.times == 2
+    assert "data.images: 4, was 3" in said[-1] and "seed" not in said[-1]
+
+
+def test_step_is_remembered_by_the_next_process_and_done_again_if_its_file_is_gone(opened, said):
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        folder.step("measure", {}, ["a"], step)
+    with opened() as folder:
+        folder.step("measure", {}, ["a"], step)
+        assert step.times == 1
+        (folder.path / "a").unlink()
+        folder.step("measure", {}, ["a"], step)
+    assert step.times == 2 and "a is missing" in said[-1]
+
+
+def test_step_that_fails_is_not_done(opened):
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        folder.step("measure", {}, ["a"], step)
+        with pytest.raises(OSError, match="No space"):
+            folder.step("measure", {"seed": 2}, ["a"], fail)
+        assert folder.step("measure", {"seed": 2}, ["a"], step)
+        assert folder.step("other", {}, [], step)
+        assert set(folder.steps) == {"measure", "other"}
+
+
+def test_step_that_is_wanted_is_done_again_though_nothing_has_changed(opened):
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        for _ in range(2):
+            assert folder.step("measure", {}, ["a"], step, anew=True)
+    assert step.times == 2
+
+
+SECOND = """
+import sys
+from keras_amalgam.experiments.run_folder import RunFolder
+try:
+    with RunFolder.opened(sys.argv[1], False, print):
+        print("entered")
+except BlockingIOError as error:
+    print(error)
+"""
+
+
+def enter_from_outside(path):
+    command = [sys.executable, "-c", SECOND, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_second_process_is_refused_until_the_first_has_left(opened, tmp_path):
+    import os
+
+    with opened():
+        refused = enter_from_outside(tmp_path / "run")
+        assert f"Another process runs in {tmp_path / 'run'}" in refused
+        assert f"Received: its number {os.getpid()}" in refused
+    assert enter_from_outside(tmp_path / "run") == "entered\n"
+
+
+def test_restart_removes_an_earlier_run_and_nothing_else(opened, tmp_path):
+    with opened() as folder:
+        folder.describe({"recipe": "tiny"})
+        (folder.path / "training").mkdir()
+        (folder.path / "training" / "state.npz").write_text("trained")
+    with opened() as folder:
+        assert (folder.path / "training" / "state.npz").exists()
+    with opened(restart=True) as folder:
+        assert not (folder.path / "training").exists()
+
+
+def test_what_a_killed_process_was_about_to_write_is_removed(opened, tmp_path):
+    with opened() as folder:
+        states = folder.path / "training" / "main" / "states"
+        (states / ".state_000_000001_00000000.npz-x1y2").mkdir(parents=True)
+        (folder.path / ".package-abc").mkdir()
+        (states / "state_000_000001_00000000.npz").write_text("whole")
+    with opened() as folder:
+        names = {path.name for path in folder.path.rglob("*")}
+    assert names == {".run.lock", "training", "main", "states", "state_000_000001_00000000.npz"}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folder_of_something_else_is_refused_and_left_alone(opened, tmp_path, restart):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "holiday.png").write_text("mine")
+    with (
+        pytest.raises(FileExistsError, match="neither empty nor the folder of a run"),
+        opened(restart),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["holiday.png"]
+
+
+def test_result_of_an_earlier_version_is_replaced_only_if_told_to(opened, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="--restart"), opened():
+        pass
+    with opened(restart=True) as folder:
+        folder.describe({"recipe": "tiny"})
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"recipe": "tiny"}
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_command_line_knows_the_steps_of_a_job():
+    assert run_flags.STEPS == job.STEPS
