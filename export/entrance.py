@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.export.signatures import describe, outputs_of
+from keras_amalgam.export.signatures import Signature, describe, outputs_of
 from keras_amalgam.images.resizing import Resize, first_resize, fitted, uses_of
 
 # Keras' layer, and the class behind `keras.ops.image.resize`.
@@ -63,18 +63,23 @@ class Entrance:
         return keras.Model(image, self.rest(resized), name=self.rest.name)
 
 
-def entrance_of(model: keras.Model, size: tuple[int, int] | None = None) -> Entrance | None:
+def entrance_of(
+    model: keras.Model,
+    size: tuple[int, int] | None = None,
+    signature: Signature | None = None,
+) -> Entrance | None:
     """Finds how photographs enter a student.
 
     Args:
         model: A model that `describe` accepts.
         size: `(height, width)` that photographs are brought to before a student that takes any
             size and does not begin with a resize.
+        signature: The model's, where it was described already.
 
     Returns:
         The two parts; `None` for a student that begins otherwise, where `size` is not given.
     """
-    height, width, _ = describe(model).image_shape
+    height, width, _ = (signature or describe(model)).image_shape
     if height is not None and width is not None:
         return Entrance(Resize((height, width)), model)
     if isinstance(model, keras.Sequential):
@@ -156,7 +161,7 @@ def _kind(node: Any) -> str:
     return kind.__name__ if kind.__module__.startswith("keras.") else ""
 
 
-def fitted_to_itself(model: keras.Model) -> keras.Model:
+def fitted_to_itself(model: keras.Model, signature: Signature) -> keras.Model:
     """A model of images of one size without the resize that it does not need for them."""
-    height, width, _ = describe(model).image_shape
+    height, width, _ = signature.image_shape
     return model if height is None or width is None else fitted(model, (height, width))

@@ -104,7 +104,8 @@ def _converted(model: keras.Model, image: np.ndarray | None) -> bytes:
     model = float32_copy(model)
     signature = describe(model)
     shape = (*size, signature.image_shape[2])
-    return conversion.convert(serving_function(model, signature), model, shape)
+    flatbuffer, _ = conversion.convert(serving_function(model, signature), model, shape)
+    return flatbuffer
 
 
 def _noise(loaded: runtime.LiteRtModel) -> np.ndarray:

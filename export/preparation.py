@@ -4,6 +4,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export import labels as labels_module
 from keras_amalgam.export.artifact import Artifact
-from keras_amalgam.export.entrance import entrance_of
+from keras_amalgam.export.entrance import Entrance, entrance_of
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.samples import checked_images, photographs_of, random_images
 from keras_amalgam.export.signatures import (
+    IMAGE_SHAPE,
     Signature,
     describe,
     float32_copy,
@@ -24,7 +26,68 @@ from keras_amalgam.export.signatures import (
     spatial_size,
 )
 from keras_amalgam.files.contents import bytes_on_disk
+from keras_amalgam.images.resizing import Resize
 from keras_amalgam.models.outputs import final_activation, innermost
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A model that can be exported, and what its export asks of it, each worked out once.
+
+    Attributes:
+        model: The model to write, in the precision it is compared in.
+        signature: Its interface.
+        labels: Head to class names.
+        started: `time.perf_counter()` at the start.
+    """
+
+    model: keras.Model
+    signature: Signature
+    labels: Labels
+    started: float
+
+    @cached_property
+    def entrance(self) -> Entrance | None:
+        """How photographs enter the model; `None` where it does not begin with a resize."""
+        return entrance_of(self.model, signature=self.signature)
+
+    def entrance_to(self, size: tuple[int, int] | None) -> Entrance | None:
+        """The same, with photographs brought to `size` where the model has no entrance."""
+        if self.entrance is not None or size is None:
+            return self.entrance
+        return Entrance(Resize(size), self.model)
+
+    def size(
+        self, image_shape: Sequence[int] | None = None, remedy: str = IMAGE_SHAPE
+    ) -> tuple[int, int]:
+        """See `spatial_size`."""
+        return spatial_size(self.model, image_shape, remedy, self.signature)
+
+    def compared_on(self, images: Any, size: tuple[int, int] | None = None) -> "Job":
+        """The export that is compared on some images.
+
+        Args:
+            images: Raw images; `None` means generated ones: noise of the model's own size,
+                enlarged to photographs with sensor noise where the model shrinks them.
+            size: `(height, width)` of what is generated; by default that of photographs.
+
+        Raises:
+            ValueError: If the images do not fit the model or are not raw.
+        """
+        if images is not None:
+            return Job(self, checked_images(images, self.signature, "images"))
+        return Job(self, self._generated(size))
+
+    def _generated(self, asked: tuple[int, int] | None) -> np.ndarray:
+        if self.entrance is None or self.signature.image_shape[:2] != (None, None):
+            # Photographs could be too large for what the model does first.
+            size = asked or _off_size(self.signature, self.size(remedy="`images=`"))
+            return random_images(self.signature, size)
+        own = self.entrance.resize.full_size
+        images = random_images(self.signature, own)
+        if asked is None:
+            return photographs_of(images)
+        return images if asked == own else photographs_of(images, asked)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +95,36 @@ class Job:
     """One export: what is written and what it is compared with.
 
     Attributes:
-        model: The model to write, in the precision it is compared in.
-        signature: Its interface.
-        labels: Head to class names.
+        prepared: What is written.
         images: Raw images for the comparison, `(count, height, width, channels)`.
-        started: `time.perf_counter()` at the start.
     """
 
-    model: keras.Model
-    signature: Signature
-    labels: Labels
+    prepared: Prepared
     images: np.ndarray
-    started: float
+
+    @property
+    def model(self) -> keras.Model:
+        """The model to write."""
+        return self.prepared.model
+
+    @property
+    def signature(self) -> Signature:
+        """Its interface."""
+        return self.prepared.signature
+
+    @property
+    def labels(self) -> Labels:
+        """Head to class names."""
+        return self.prepared.labels
+
+    @cached_property
+    def expected(self) -> dict[str, np.ndarray]:
+        """What the model gives for `images`, by head."""
+        return parity.reference(self.model, self.signature, self.images)
 
     def with_images(self, images: np.ndarray) -> "Job":
         """The same job, compared on other images."""
-        return dataclasses.replace(self, images=images)
+        return Job(self.prepared, images)
 
     def verify(
         self,
@@ -70,9 +147,9 @@ class Job:
         Raises:
             ValueError: If the artifact has other heads or shapes, or exceeds the bounds.
         """
-        expected = parity.reference(self.model, self.signature, self.images)
+        expected = self.expected
         if joint:
-            expected[decisions.JOINT] = decisions.joined(self.labels, expected)
+            expected = expected | {decisions.JOINT: decisions.joined(self.labels, expected)}
         without = labels_module.without_classes(self.labels)
         measured = parity.compare(expected, actual, subject, without)
         parity.check(measured, bounds, subject)
@@ -101,46 +178,37 @@ class Job:
             heads=tuple(self.signature.heads),
             parity=measured,
             operators=operators or {},
-            seconds=time.perf_counter() - self.started,
+            seconds=time.perf_counter() - self.prepared.started,
         )
 
 
 def prepare(
     model: keras.Model,
     class_names: Mapping[str, Sequence[str]] | None,
-    images: Any,
     *,
-    image_shape: Sequence[int] | None = None,
     in_float32: bool = False,
-) -> Job:
-    """Checks a model, its class names and the images before anything is written.
+) -> Prepared:
+    """Checks a model and its class names before anything is written.
 
     Args:
         model: The student.
         class_names: Head to class names; `None` means the model's attribute `class_names`.
-        images: Raw images for the comparison; `None` means generated ones: noise of the model's
-            own size, enlarged to photographs with sensor noise where the model shrinks them.
-        image_shape: The size of what is generated; by default that of photographs.
         in_float32: Whether a model of another precision is replaced by its float32 copy.
 
     Returns:
-        The export's job.
+        What is to be exported.
 
     Raises:
         TypeError: If the model or the class names are of the wrong type.
-        ValueError: If one of them cannot be exported or compared.
+        ValueError: If one of them cannot be exported.
     """
     started = time.perf_counter()
     signature = describe(model)
     _check_name(model)
     labels = labels_module.resolve(model, signature, class_names)
     _check_logits(model, signature, labels)
-    if images is None:
-        images = _generated(model, signature, image_shape)
-    else:
-        images = checked_images(images, signature, "images")
     model = float32_copy(model) if in_float32 else model
-    return Job(model, signature, labels, images, started)
+    return Prepared(model, signature, labels, started)
 
 
 def _check_name(model: keras.Model) -> None:
@@ -164,20 +232,6 @@ def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> N
                 "the activation at its end. Expected: logits. Build the head without its "
                 "activation: the largest logit is the likeliest class."
             )
-
-
-def _generated(
-    model: keras.Model, signature: Signature, image_shape: Sequence[int] | None
-) -> np.ndarray:
-    size = spatial_size(model, image_shape, remedy="`images=`")
-    entrance = entrance_of(model)
-    if entrance is None or signature.image_shape[:2] != (None, None):
-        # Photographs could be too large for what the model does first.
-        return random_images(signature, size if image_shape else _off_size(signature, size))
-    images = random_images(signature, entrance.resize.full_size)
-    if image_shape is None:
-        return photographs_of(images)
-    return images if size == entrance.resize.full_size else photographs_of(images, size)
 
 
 def _off_size(signature: Signature, size: tuple[int, int]) -> tuple[int, int]:

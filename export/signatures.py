@@ -12,6 +12,9 @@ from keras_amalgam.images.resizing import resize_of
 INPUT_NAME = "image"
 """Name of the image tensor in every artifact, whatever the Keras input layer is called."""
 
+IMAGE_SHAPE = "`image_shape=(height, width)`"
+"""The exporters' argument for the size of images, in the words of messages."""
+
 _OTHER_PRECISION = frozenset({"mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"})
 
 
@@ -147,7 +150,8 @@ def flat_operations(model: keras.Model, whole_resizes: bool = False) -> Iterator
 def spatial_size(
     model: keras.Model,
     image_shape: Sequence[int] | None = None,
-    remedy: str = "`image_shape=(height, width)`",
+    remedy: str = IMAGE_SHAPE,
+    signature: Signature | None = None,
 ) -> tuple[int, int]:
     """Height and width for an artifact or a sample of fixed size.
 
@@ -156,6 +160,7 @@ def spatial_size(
         image_shape: `(height, width)` or `(height, width, channels)`; by default the model's
             own input size, else the size that it first resizes images to.
         remedy: The caller's argument that tells the size where it cannot be inferred.
+        signature: The model's, where it was described already.
 
     Returns:
         `(height, width)` in pixels.
@@ -163,7 +168,7 @@ def spatial_size(
     Raises:
         ValueError: If `image_shape` contradicts the model, or is missing and cannot be inferred.
     """
-    height, width, channels = describe(model).image_shape
+    height, width, channels = (signature or describe(model)).image_shape
     if image_shape is not None:
         asked = tuple(image_shape)
         own = (height, width, channels)[: len(asked)]

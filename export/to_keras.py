@@ -58,7 +58,7 @@ def to_keras(
         ```
     """
     bounds = parity.bounds_for("float32", tolerance, None)
-    job = prepare(model, class_names, images)
+    job = prepare(model, class_names).compared_on(images)
     foreign = sorted(set(_foreign_classes(keras.saving.serialize_keras_object(model))))
     if foreign:
         raise ValueError(

@@ -17,7 +17,7 @@ from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.entrance import fitted_to_itself
 from keras_amalgam.export.handing_over import handing_over
-from keras_amalgam.export.preparation import prepare
+from keras_amalgam.export.preparation import Job, prepare
 from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 from keras_amalgam.export.staging import staged
@@ -83,8 +83,28 @@ def to_onnx(
         logits = session.run(["birds"], {"image": images})
         ```
     """
-    import onnx
+    _check_form(opset, layout)
+    bounds = parity.bounds_for("float32", tolerance, None)
+    job = prepare(model, class_names, in_float32=True).compared_on(images)
+    properties = _properties(job)
+    target = Path(path)
+    with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
+        given = np.transpose(job.images, LAYOUTS[layout])
 
+        def write_and_check(careful: bool) -> tuple[Any, dict[str, Any]]:
+            proto = convert(job.model, job.signature, opset, layout, careful)
+            _save(proto, partial, properties)
+            return proto, job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
+
+        try:
+            proto, measured = write_and_check(careful=False)
+        except ValueError:
+            proto, measured = write_and_check(careful=True)
+    operators = dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
+    return job.artifact(target, measured, ("onnx", "float32"), operators)
+
+
+def _check_form(opset: int, layout: str) -> None:
     if not is_whole(opset, 1) or opset not in OPSETS:
         raise ValueError(
             f"The operator set cannot be written. Received: opset={opset!r}. Expected: "
@@ -96,8 +116,10 @@ def to_onnx(
             f"There is no such layout. Received: layout={layout!r}. Expected: one of "
             f"{tuple(LAYOUTS)}. Use 'NHWC' if unsure."
         )
-    bounds = parity.bounds_for("float32", tolerance, None)
-    job = prepare(model, class_names, images, in_float32=True)
+
+
+def _properties(job: Job) -> dict[str, str]:
+    """The file's metadata: labels, and what is done with a photograph first."""
     if INPUT_NAME in job.signature.heads:
         raise ValueError(
             f"ONNX has one name for one tensor. Received: a head called '{INPUT_NAME}', as the "
@@ -105,28 +127,18 @@ def to_onnx(
         )
     height, width, channels = job.signature.image_shape
     size = None if height is None or width is None else (height, width)
-    photograph = handing_over(size, channels, covers=False)
-    properties = {
+    return {
         labels.ONNX_KEY: labels.to_json(job.labels),
-        PHOTOGRAPH_KEY: json.dumps(photograph),
+        PHOTOGRAPH_KEY: json.dumps(handing_over(size, channels, covers=False)),
     }
-    target = Path(path)
-    with staged(target, suffix=".onnx", overwrite=overwrite) as partial:
-        given = np.transpose(job.images, LAYOUTS[layout])
 
-        def write_and_check(careful: bool) -> tuple[Any, dict[str, Any]]:
-            proto = convert(job.model, job.signature, opset, layout, careful)
-            onnx.helper.set_model_props(proto, properties)
-            onnx.checker.check_model(proto, full_check=True)
-            onnx.save(proto, str(partial))
-            return proto, job.verify(run(partial, given), bounds, f"ONNX file '{target}'")
 
-        try:
-            proto, measured = write_and_check(careful=False)
-        except ValueError:
-            proto, measured = write_and_check(careful=True)
-    operators = dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
-    return job.artifact(target, measured, ("onnx", "float32"), operators)
+def _save(proto: Any, path: Path, properties: Mapping[str, str]) -> None:
+    import onnx
+
+    onnx.helper.set_model_props(proto, dict(properties))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, str(path))
 
 
 def convert(
@@ -158,7 +170,7 @@ def convert(
     order = LAYOUTS[layout]
     axes = (None, *signature.image_shape)
     image = tf.TensorSpec([axes[axis] for axis in order], tf.float32, name=INPUT_NAME)
-    serve = serving_function(fitted_to_itself(model), signature)
+    serve = serving_function(fitted_to_itself(model, signature), signature)
     function = tf.function(
         lambda image: serve(tf.transpose(image, np.argsort(order))),
         input_signature=[image],

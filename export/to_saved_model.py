@@ -74,11 +74,11 @@ def to_saved_model(
     import tensorflow as tf
 
     bounds = parity.bounds_for("float32", tolerance, None)
-    job = prepare(model, class_names, images, in_float32=True)
+    job = prepare(model, class_names, in_float32=True).compared_on(images)
     with staged(path, suffix="", overwrite=overwrite) as partial:
         image = (None, *job.signature.image_shape)
         spec = tf.TensorSpec(image, tf.float32, name=INPUT_NAME)
-        serve = serving_function(fitted_to_itself(job.model), job.signature)
+        serve = serving_function(fitted_to_itself(job.model, job.signature), job.signature)
         write({SIGNATURE_KEY: (serve, spec)}, partial)
         labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
         measured = job.verify(run(partial, job.images), bounds, f"SavedModel '{Path(path)}'")

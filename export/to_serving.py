@@ -14,12 +14,11 @@ from keras_amalgam.export import labels, parity
 from keras_amalgam.export.arguments import is_whole
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.parity import HeadParity, summary
-from keras_amalgam.export.preparation import Job, prepare
+from keras_amalgam.export.preparation import Job, Prepared, prepare
 from keras_amalgam.export.serving import endpoints, readme, warmup
 from keras_amalgam.export.serving.bundle import Bundle
 from keras_amalgam.export.serving.images_in_graph import resizes_itself
 from keras_amalgam.export.serving.protos import serving_protos
-from keras_amalgam.export.signatures import spatial_size
 from keras_amalgam.export.staging import staged, staged_text
 from keras_amalgam.export.to_saved_model import operator_counts, write
 from keras_amalgam.files.writing import folders
@@ -100,7 +99,11 @@ def to_serving(
     """
     serving_protos()
     bounds = parity.bounds_for("float32", tolerance, None)
-    job, resized_to = _prepare(model, class_names, images, image_shape, top_k)
+    prepared = prepare(model, class_names, in_float32=True)
+    _check_heads(prepared, top_k)
+    resized_to = _resized_to(prepared, image_shape, images)
+    job = prepared.compared_on(images, resized_to if image_shape is not None else None)
+    job = job.with_images(np.rint(job.images).astype(np.uint8))
     bundle = Bundle(Path(directory), model.name if name is None else name)
     _check_names(bundle, label, keep)
     with _folders(bundle), bundle.locked():
@@ -111,25 +114,34 @@ def to_serving(
             _configuration(bundle, version, pointing, label, job),
             staged(target, suffix="", overwrite=False) as partial,
         ):
-            signatures = endpoints.endpoints(
-                job.model, job.signature, job.labels, resized_to, top_k
-            )
-            write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
-            labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
-            warmup.write(partial, bundle.name, job.images)
+            _write(partial, job, bundle.name, resized_to, top_k)
             measured = endpoints.check(partial, job, bounds, f"Bundle '{target}'", resized_to)
-            worst = _worst(measured, len(job.images))
+            worst, operators = _worst(measured, len(job.images)), operator_counts(partial)
             if check is not None:
-                check(_record(job, partial, worst, resized_to))
+                check(_record(job, partial, worst, operators, resized_to))
         if keep is not None:
             bundle.prune(keep, pointing)
-    return _record(job, target, worst, resized_to)
+    return _record(job, target, worst, operators, resized_to)
+
+
+def _write(
+    partial: Path, job: Job, name: str, resized_to: tuple[int, int] | None, top_k: int
+) -> None:
+    """The version: its signatures, labels and warm-up requests."""
+    entrance = job.prepared.entrance_to(resized_to)
+    signatures = endpoints.endpoints(job.model, job.signature, job.labels, entrance, top_k)
+    write({key: (one.function, one.spec()) for key, one in signatures.items()}, partial)
+    labels.write_folder(partial / labels.SAVED_MODEL_FOLDER, job.labels)
+    warmup.write(partial, name, job.images)
 
 
 def _record(
-    job: Job, path: Path, measured: Mapping[str, Any], resized_to: tuple[int, int] | None
+    job: Job,
+    path: Path,
+    measured: Mapping[str, Any],
+    operators: Mapping[str, int],
+    resized_to: tuple[int, int] | None,
 ) -> Artifact:
-    operators = operator_counts(path)
     artifact = job.artifact(path, measured, ("serving", "float32"), operators)
     return dataclasses.replace(artifact, resized_to=resized_to)
 
@@ -140,40 +152,30 @@ def _worst(measured: Mapping[str, Mapping[str, HeadParity]], images: int) -> dic
     return signatures[endpoints.FLOAT] | {"signatures": signatures}
 
 
-def _prepare(
-    model: keras.Model,
-    class_names: Mapping[str, Sequence[str]] | None,
-    images: Any,
-    image_shape: Sequence[int] | None,
-    top_k: int,
-) -> tuple[Job, tuple[int, int] | None]:
-    """The job, and the size that encoded images are brought to if the student does not do it."""
-    resized_to = _resized_to(model, image_shape, images)
-    own = None if resized_to is None else image_shape
-    job = prepare(model, class_names, images, image_shape=own, in_float32=True)
-    vectors = [head for head, shape in job.signature.heads.items() if len(shape) == 1]
-    if len(vectors) < len(job.signature.heads):
-        others = sorted(set(job.signature.heads) - set(vectors))
+def _check_heads(prepared: Prepared, top_k: int) -> None:
+    """Refuses heads whose classes `classify` cannot name."""
+    heads = prepared.signature.heads
+    if maps := sorted(head for head, shape in heads.items() if len(shape) != 1):
         raise ValueError(
             f"TF Serving's `classify` needs one vector of logits per head. Received: maps at "
-            f"{others}. Expected: heads of shape (batch, classes). Use `to_saved_model`."
+            f"{maps}. Expected: heads of shape (batch, classes). Use `to_saved_model`."
         )
     if not is_whole(top_k, 1):
         raise ValueError(
             f"`classify` must name at least one class. Received: top_k={top_k!r}. Expected: 1 or "
             "more. Raise it."
         )
-    return job.with_images(np.rint(job.images).astype(np.uint8)), resized_to
 
 
 def _resized_to(
-    model: keras.Model, image_shape: Sequence[int] | None, images: Any
+    prepared: Prepared, image_shape: Sequence[int] | None, images: Any
 ) -> tuple[int, int] | None:
-    if resizes_itself(model):
-        spatial_size(model, image_shape)  # What contradicts the model is refused all the same.
+    """The size that encoded images are brought to if the student does not do it."""
+    if resizes_itself(prepared):
+        prepared.size(image_shape)  # What contradicts the model is refused all the same.
         return None
     try:
-        return spatial_size(model, image_shape)
+        return prepared.size(image_shape)
     except ValueError:
         if image_shape is not None or np.ndim(images) != 4:
             raise

@@ -11,10 +11,10 @@ import numpy as np
 
 from keras_amalgam.export import decisions, parity
 from keras_amalgam.export.artifact import Artifact
-from keras_amalgam.export.entrance import entrance_of
-from keras_amalgam.export.preparation import prepare
+from keras_amalgam.export.labels import Labels
+from keras_amalgam.export.preparation import Prepared, prepare
 from keras_amalgam.export.samples import calibration_images
-from keras_amalgam.export.signatures import describe, serving_function, spatial_size
+from keras_amalgam.export.signatures import serving_function
 from keras_amalgam.export.staging import staged
 from keras_amalgam.export.tflite import conversion, metadata, runtime
 from keras_amalgam.export.tflite.plan import CALIBRATED, Plan
@@ -113,41 +113,58 @@ def to_tflite(
     """
     plan = Plan(precision, image_dtype, head_dtype, batch, quantizer)
     bounds = parity.bounds_for(precision, tolerance, min_agreement)
-    size = spatial_size(model, image_shape)
-    ranges = None
-    if precision in CALIBRATED:
-        ranges = calibration_images(calibration, describe(model), size, precision)
-        images = ranges[:COMPARED_CALIBRATION_IMAGES] if images is None else images
-    job = prepare(model, class_names, images, image_shape=size, in_float32=True)
+    prepared = prepare(model, class_names, in_float32=True)
+    size = prepared.size(image_shape)
+    outputs = decisions.outputs_of(prepared.labels, joint, top_k)
+    ranges = _ranges(prepared, calibration, size, precision, joint)
+    if images is None and ranges is not None:
+        images = ranges[:COMPARED_CALIBRATION_IMAGES]
+    job = prepared.compared_on(images, size)
     if plan.image_dtype != "float32":
         job = job.with_images(np.rint(job.images))
-    entrance = entrance_of(job.model)
-    covers = entrance is not None and entrance.resize.covers
-    outputs = decisions.outputs_of(job.labels, joint, top_k)
-    if joint and ranges is not None and decisions.has_overlaps(job.labels):
-        raise _overlapping(precision)
+    covers = prepared.entrance is not None and prepared.entrance.resize.covers
     serve = serving_function(fitted(job.model, size), job.signature)
     function = decisions.function(serve, job.labels, joint, top_k)
     target = Path(path)
-    beside = metadata.beside(target)
-    with staged(target, suffix=".tflite", overwrite=overwrite, beside=(beside.name,)) as partial:
+    beside = metadata.beside(target).name
+    with staged(target, suffix=".tflite", overwrite=overwrite, beside=(beside,)) as partial:
         shape = (*size, job.signature.image_shape[2])
-        flatbuffer = conversion.convert(function, job.model, shape, plan, ranges)
+        flatbuffer, operators = conversion.convert(function, job.model, shape, plan, ranges)
         partial.write_bytes(flatbuffer)
         loaded = runtime.load(partial)
         _check_input(loaded, plan, job.images)
-        described = metadata.describe(
-            job.model.name, loaded, plan.precision, plan.quantizer, outputs, covers
-        )
-        metadata.append(partial, outputs, described)
-        metadata.beside(partial).write_text(metadata.to_json(described), encoding="utf-8")
-        loaded = runtime.load(partial)
+        _describe(partial, loaded, job.model.name, plan, outputs, covers)
         subject = f"TFLite file '{target}' ({precision})"
-        actual = decisions.check_ids(runtime.run(loaded, job.images), job.labels, subject)
+        actual = runtime.run(runtime.load(partial), job.images)
+        actual = decisions.check_ids(actual, job.labels, subject)
         measured = job.verify(actual, bounds, subject, joint)
-    operators = conversion.operator_counts(flatbuffer)
     artifact = job.artifact(target, measured, ("tflite", precision), operators)
     return dataclasses.replace(artifact, covers=covers)
+
+
+def _ranges(
+    prepared: Prepared, calibration: Any, size: tuple[int, int], precision: str, joint: bool
+) -> np.ndarray | None:
+    """The images that integer activations get their ranges from; `None` for other precisions."""
+    if precision not in CALIBRATED:
+        return None
+    if joint and decisions.has_overlaps(prepared.labels):
+        raise _overlapping(precision)
+    return calibration_images(calibration, prepared.signature, size, precision)
+
+
+def _describe(
+    partial: Path,
+    loaded: runtime.LiteRtModel,
+    name: str,
+    plan: Plan,
+    outputs: Labels,
+    covers: bool,
+) -> None:
+    """Puts labels and the description of every tensor into the file, the description beside it."""
+    described = metadata.describe(name, loaded, plan.precision, plan.quantizer, outputs, covers)
+    metadata.append(partial, outputs, described)
+    metadata.beside(partial).write_text(metadata.to_json(described), encoding="utf-8")
 
 
 def _check_input(loaded: runtime.LiteRtModel, plan: Plan, images: np.ndarray) -> None:

@@ -13,9 +13,7 @@ from keras_amalgam.teachers.comparison.pairing import pair_conversion
 from keras_amalgam.teachers.comparison.parity import compare, worst
 from keras_amalgam.teachers.comparison.tolerance import check_tolerance
 from keras_amalgam.teachers.conversion.convert import Conversion, convert_file
-from keras_amalgam.teachers.conversion.names import name_map
 from keras_amalgam.teachers.onnx_files.file import OnnxFile, read_onnx
-from keras_amalgam.teachers.onnx_files.graph import read_graph
 from keras_amalgam.version import __version__
 
 
@@ -124,7 +122,7 @@ def finished(
         framework=framework,
         converter=f"keras-amalgam {__version__}, onnx {onnx.__version__}",
         opset=file.opset,
-        names=name_map(conversion.graph, conversion.original, conversion.values),
+        names=conversion.names,
         parity=parity,
         batch_norm=_folded_statistics(conversion),
         output=output,
@@ -143,6 +141,6 @@ def _folded_statistics(conversion: Conversion) -> dict[str, dict[str, list[float
             key: constants[name].astype(np.float32).reshape(-1).tolist()
             for key, name in zip(("mean", "variance"), node.inputs[3:5], strict=True)
         }
-        for node in read_graph(conversion.source).nodes
+        for node in conversion.original.nodes
         if node.operator == "BatchNormalization" and node.name in absorbed
     }

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.export import parity
-from keras_amalgam.export.entrance import entrance_of, fitted_to_itself
+from keras_amalgam.export.entrance import Entrance, fitted_to_itself
 from keras_amalgam.export.labels import Labels, classified, without_classes
 from keras_amalgam.export.samples import DEFAULT_SAMPLES, photographs_of
 from keras_amalgam.export.serving.images_in_graph import encoded_function
@@ -48,7 +48,7 @@ def endpoints(
     model: keras.Model,
     signature: Signature,
     labels: Labels,
-    resized_to: tuple[int, int] | None,
+    entrance: Entrance | None,
     top_k: int,
 ) -> dict[str, Endpoint]:
     """The signatures by name: float images, uint8 images, encoded images, and their classes.
@@ -57,12 +57,12 @@ def endpoints(
         model: A model that computes in float32.
         signature: Its interface.
         labels: Head to class names.
-        resized_to: See `encoded_function`.
+        entrance: See `encoded_function`.
         top_k: How many classes `classify` names; fewer where a head has fewer.
     """
     images = (None, *signature.image_shape)
-    serve = serving_function(fitted_to_itself(model), signature)
-    encoded = encoded_function(model, signature, resized_to)
+    serve = serving_function(fitted_to_itself(model, signature), signature)
+    encoded = encoded_function(model, signature, entrance)
     return {
         FLOAT: Endpoint(serve, images, "float32"),
         UINT8: Endpoint(serve, images, "uint8"),
@@ -172,7 +172,8 @@ def check(
         job: The export.
         bounds: What logits, and scores, must keep to.
         subject: What is compared, for messages.
-        resized_to: See `encoded_function`.
+        resized_to: `(height, width)` that encoded images are brought to; `None` where the model
+            does it.
 
     Returns:
         Signature to head to measurements.
@@ -181,7 +182,7 @@ def check(
         ValueError: If one disagrees.
     """
     photographs, of_photographs = _seen_in_files(job, resized_to)
-    logits = parity.reference(job.model, job.signature, job.images)
+    logits = job.expected
     of_files = parity.reference(of_photographs, job.signature, photographs)
     bounds_of_files = bounds
     if bounds.max_share is not None:
@@ -201,7 +202,7 @@ def check(
 
 def _seen_in_files(job: Any, resized_to: tuple[int, int] | None) -> tuple[np.ndarray, keras.Model]:
     """What the signatures of files are compared on, and the model that says what is right."""
-    entrance = entrance_of(job.model, resized_to)
+    entrance = job.prepared.entrance_to(resized_to)
     if entrance is None:
         return job.images, job.model
     if resized_to is None and None in job.signature.image_shape[:2]:

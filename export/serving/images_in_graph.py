@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.export.entrance import entrance_of
-from keras_amalgam.export.signatures import Signature, describe, outputs_of, serving_function
+from keras_amalgam.export.entrance import Entrance
+from keras_amalgam.export.preparation import Prepared
+from keras_amalgam.export.signatures import Signature, outputs_of, serving_function
 from keras_amalgam.images import decoding
 from keras_amalgam.images.resizing import Resize, kept_part
 
@@ -17,7 +18,7 @@ _PNG_HEADER_BYTES = 24  # The signature, and the first chunk as far as width and
 
 
 def encoded_function(
-    model: keras.Model, signature: Signature, resized_to: tuple[int, int] | None
+    model: keras.Model, signature: Signature, entrance: Entrance | None
 ) -> Callable[[Any], dict[str, Any]]:
     """The function from JPEG or PNG bytes, shape `(batch,)`, to `{head: float32 tensor}`.
 
@@ -31,12 +32,12 @@ def encoded_function(
     Args:
         model: A model that computes in float32.
         signature: Its interface.
-        resized_to: `(height, width)` that images are brought to; `None` for a model that
+        entrance: How photographs enter it; `None` for one that begins otherwise and
             `resizes_itself`.
     """
     import tensorflow as tf
 
-    front, rest, shape = _split(model, resized_to)
+    front, rest, shape = _split(model, entrance)
     serve = serving_function(rest, signature)
 
     def one(content: Any) -> Any:
@@ -49,16 +50,15 @@ def encoded_function(
     return encoded
 
 
-def resizes_itself(model: keras.Model) -> bool:
+def resizes_itself(prepared: Prepared) -> bool:
     """Whether a model brings images of any size to one size, before all else it does with them."""
-    if None not in describe(model).image_shape[:2]:
+    if None not in prepared.signature.image_shape[:2]:
         return False
-    return entrance_of(model) is not None or _at_a_fixed_size(model) is not None
+    return prepared.entrance is not None or _at_a_fixed_size(prepared.model) is not None
 
 
-def _split(model: keras.Model, resized_to: tuple[int, int] | None) -> Any:
+def _split(model: keras.Model, entrance: Entrance | None) -> Any:
     """What brings one image to a fixed size, the model behind that, and the shape between them."""
-    entrance = entrance_of(model, resized_to)
     if entrance is None:
         return _at_a_fixed_size(model)
     resize, rest = entrance.resize, entrance.rest

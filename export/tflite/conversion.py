@@ -28,7 +28,7 @@ def convert(
     shape: Sequence[int],
     plan: Plan = FLOAT32,
     calibration: np.ndarray | None = None,
-) -> bytes:
+) -> tuple[bytes, dict[str, int]]:
     """Converts what a float32 model computes.
 
     Args:
@@ -40,7 +40,7 @@ def convert(
 
     Returns:
         The flatbuffer. Its signature `serving_default` takes `image`, of shape `(batch, height,
-        width, channels)`, and returns the named tensors.
+        width, channels)`, and returns the named tensors. And how often each operator occurs in it.
 
     Raises:
         NotImplementedError: If an operator is none of TFLite's own, naming it and its layer, or
@@ -55,21 +55,21 @@ def convert(
         with held_back(), quiet(), _without_interpreter_warnings():
             try:
                 quantizer = QUANTIZERS[plan.quantizer]
-                flatbuffer, operators = quantizer(Path(directory), plan, calibration), []
+                flatbuffer, foreign = quantizer(Path(directory), plan, calibration), []
             except ConverterError as error:
-                operators = _foreign_operators(model, error)
-                if not operators:
+                foreign = _foreign_operators(model, error)
+                if not foreign:
                     raise
                 flatbuffer = b""
             except RuntimeError as error:
                 _refuse_precision(model, plan, error)
                 raise
-    if operators:
-        raise _not_in_tflite(model, operators)
-    foreign = sorted(name for name in operator_counts(flatbuffer) if name.startswith("custom "))
     if foreign:
         raise _not_in_tflite(model, foreign)
-    return flatbuffer
+    counts = operator_counts(flatbuffer)
+    if foreign := [name for name in counts if name.startswith("custom ")]:
+        raise _not_in_tflite(model, foreign)
+    return flatbuffer, counts
 
 
 def operator_counts(flatbuffer: bytes) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import Any
 from absl import flags
 
 from keras_amalgam.cli import output
-from keras_amalgam.cli.canvas_flag import canvas_of
+from keras_amalgam.cli.canvas_flag import canvas_of, sides_of
 from keras_amalgam.cli.class_file import class_lines
 
 FORMATS = ("tflite", "serving", "onnx", "saved_model", "keras")
@@ -192,7 +192,7 @@ def size_of(values: flags.FlagValues) -> tuple[int, int] | None:
     """`--size` as height and width."""
     if values.size is None:
         return None
-    sides = [int(side) if side.isdecimal() else 0 for side in values.size]
+    sides = sides_of(values.size)
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise ValueError(
             f"--size wants HEIGHT,WIDTH or one number. Received: {','.join(values.size)}."

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.training import Method
-from keras_amalgam.training.checkpoint import manifest_entry
+from keras_amalgam.training.manifest import manifest_entry
 from keras_amalgam.training.method import Stage
 from keras_amalgam.versions import versions
 

@@ -1,5 +1,6 @@
 """The training of a student from several teachers, without labels."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_amalgam.files.keras_bounds import read_member
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.models.student import check_names
 from keras_amalgam.models.taps import Tap
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.onednn import say_if_off
 from keras_amalgam.terms import AmalgamationTerm, SoftTargets
-from keras_amalgam.training import checkpoint
 from keras_amalgam.training.epoch_numbers import SetEpoch, epoch_numbers
 from keras_amalgam.training.graphs import Graphs
 from keras_amalgam.training.guards import (
@@ -26,6 +27,7 @@ from keras_amalgam.training.guards import (
     split,
     without_labels,
 )
+from keras_amalgam.training.manifest import check_manifest, manifest_entry
 from keras_amalgam.training.objective import check_terms, history_keys, weighted_losses
 from keras_amalgam.training.replicas import with_share
 from keras_amalgam.training.signals import delivered
@@ -82,7 +84,7 @@ class Amalgamator(keras.Model):
         self.student = student
         self.student_tap = Tap(student_tap) if isinstance(student_tap, str) else student_tap
         self.terms = list(terms) if terms is not None else [SoftTargets()]
-        self.manifest = [checkpoint.manifest_entry(teacher) for teacher in teachers]
+        self.manifest = [manifest_entry(teacher) for teacher in teachers]
         check_terms(self.terms)
         self._graphs = Graphs(student, teachers, self.student_tap)
         for term in self.terms:
@@ -269,7 +271,14 @@ class Amalgamator(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """What `Amalgamator.load` rebuilds from, with the manifest of the teachers."""
-        return checkpoint.config(self)
+        tap = self.student_tap
+        return {
+            "name": self.name,
+            "student": keras.saving.serialize_keras_object(self.student),
+            "student_tap": {"layer": tap.layer, "tokens": tap.tokens} if tap else None,
+            "terms": [keras.saving.serialize_keras_object(term) for term in self.terms],
+            "manifest": self.manifest,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Amalgamator":
@@ -294,7 +303,23 @@ class Amalgamator(keras.Model):
         Raises:
             ValueError: If the teachers are not those of the manifest; says what differs.
         """
-        return checkpoint.load(cls, path, teachers)
+        saved = _read_config(Path(path))
+        settings = saved["config"]
+        check_manifest(settings["manifest"], teachers)
+        student = keras.saving.deserialize_keras_object(settings["student"])
+        student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
+        tap = settings["student_tap"]
+        amalgamator = cls(
+            student,
+            teachers,
+            student_tap=Tap(**tap) if tap else None,
+            terms=[keras.saving.deserialize_keras_object(term) for term in settings["terms"]],
+            name=settings["name"],
+        )
+        if saved.get("compile_config"):
+            amalgamator.compile_from_config(saved["compile_config"])
+        amalgamator.load_weights(path)
+        return amalgamator
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Under a strategy Keras builds a model on the mean over the replicas of the first batch,
@@ -312,3 +337,23 @@ class Amalgamator(keras.Model):
         for key, value in {"loss": total, **losses}.items():
             self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
         return {key: mean.result() for key, mean in self._means.items()}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """What `save` wrote beside the weights: the configuration, and how it was compiled."""
+    if not path.is_file():
+        raise ValueError(f"There is no file to load. Received: {path}. Give what `save` wrote.")
+    try:
+        saved = json.loads(read_member(path, "config.json") or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a whole .keras file: {error}. It may be truncated; use an earlier "
+            "checkpoint."
+        ) from error
+    kind = saved.get("class_name") if isinstance(saved, dict) else None
+    if kind != "Amalgamator":
+        raise ValueError(
+            f"{path} does not hold an Amalgamator. Received: a {kind!r}. "
+            "A student alone is loaded with keras.saving.load_model."
+        )
+    return saved

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from keras_amalgam.teachers.conversion.chosen_output import (
     named_outputs,
 )
 from keras_amalgam.teachers.conversion.convert import Conversion, convert_file
-from keras_amalgam.teachers.conversion.names import layer_name, name_map
+from keras_amalgam.teachers.conversion.names import layer_name
 from keras_amalgam.teachers.conversion.writer import output_keys
 from keras_amalgam.teachers.keras_files.file import read_keras
 from keras_amalgam.teachers.onnx_files.file import OnnxFile, read_onnx
@@ -199,7 +199,7 @@ def pair_conversion(model: keras.Model, conversion: Conversion) -> Pairing:
     by_layer = {ours[layer_name(conversion.values[p.source])]: p for p in inside}
     names = {
         name: by_layer[ours[layer]]
-        for name, layer in name_map(graph, conversion.original, conversion.values).items()
+        for name, layer in conversion.names.items()
         if ours.get(layer) in by_layer
     }
     outside = tuple(pairs[name] for name in outputs)
@@ -264,21 +264,23 @@ def _converted_again(
     Args:
         model: Whose source it is.
         outputs: The source's, of which the model may hold one.
-        file_of: The source in ONNX, with at least the one output.
+        file_of: The source in ONNX, with at least the one output; asked once for each.
         shape: Of one image, channels last, if the file may leave it open.
     """
     chosen = may_be_made_of(model, outputs)
+    # Which of the two it was, the provenance tells where it is there.
+    is_folded = bool(getattr(getattr(model, "provenance", None), "batch_norm", None))
     found: list[Conversion] = []
-    for output, fold_batch_norm in product(chosen, (False, True)):
+    for output in chosen:
         try:
-            conversion = convert_file(file_of(output), shape, fold_batch_norm, output)
+            file = file_of(output)
+            for fold_batch_norm in (is_folded, not is_folded):
+                found.append(convert_file(file, shape, fold_batch_norm, output))
+                if len(chosen) == 1 and _has_layers(model, found[-1].model):
+                    return found[-1]
         except (NotImplementedError, ValueError):
             if len(chosen) == 1:
                 raise
-            continue
-        found.append(conversion)
-        if len(chosen) == 1 and _has_layers(model, conversion.model):
-            break
     index = _closest(model, [conversion.model for conversion in found])
     return None if index is None else found[index]
 

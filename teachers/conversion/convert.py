@@ -4,6 +4,7 @@ import keyword
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from keras_amalgam.teachers.conversion.layout import (
     natural,
     to_order,
 )
+from keras_amalgam.teachers.conversion.names import name_map
 from keras_amalgam.teachers.conversion.operators import converts, resolve, unknown
 from keras_amalgam.teachers.conversion.operators.call import Call
 from keras_amalgam.teachers.conversion.operators.registry import Result, is_known
@@ -63,6 +65,11 @@ class Conversion:
     original: Graph
     graph: Graph
     values: dict[str, Value]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Every source name that a tap may use, to its layer; see `name_map`."""
+        return name_map(self.graph, self.original, self.values)
 
 
 def convert_file(

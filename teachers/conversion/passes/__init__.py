@@ -23,11 +23,10 @@ def simplified(graph: Graph, fold_batch_norm: bool = False) -> Graph:
     """The graph after all passes.
 
     Args:
-        graph: As read.
+        graph: As read, with nothing but what its outputs need.
         fold_batch_norm: Whether a batch normalization becomes part of the convolution before it.
     """
     passes: list[Pass] = [
-        without_unused,
         fold_constants,
         fuse_gelu,
         fuse_layer_norm,

@@ -239,7 +239,7 @@ def test_head_that_is_a_map_is_refused(tmp_path):
 @pytest.mark.slow
 def test_bundle_of_a_sabotaged_student_does_not_pass(twin, student, class_names, images, tmp_path):
     path = export.to_serving(twin, tmp_path, class_names=class_names, images=images).path
-    job = prepare(student, class_names, images)
+    job = prepare(student, class_names).compared_on(images)
     photographs, _ = endpoints._seen_in_files(job, None)
     every = endpoints.run(path, images, photographs)
     for name in ("serving_default", "uint8", "encoded", "classify"):
@@ -257,7 +257,7 @@ def test_classes_in_another_order_do_not_pass(student, class_names, images, tmp_
     reordered = class_names | {"colour": class_names["colour"][::-1]}
     path = export.to_serving(student, tmp_path, class_names=reordered, images=images).path
     with pytest.raises(ValueError, match="signature 'classify', disagrees.*head 'colour'"):
-        endpoints.check(path, prepare(student, class_names, images), BOUNDS, "The twin")
+        endpoints.check(path, prepare(student, class_names).compared_on(images), BOUNDS, "The twin")
 
 
 def test_warm_up_that_cannot_be_written_is_an_os_error(images, tmp_path):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 import keras_amalgam as ka
+from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.serving.images_in_graph import encoded_function
 from keras_amalgam.export.signatures import describe
 from keras_amalgam.images.resizing import Resize
@@ -27,7 +28,7 @@ def of_any_size(resize):
 
 
 def seen_in(contents, model, resized_to=None):
-    function = encoded_function(model, describe(model), resized_to)
+    function = encoded_function(model, describe(model), entrance_of(model, resized_to))
     return tf.function(function)(tf.constant(contents))["seen"].numpy()
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 import keras_amalgam as ka
 from keras_amalgam import export
+from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.serving import endpoints, images_in_graph
 from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.to_saved_model import write
@@ -180,7 +181,7 @@ def test_signatures_of_files_that_resize_plainly_are_found_out(
     monkeypatch.setattr(
         images_in_graph, "_resized", lambda image, resize: tf.image.resize(image, resize.size)
     )
-    signatures = endpoints.endpoints(student, describe(student), NAMES, None, 5)
+    signatures = endpoints.endpoints(student, describe(student), NAMES, entrance_of(student), 5)
     write({key: (one.function, one.spec()) for key, one in signatures.items()}, faulty)
     with pytest.raises(ValueError, match="signature 'encoded', disagrees"):
         export.to_serving(student, tmp_path / "bundle")

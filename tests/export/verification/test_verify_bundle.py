@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_amalgam import export
 from keras_amalgam.export import labels as labels_module
+from keras_amalgam.export.entrance import entrance_of
 from keras_amalgam.export.serving import endpoints, warmup
 from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.to_saved_model import write
@@ -40,7 +41,9 @@ def sabotaged(artifact, student, class_names, tmp_path):
     """The bundle with one signature, or its labels, exchanged."""
 
     def make(name=None, change=None, labels=class_names):
-        signatures = endpoints.endpoints(student, describe(student), class_names, (28, 28), 2)
+        signatures = endpoints.endpoints(
+            student, describe(student), class_names, entrance_of(student), 2
+        )
         if name is not None:
             kept = signatures[name]
             function = kept.function
@@ -111,9 +114,11 @@ def test_files_decoded_with_swapped_channels_are_found_out(
 ):
     image = keras.Input(student.input_shape[1:])
     twin = keras.Model(image, student(keras.ops.flip(image, axis=-1), training=False))
-    faulty = endpoints.endpoints(twin, describe(twin), class_names, (28, 28), 2)["encoded"]
+    faulty = endpoints.endpoints(twin, describe(twin), class_names, entrance_of(twin), 2)["encoded"]
     exchanged = sabotaged("classify", lambda outputs: outputs)
-    signatures = endpoints.endpoints(student, describe(student), class_names, (28, 28), 2)
+    signatures = endpoints.endpoints(
+        student, describe(student), class_names, entrance_of(student), 2
+    )
     signatures["encoded"] = faulty
     shutil.rmtree(exchanged.path)
     write({key: (one.function, one.spec()) for key, one in signatures.items()}, exchanged.path)
