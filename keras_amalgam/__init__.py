@@ -11,6 +11,7 @@ from keras_amalgam.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_amalgam import tasks as tasks
+    from keras_amalgam.experiments.amalgamate import amalgamate as amalgamate
     from keras_amalgam.images.preprocessing import Preprocessing as Preprocessing
     from keras_amalgam.models import taps as taps
     from keras_amalgam.models.runtime_teacher import RuntimeTeacher as RuntimeTeacher
@@ -33,6 +34,7 @@ _HOMES = {
     "build_student": "models.student",
     "Tap": "models.taps",
     "Teacher": "models.teacher",
+    "amalgamate": "experiments.amalgamate",
     "AmalgamationTerm": "terms",
     "CommonFeatures": "terms",
     "SoftTargets": "terms",
@@ -51,6 +53,7 @@ __all__ = [
     "Tap",
     "Teacher",
     "__version__",
+    "amalgamate",
     "build_student",
     "taps",
     "tasks",

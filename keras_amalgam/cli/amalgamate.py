@@ -36,6 +36,20 @@ from keras_amalgam.cli.advice import AMALGAMATE, in_flags
 from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
 
 LEAST_SIDE = 8  # Of the student's images.
+# Flags that are arguments of the recipe, under the same names.
+_CHOICES = (
+    "student",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "temperature",
+    "common_features",
+    "ownership",
+    "flip",
+    "seed",
+    "dtype_policy",
+    "workers",
+)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -97,6 +111,16 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seed", 0, "Of initial weights, order and augmentation.", 0, flag_values=values
     )
+    flags.DEFINE_enum(
+        "dtype_policy",
+        "float32",
+        ["float32", "mixed_bfloat16", "mixed_float16"],
+        "Precision that the student computes in; its weights are float32 in any case.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "workers", None, "Threads that read images; by default one per core.", 1, flag_values=values
+    )
     run_flags.define_flags(values, default=None)
 
 
@@ -128,42 +152,33 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.experiments import job, own_teachers
+    from keras_amalgam.experiments import own_teachers
+    from keras_amalgam.experiments.amalgamate import recipe_of
     from keras_amalgam.models.student import check_names
     from keras_amalgam.models.teacher_files import network_bytes
     from keras_amalgam.teachers import load
 
     teachers = [load(folder) for folder in values.teacher]
-    images, tests = Path(values.images), _tests(values)
     names = [teacher.name for teacher in teachers]
     try:
         check_names(teachers)
-        own_teachers.check_choices(names, images, tests, values.student, values.ownership)
+        own_teachers.check_choices(
+            names, Path(values.images), _tests(values), values.student, values.ownership
+        )
     except ValueError as error:
         raise flags.IllegalFlagValueError(str(error)) from error
     try:
-        made = own_teachers.recipe(
-            teachers,
-            images,
-            tests,
-            student=values.student,
-            image_shape=(*student_size(values), values.channels),
-            epochs=values.epochs,
-            batch_size=values.batch_size,
-            learning_rate=values.learning_rate,
-            temperature=values.temperature,
-            common_features=values.common_features,
-            ownership=values.ownership,
-            flip=values.flip,
-            canvas=canvas_of(values),
-            teacher_bytes=sum(network_bytes(folder) for folder in values.teacher),
-            seed=values.seed,
-        )
+        made = recipe_of(
+            teachers, values.images, _tests(values), student_size(values), values.channels, print,
+            {
+                "canvas": canvas_of(values),
+                "teacher_bytes": sum(network_bytes(folder) for folder in values.teacher),
+                **{name: values[name].value for name in _CHOICES},
+            },
+        )  # fmt: skip
     except ValueError as error:
         raise ValueError(in_flags(str(error), AMALGAMATE)) from error
-    for note in made.notes:
-        print(note)
-    job.run(made, values.out, run_flags.settings(values, "amalgamate", positional), started)
+    run_flags.run(made, values, "amalgamate", positional, started)
 
 
 def _tests(values: flags.FlagValues) -> dict[str, str]:

@@ -42,9 +42,8 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.experiments import digits_fashion, job
+    from keras_amalgam.experiments import digits_fashion
 
     recipe = digits_fashion.recipe(values.full, values.seed, values.epochs)
     full_run = None if values.full else "keras-amalgam demo --full"
-    settings = run_flags.settings(values, "demo", positional, full_run=full_run)
-    job.run(recipe, values.out, settings, started)
+    run_flags.run(recipe, values, "demo", positional, started, full_run=full_run)

@@ -11,7 +11,6 @@ See keras_amalgam/experiments/digits_fashion.py for a recipe.
 """
 
 import ast
-import dataclasses
 import hashlib
 import importlib
 import json
@@ -53,14 +52,13 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         command, again, arguments = _described(Path(name), values)
         command.run(again, arguments)
         return
-    from keras_amalgam.experiments import job
     from keras_amalgam.experiments.recipe import load
 
-    settings = run_flags.settings(values, "run", _whole(positional))
+    described = {}
     if Path(name).is_file():
-        content = hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        settings = _with_hash(settings, content)
-    job.run(load(name, _settings(values)), values.out, settings, started)
+        described["recipe_sha256"] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    recipe = load(name, _settings(values))
+    run_flags.run(recipe, values, "run", _whole(positional), started, described=described)
 
 
 def _settings(values: flags.FlagValues) -> dict[str, Any]:
@@ -97,7 +95,7 @@ def _described(path: Path, values: flags.FlagValues) -> tuple[Any, flags.FlagVal
         if flag not in again:
             raise ValueError(f"{path} has a flag that {name} does not. Received: --{flag}.")
         again[flag].value = value
-    for flag in ("out", "restart", "only"):
+    for flag in ("out", "restart", "only", "dry_run"):
         again[flag].value = values[flag].value
     return command, again, arguments
 
@@ -105,8 +103,3 @@ def _described(path: Path, values: flags.FlagValues) -> tuple[Any, flags.FlagVal
 def _whole(positional: list[str]) -> list[str]:
     """Paths as they are found from anywhere."""
     return [str(Path(one).resolve()) if Path(one).exists() else one for one in positional]
-
-
-def _with_hash(settings: Any, content: str) -> Any:
-    described = {**settings.described, "recipe_sha256": content}
-    return dataclasses.replace(settings, described=described)

@@ -1,5 +1,6 @@
 """The flags of the commands that run a recipe in a folder, and what they mean together."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from absl import flags
 
 STEPS = ("train", "evaluate", "package", "compare", "report")
 # Of this process, not of the run: they are not written into run.json.
-_NOT_KEPT = {"help", "out", "restart", "only"}
+_NOT_KEPT = {"help", "out", "restart", "only", "dry_run"}
 
 
 def define_flags(values: flags.FlagValues, default: str | None) -> None:
@@ -27,6 +28,12 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
     flags.DEFINE_boolean(
         "restart", False, "Remove an earlier run in --out and begin anew.", flag_values=values
     )
+    flags.DEFINE_boolean(
+        "dry_run",
+        False,
+        "Say what would be done and what it would take, from a few steps. Nothing is written.",
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "only", None, STEPS, "Do this one step again, with what is there.", flag_values=values
     )
@@ -42,6 +49,8 @@ def check(values: flags.FlagValues) -> None:
 
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the run is.")
+    if values.hours is not None and values.steps is not None:
+        raise ValueError("--hours become a number of steps. Give it or --steps.")
     if values.restart and values.only:
         raise ValueError("--restart removes what --only would build upon. Give one of them.")
     try:
@@ -50,25 +59,59 @@ def check(values: flags.FlagValues) -> None:
         raise ValueError(str(error).replace("another folder", "another --out")) from error
 
 
-def settings(values: flags.FlagValues, command: str, positional: list[str], **more: Any) -> Any:
-    """What `job.run` is told of how to run.
+def run(
+    recipe: Any,
+    values: flags.FlagValues,
+    command: str,
+    positional: list[str],
+    started: float,
+    **more: Any,
+) -> None:
+    """Run a recipe as the flags say, or say what would be done.
 
     Args:
+        recipe: The recipe.
         values: The command's flags.
         command: Its name, for `run.json`.
         positional: Its arguments, for `run.json`.
-        **more: Further fields of `job.Settings`.
+        started: `time.perf_counter()` at the start of the command.
+        **more: Further fields of `job.Settings`; what is `described` is added to.
     """
-    from keras_amalgam.experiments import job
+    from keras_amalgam.experiments import estimate, job
 
-    return job.Settings(
+    out = Path(values.out)
+    described = {"command": command, "arguments": positional, "flags": resolved(values)}
+    if values.hours is not None or values.steps is not None:
+        steps = values.steps or _steps_of_hours(recipe, values, out)
+        recipe = estimate.cut_short(recipe, steps)
+        described["steps"] = steps
+    if values.dry_run:
+        estimate.plan(recipe, out, values.keep, print)
+        return
+    settings = job.Settings(
         only=values.only,
         restart=values.restart,
         keep=values.keep,
         minutes=values.minutes,
-        described={"command": command, "arguments": positional, "flags": resolved(values)},
+        described={**described, **more.pop("described", {})},
         **more,
     )
+    job.run(recipe, out, settings, started)
+
+
+def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
+    """The steps that fit into the hours: those of the run that is gone on with, if there is one."""
+    from keras_amalgam.experiments import estimate
+    from keras_amalgam.experiments.run_folder import RUN
+
+    if (out / RUN).is_file() and not values.restart:
+        told = json.loads((out / RUN).read_text(encoding="utf-8"))
+        if told.get("flags", {}).get("hours") == values.hours and "steps" in told:
+            return told["steps"]
+    estimated = estimate.estimate(recipe, values.keep)
+    steps = estimate.steps_in(3600 * values.hours, estimated)
+    print(f"{estimated.sentence} {values.hours:g} h are {steps} steps.")
+    return steps
 
 
 def resolved(values: flags.FlagValues) -> Mapping[str, Any]:

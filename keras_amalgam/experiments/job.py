@@ -248,14 +248,14 @@ class _Job:
     ) -> list[keras.callbacks.Callback]:
         methods = self.recipe.methods
         others = methods[methods.index(method) + 1 :]
-        later = steps * sum(stage.epochs for one in others for stage in one.stages)
+        later = sum(each.length(steps) for one in others for each in one.stages)
         known = [record["seconds"] for record in self.folder.steps.values()]
         rest = sum(known) if len(known) > 1 else _LATER
-        spec = tf.nest.flatten(self.recipe.streams["train"].element_spec)[0]
         length = Length(
-            [stage.epochs for stage in method.stages],
+            [one.epochs for one in method.stages],
+            sum(one.length(steps) for one in method.stages),
             steps,
-            spec.shape[0] or 0,
+            self.recipe.batch_size,
             lambda seconds: later * seconds + rest,
         )
         goes_on = stage == begun.place.stage

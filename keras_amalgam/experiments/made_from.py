@@ -84,7 +84,12 @@ def _stage(stage: Stage) -> dict[str, Any]:
     optimizer = keras.saving.serialize_keras_object(stage.optimizer(1000))
     optimizer["config"].pop("name", None)  # It counts the optimizers of the process.
     terms = [keras.saving.serialize_keras_object(term) for term in stage.terms()]
-    return {"epochs": stage.epochs, "optimizer": _plain(optimizer), "terms": _plain(terms)}
+    return {
+        "epochs": stage.epochs,
+        "steps": stage.steps,
+        "optimizer": _plain(optimizer),
+        "terms": _plain(terms),
+    }
 
 
 def _plain(config: Any) -> Any:

@@ -42,6 +42,9 @@ def recipe(
     canvas: Choice | None = None,
     teacher_bytes: int | None = None,
     seed: int = 0,
+    steps: int | None = None,
+    dtype_policy: str = "float32",
+    workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Recipe:
     """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
@@ -64,6 +67,9 @@ def recipe(
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
         seed: Of the student's and the terms' initial weights, of order and augmentation.
+        steps: Of the training at most, if the last epoch is to be cut short.
+        dtype_policy: The student's: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        workers: Threads that read images; `None` for one per core.
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
@@ -94,7 +100,7 @@ def recipe(
     return Recipe(
         name=" and ".join(names),
         teachers=teachers,
-        student=lambda: _student(student, image_shape, teachers, cuts=place[-1] == "crop"),
+        student=lambda: _student(student, image_shape, teachers, place[-1] == "crop", dtype_policy),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
         student_tap=students.backbone(student, image_shape).name,
@@ -105,11 +111,16 @@ def recipe(
             flip,
             footprint.fits,
             seed,
+            workers,
         ),
         evaluation=canvas_choice.labelled(teachers, tests, place),
         photographs=canvas_choice.labelled(teachers, tests, None),
         methods=[
-            Method("amalgamation", (Stage(terms, epochs, cosine_adamw(learning_rate)),), seed=seed)
+            Method(
+                "amalgamation",
+                (Stage(terms, epochs, cosine_adamw(learning_rate), steps),),
+                seed=seed,
+            )
         ],
         made_from={
             "files": _files_print(found),
@@ -128,6 +139,7 @@ def recipe(
             "batch": batch_size,
             "mirrored images": flip,
             "seed": seed,
+            "precision": dtype_policy,
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
@@ -144,6 +156,7 @@ def _streams(
     flip: bool,
     cache: bool,
     seed: int,
+    workers: int | None,
 ) -> dict[str, Callable[[], tf.data.Dataset]]:
     """The stream to learn from, and that of unaugmented images for int8."""
     shift = data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
@@ -151,9 +164,19 @@ def _streams(
     # Few images are calibrated with, so they are read when they are needed, not kept a second time.
     few = data.Epoch(cache=False, window=CALIBRATION_WINDOW)
     return {
-        "train": lambda: stream(augmentation=shift, epoch=data.Epoch(cache=cache)),
+        "train": lambda: _read_by(
+            workers, stream(augmentation=shift, epoch=data.Epoch(cache=cache))
+        ),
         "calibration": lambda: stream(epoch=few),
     }
+
+
+def _read_by(workers: int | None, stream: tf.data.Dataset) -> tf.data.Dataset:
+    if workers is None:
+        return stream
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    return stream.with_options(options)
 
 
 def _files_print(found: Walk) -> str:
@@ -234,8 +257,17 @@ def _left_out_note(left_out: Counter[str], images: Path) -> str:
 
 
 def _student(
-    name: str, image_shape: tuple[int, int, int], teachers: Sequence[Teacher], cuts: bool
+    name: str,
+    image_shape: tuple[int, int, int],
+    teachers: Sequence[Teacher],
+    cuts: bool,
+    dtype_policy: str,
 ) -> keras.Model:
     """A student that does with a whole photograph what the canvas does."""
-    backbone = students.backbone(name, image_shape)
-    return build_student(backbone, teachers, own_preprocessing(backbone, cuts))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype_policy)
+    try:
+        backbone = students.backbone(name, image_shape)
+        return build_student(backbone, teachers, own_preprocessing(backbone, cuts))
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -87,6 +87,13 @@ class Recipe:
     photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
     made_from: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def batch_size(self) -> int:
+        """Images of one step."""
+        stream = self.streams["train"]
+        known = tf.nest.flatten(stream.element_spec)[0].shape[0]
+        return known or int(tf.nest.flatten(next(iter(stream)))[0].shape[0])
+
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""
         object.__setattr__(self, "streams", Streams(self.streams))

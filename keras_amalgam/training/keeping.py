@@ -52,6 +52,26 @@ class Keeping:
         return found
 
 
+class StopAfter(keras.callbacks.Callback):
+    """Ends a stage after a number of steps, in the middle of an epoch.
+
+    Args:
+        steps: Of the stage.
+        begun: Where this process begins.
+        epoch_steps: Steps of one epoch.
+    """
+
+    def __init__(self, steps: int, begun: Place, epoch_steps: int) -> None:
+        super().__init__()
+        self._left = steps - begun.epoch * epoch_steps
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count the step, one that an earlier process trained on as well."""
+        self._left -= self.model.steps_per_execution
+        if self._left <= 0:
+            self.model.stop_training = True
+
+
 class KeepState(keras.callbacks.Callback):
     """Writes the state every epoch, every few minutes and when the training is to end.
 

@@ -16,11 +16,26 @@ class Stage:
         terms: Makes the terms. Called for each training, as terms hold weights.
         epochs: How many.
         optimizer: Makes the optimizer from the number of steps of the stage, for its schedule.
+        steps: How many at most, where the last epoch is to be cut short; `None` for whole epochs.
     """
 
     terms: Callable[[], Sequence[AmalgamationTerm]]
     epochs: int
     optimizer: Callable[[int], keras.optimizers.Optimizer]
+    steps: int | None = None
+
+    def length(self, steps: int) -> int:
+        """Steps of the stage, of epochs of so many steps."""
+        whole = self.epochs * steps
+        return whole if self.steps is None else min(self.steps, whole)
+
+    def __post_init__(self) -> None:
+        """Refuse a stage that would train nothing."""
+        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
+            raise ValueError(
+                "A stage needs at least one epoch and one step. Received: "
+                f"epochs={self.epochs}, steps={self.steps}."
+            )
 
 
 @dataclass(frozen=True)

@@ -25,20 +25,17 @@ class Length:
 
     Args:
         epochs: Of each stage.
+        total: Steps of all stages together.
         steps: Of one epoch.
         batch_size: Images of one step.
         later: From seconds a step to seconds of everything that follows the training.
     """
 
     epochs: Sequence[int]
+    total: int
     steps: int
     batch_size: int
     later: Callable[[float], float] = lambda seconds: 0.0
-
-    @property
-    def total(self) -> int:
-        """Steps of all stages."""
-        return self.steps * sum(self.epochs)
 
     def done(self, place: Place) -> int:
         """Steps that are behind a place."""
@@ -119,7 +116,7 @@ class Progress(keras.callbacks.Callback):
         return None if seconds is None else self._length.batch_size / max(seconds, 1e-9)
 
     def _seconds_left(self, seconds: float) -> float:
-        left = self._length.total - self._length.done(self._place)
+        left = max(0, self._length.total - self._length.done(self._place))
         return left * seconds + self._length.later(seconds)
 
     def _show(self, line: str, ends: bool = False) -> None:

@@ -15,7 +15,7 @@ from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.training import state
 from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.interruption import Request, requests
-from keras_amalgam.training.keeping import Keeping, KeepState
+from keras_amalgam.training.keeping import Keeping, KeepState, StopAfter
 from keras_amalgam.training.method import Method, Stage
 from keras_amalgam.training.state import Place, State
 
@@ -90,12 +90,14 @@ def train(
             keras.utils.set_random_seed(method.seed + number)
         with scope():
             amalgamator = Amalgamator(trained, teachers, student_tap, terms=stage.terms())
-            amalgamator.compile(optimizer=stage.optimizer(stage.epochs * steps))
+            amalgamator.compile(optimizer=stage.optimizer(stage.length(steps)))
             amalgamator.optimizer.build(amalgamator.trainable_variables)
         means = state.restore(path, amalgamator) if path else []
         last = number == len(method.stages) - 1
         if not begun.finished and begun.place.epoch < stage.epochs:
             given = [*callbacks(number, steps)]
+            if stage.length(steps) < stage.epochs * steps:
+                given.append(StopAfter(stage.length(steps), begun.place, steps))
             if logs is not None:
                 given.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
             begun = _fit(amalgamator, stage, images, begun, means, keeping, given, last, verbose)

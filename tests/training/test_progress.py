@@ -21,7 +21,7 @@ def clock(monkeypatch):
 
 
 def made(begun=None, seconds=0.0, lines=None, **changes):
-    length = Length(**{"epochs": [2, 3], "steps": 10, "batch_size": 4, **changes})
+    length = Length(**{"epochs": [2, 3], "total": 50, "steps": 10, "batch_size": 4, **changes})
     callback = Progress(length, begun or Place(), seconds, [].append if lines is None else lines)
     callback.set_model(SimpleNamespace(steps_per_execution=1))
     return callback

@@ -35,11 +35,11 @@ def method(*stages):
     return Method("small", stages, seed=5)
 
 
-def stage(epochs=EPOCHS):
+def stage(epochs=EPOCHS, steps=None):
     def terms():
         return [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.1)]
 
-    return Stage(terms, epochs, cosine_adamw(1e-2))
+    return Stage(terms, epochs, cosine_adamw(1e-2), steps)
 
 
 def stream(images, cache=True):
@@ -129,6 +129,19 @@ def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path):
         except Interrupted as interrupted:
             assert interrupted.signal == signal.SIGTERM
     assert_same(whole, broken)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end(run, tmp_path):
+    how = method(stage(3, STEPS + 3))
+    counted = StopAt(1000)
+    whole = run(tmp_path / "whole", counted, how=how)
+    assert counted.seen == STEPS + 3 == int(whole.amalgamator.optimizer.iterations)
+    assert len(whole.history["loss"]) == 2
+    for step in (2, STEPS):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "broken", StopAt(step), how=how)
+    assert_same(whole, run(tmp_path / "broken", how=how))
 
 
 @pytest.mark.usefixtures("eagerly")

@@ -1,0 +1,138 @@
+"""The everyday way from teachers and a folder of photographs to a packaged student."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_amalgam import teachers as teachers_island
+from keras_amalgam.experiments import job, own_teachers
+from keras_amalgam.experiments.recipe import Recipe
+from keras_amalgam.models.student import check_names
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.models.teacher_files import network_bytes
+from keras_amalgam.report import Report
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: With the artifacts, `report.html`, and the state of the training.
+        report: What was measured.
+    """
+
+    folder: Path
+    report: Report
+
+    @property
+    def student(self) -> keras.Model:
+        """The student as it was packaged: a plain Keras model, from `student.keras`."""
+        return keras.saving.load_model(self.folder / "student.keras")
+
+
+def amalgamate(
+    teachers: Sequence[Teacher | str | Path],
+    images: str | Path,
+    out: str | Path,
+    *,
+    tests: Mapping[str, str | Path] | None = None,
+    size: int | tuple[int, int] = 96,
+    channels: int = 3,
+    settings: job.Settings = job.Settings(),  # noqa: B008 (It is frozen.)
+    say: Callable[[str], None] = print,
+    started: float | None = None,
+    **choices: Any,
+) -> Run:
+    """Amalgamate teachers into one packaged student, or go on with what is in the folder.
+
+    This is `keras-amalgam amalgamate` in Python; `keras-amalgam amalgamate --help` says more.
+
+    Args:
+        teachers: Teachers, or folders that `Teacher.save` wrote, in the order of their sources.
+        images: Folder of unlabelled photographs. With one sub-folder per teacher, named like it,
+            the student is told which collection a photograph came from.
+        out: Folder of the run. The same call again goes on there where it stopped.
+        tests: By teacher a folder of labelled photographs, one sub-folder per class.
+        size: Side, or height and width, of the student's own images, in pixels.
+        channels: Of the images: 1 grey, 3 RGB.
+        settings: How it is run: restart, only one step, callbacks, strategy.
+        say: Where progress goes.
+        started: `time.perf_counter()` at the start of the job, for the total time.
+        **choices: What else the recipe takes, with the command's defaults: `student`, `epochs`,
+            `batch_size`, `learning_rate`, `temperature`, `common_features`, `ownership`, `flip`,
+            `canvas`, `seed`, `steps`, `dtype_policy` and `workers`; see
+            `experiments.own_teachers.recipe`.
+
+    Returns:
+        The run: its folder, report and student.
+
+    Raises:
+        ValueError: If something does not fit, or the run there was begun with something else.
+        FileExistsError: If `out` holds something else than a run.
+
+    Example:
+    ```python
+    run = ka.amalgamate(["cars/", "birds/"], "photos/", "runs/mine", epochs=10)
+    run.report.tasks["cars"].student_accuracy
+    run.student.predict(photographs)
+    ```
+    """
+    started = time.perf_counter() if started is None else started
+    recipe = recipe_of(teachers, images, tests, size, channels, say, choices)
+    return Run(Path(out), job.run(recipe, out, settings, started, say))
+
+
+def recipe_of(
+    teachers: Sequence[Teacher | str | Path],
+    images: str | Path,
+    tests: Mapping[str, str | Path] | None,
+    size: int | tuple[int, int],
+    channels: int,
+    say: Callable[[str], None],
+    choices: Mapping[str, Any],
+) -> Recipe:
+    """The recipe that `amalgamate` runs, with what must be said of the images said.
+
+    Args:
+        teachers: As in `amalgamate`, like all others.
+        images: Folder.
+        tests: Folders by teacher.
+        size: Of the student's images.
+        channels: Of the images.
+        say: Where it goes.
+        choices: Further arguments of `own_teachers.recipe`.
+    """
+    known = [one if isinstance(one, Teacher) else teachers_island.load(one) for one in teachers]
+    check_names(known)
+    files = [one for one in teachers if not isinstance(one, Teacher)]
+    own_bytes = sum(map(network_bytes, files)) if len(files) == len(known) else None
+    sides = (size, size) if isinstance(size, int) else size
+    recipe = own_teachers.recipe(
+        known,
+        Path(images),
+        {name: str(folder) for name, folder in (tests or {}).items()},
+        image_shape=(*sides, channels),
+        say=say,
+        **{"teacher_bytes": own_bytes, **DEFAULTS, **choices},
+    )
+    for note in recipe.notes:
+        say(note)
+    return recipe
+
+
+DEFAULTS = {
+    "student": "compact",
+    "epochs": 30,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "temperature": 2.0,
+    "common_features": 0.1,
+    "ownership": None,
+    "flip": True,
+}
+"""What the command and the function take where nothing is said."""

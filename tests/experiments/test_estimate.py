@@ -1,0 +1,82 @@
+"""What a run will take: what is measured, and what follows from it by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_amalgam.experiments import estimate as module
+from keras_amalgam.experiments.estimate import Estimate, cut_short, estimate, plan, steps_in
+from keras_amalgam.training import train
+from keras_amalgam.training.keeping import Keeping
+
+MEASURED = Estimate(
+    seconds_per_step=0.5, images_per_second=128.0, training=600.0, after=100.0,
+    memory=2 * 10**9, disk=3 * 10**6,
+)  # fmt: skip
+
+
+@pytest.fixture
+def one(recipe):
+    """Of one method of one stage."""
+    stage = recipe.methods[0].stages[0]
+    method = dataclasses.replace(recipe.methods[0], stages=(dataclasses.replace(stage, epochs=5),))
+    return dataclasses.replace(recipe, methods=[method])
+
+
+def test_plan_says_what_would_be_done_and_takes_and_writes_nothing(one, tmp_path):
+    said = []
+    estimated = plan(one, tmp_path / "out", 2, said.append)
+    assert not (tmp_path / "out").exists()
+    assert said[0] == "training main: 20 steps in epochs of 4."
+    assert said[1:4] == ["evaluate: to do.", "package: to do.", "report: to do."]
+    assert said[4] == estimated.sentence
+    assert estimated.training == pytest.approx(20 * estimated.seconds_per_step)
+    assert estimated.images_per_second == pytest.approx(8 / estimated.seconds_per_step)
+    # 24 test images of each of two tasks, shown in batches of 8.
+    evaluation = 48 / 8 * estimated.seconds_per_step
+    assert estimated.after == pytest.approx(evaluation + module.PACKAGING)
+    assert 10**8 < estimated.memory < 10**11
+
+
+def test_median_of_steady_steps_is_told_apart_from_the_first_ones():
+    times = iter([0.0, 9.0, 10.0, 10.1, 10.2, 10.3])
+    timed = module._Timed(lambda: next(times))
+    for batch in range(5):
+        timed.on_train_batch_end(batch)
+    assert timed.seconds == pytest.approx([9.0, 1.0, 0.1, 0.1, 0.1])
+
+
+def test_hours_become_the_steps_that_fit_beside_what_follows():
+    assert steps_in(1100.0, MEASURED) == 2000
+    assert steps_in(10.0, MEASURED) == 1
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(3, 1), (4, 1), (9, 3)])
+def test_training_is_cut_short_inside_its_last_epoch(one, steps, epochs):
+    (stage,) = cut_short(one, steps).methods[0].stages
+    assert (stage.epochs, stage.steps, stage.length(4)) == (epochs, steps, steps)
+
+
+def test_steps_of_several_stages_are_refused(recipe):
+    with pytest.raises(ValueError, match="several stages in \\['main'\\]"):
+        cut_short(recipe, 10)
+
+
+def test_sentence_says_time_memory_and_disk():
+    assert MEASURED.sentence == (
+        "A step takes 500 ms, 128 images/s: about 10 min of training and 2 min of evaluation and "
+        "packaging, 2.00 GB of memory, up to 3.00 MB on the disk."
+    )
+
+
+def test_estimate_of_the_disk_counts_the_states_that_stay(one, tmp_path):
+    small, large = estimate(one, keep=1).disk, estimate(one, keep=5).disk
+    train(
+        one.methods[0], one.teachers, one.student, one.student_tap, one.streams["train"],
+        keeping=Keeping(tmp_path, keep=1), verbose=0,
+    )  # fmt: skip
+    (path,) = tmp_path.iterdir()
+    with np.load(path) as arrays:
+        state = sum(arrays[name].nbytes for name in arrays.files if name != "about")
+    assert (large - small) / 4 == pytest.approx(state, rel=0.1)
