@@ -37,6 +37,16 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
     flags.DEFINE_enum(
         "only", None, STEPS, "Do this one step again, with what is there.", flag_values=values
     )
+    flags.DEFINE_float(
+        "hours",
+        None,
+        "Of the whole run: a few steps are timed, once, and the training has as many as fit.",
+        1e-3,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "steps", None, "Of the training at most, its last epoch cut short.", 1, flag_values=values
+    )
     flags.DEFINE_integer("keep", 3, "States of the training that stay.", 1, flag_values=values)
     flags.DEFINE_float(
         "minutes", 5.0, "At most so much time between two states.", 0.0, flag_values=values
