@@ -4,6 +4,7 @@ from typing import Any
 
 MODES = {1: "L", 3: "RGB"}
 """Pillow's, by the number of channels."""
+_CUT = "cut about the centre"
 
 
 def handing_over(size: tuple[int, int] | None, channels: int, covers: bool) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def handing_over(size: tuple[int, int] | None, channels: int, covers: bool) -> d
         steps |= {
             "size": [height, width],
             "filter": "bilinear, antialiased, half-pixel centres",
-            "other_shapes": "cut about the centre" if covers else "squeezed",
+            "other_shapes": _CUT if covers else "squeezed",
         }
         target = f"({width}, {height}), Image.Resampling.BILINEAR"
         if covers:
@@ -29,3 +30,12 @@ def handing_over(size: tuple[int, int] | None, channels: int, covers: bool) -> d
         else:
             line += f".resize({target})"
     return steps | ({"pillow": line} if channels in MODES else {})
+
+
+def cuts_other_shapes(photograph: Any) -> bool:
+    """Whether a photograph of another shape is cut, rather than squeezed.
+
+    Args:
+        photograph: What `handing_over` gave, read from an artifact; anything else says nothing.
+    """
+    return isinstance(photograph, dict) and photograph.get("other_shapes") == _CUT

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def prepare(
     signature = describe(model)
     _check_name(model)
     labels = labels_module.resolve(model, signature, class_names)
-    _check_logits(model, signature, labels)
+    check_logits(model, signature, labels_module.classified(labels))
     model = float32_copy(model) if in_float32 else model
     return Prepared(model, signature, labels, started)
 
@@ -220,12 +220,21 @@ def _check_name(model: keras.Model) -> None:
         )
 
 
-def _check_logits(model: keras.Model, signature: Signature, labels: Labels) -> None:
-    """Refuses probabilities: scores and the joint prediction would take a softmax of them again."""
+def check_logits(model: keras.Model, signature: Signature, heads: Iterable[str]) -> None:
+    """Refuses probabilities: scores and the joint prediction would take a softmax of them again.
+
+    Args:
+        model: The model.
+        signature: Its interface.
+        heads: Those that have classes.
+
+    Raises:
+        ValueError: If one of them ends in an activation.
+    """
     outputs: Any = outputs_of(model)
     if not isinstance(outputs, dict):
         outputs = dict.fromkeys(signature.heads, outputs)
-    for head in labels_module.classified(labels):
+    for head in heads:
         if kind := final_activation(innermost(outputs[head])):
             raise ValueError(
                 f"Head '{head}' of model '{model.name}' does not give logits. Received: {kind}, by "

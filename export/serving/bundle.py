@@ -52,9 +52,9 @@ class Bundle:
 
     def versions(self) -> list[int]:
         """The versions that are there, in ascending order."""
-        return sorted(self._folders())
+        return sorted(self.folders())
 
-    def _folders(self) -> dict[int, Path]:
+    def folders(self) -> dict[int, Path]:
         """Version to its folder, whose name may begin with zeros."""
         if not self.base.is_dir():
             return {}
@@ -65,7 +65,7 @@ class Bundle:
         """Every model that this package put there, with the labels of its newest version."""
         models = {}
         for folder in sorted(self.directory.iterdir()):
-            if versions := Bundle(self.directory, folder.name)._folders():
+            if versions := Bundle(self.directory, folder.name).folders():
                 with contextlib.suppress(ValueError):  # Somebody else's has no such labels.
                     models[folder.name] = read_labels(versions[max(versions)])
         return models
@@ -174,6 +174,6 @@ class Bundle:
         removed = [v for v in self.versions()[:-keep] if v not in labels.values()]
         for version in removed:
             aside = Path(tempfile.mkdtemp(prefix=".removed-", dir=self.base))
-            self._folders()[version].rename(aside / str(version))
+            self.folders()[version].rename(aside / str(version))
             shutil.rmtree(aside)
         return removed

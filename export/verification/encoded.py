@@ -193,6 +193,16 @@ def _checked(content: bytes, name: str, argument: str) -> bytes:
             f"`{argument}` holds what is no image. Received: '{name}' ({error}). Expected: files "
             "that can be decoded to their end. Remove it."
         ) from error
+    return as_jpeg_or_png(content, pixels)
+
+
+def as_jpeg_or_png(content: bytes, pixels: np.ndarray) -> bytes:
+    """An image as a file that every artifact of files takes.
+
+    Args:
+        content: The file as it is.
+        pixels: Its pixels as they were seen, which become a PNG where it is of another kind.
+    """
     return content if content.startswith((JPEG_START, PNG_START)) else _as_png(pixels)
 
 

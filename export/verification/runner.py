@@ -30,10 +30,13 @@ class Opened(NamedTuple):
         given: From a batch of raw uint8 images to what the runtime takes. An application has its
             image in that form, so this is not timed.
         run: From that to named arrays.
+        image_shape: `(height, width, channels)` of one image; height and width are `None` where
+            they are open.
     """
 
     given: Callable[[np.ndarray], Any]
     run: Callable[[Any], dict[str, Any]]
+    image_shape: tuple[int | None, int | None, int]
 
     def __call__(self, images: np.ndarray) -> dict[str, Any]:
         """What the artifact gives for images."""
@@ -95,7 +98,7 @@ def open_tflite(path: str, threads: int) -> Opened:
             answers[key] = (values.astype(np.float64) - zero) * step if step else values
         return answers
 
-    return Opened(given, run)
+    return Opened(given, run, _image_shape(details["shape"]))
 
 
 def open_onnx(path: str, threads: int) -> Opened:
@@ -116,36 +119,61 @@ def open_onnx(path: str, threads: int) -> Opened:
     def run(images: np.ndarray) -> dict[str, Any]:
         return dict(zip(heads, session.run(heads, {"image": images}), strict=True))
 
-    return Opened(given, run)
+    return Opened(
+        given, run, _image_shape([axes[axis] for axis in (0, 2, 3, 1)] if channels_first else axes)
+    )
 
 
 def open_saved_model(path: str, threads: int) -> Opened:
     """A SavedModel or a version of a bundle in TensorFlow."""
     import tensorflow as tf
 
-    loaded: Any = tf.saved_model.load(path)
+    return of_saved_model(tf.saved_model.load(path))
+
+
+def of_saved_model(loaded: Any) -> Opened:
+    """A SavedModel that is loaded already."""
+    import tensorflow as tf
+
+    serve = loaded.signatures["serving_default"]
 
     def run(images: Any) -> dict[str, Any]:
         outputs = loaded.signatures["serving_default"](image=images)
         return {head: values.numpy() for head, values in outputs.items()}
 
-    return Opened(lambda images: tf.constant(images, tf.float32), run)
+    shape = serve.structured_input_signature[1]["image"].shape
+    return Opened(lambda images: tf.constant(images, tf.float32), run, _image_shape(shape))
 
 
 def open_keras(path: str, threads: int) -> Opened:
     """A Keras file in Keras."""
     import keras
+
+    return of_keras(keras.saving.load_model(path, compile=False))
+
+
+def of_keras(model: Any) -> Opened:
+    """A Keras model that is loaded already."""
     import tensorflow as tf
 
-    model: Any = keras.saving.load_model(path, compile=False)
-    serve = tf.function(lambda image: model(image, training=False))
+    # Photographs of many sizes share the second graph that is made of it.
+    serve = tf.function(lambda image: model(image, training=False), reduce_retracing=True)
 
     def run(images: Any) -> dict[str, Any]:
         outputs = serve(images)
         named = outputs if isinstance(outputs, dict) else {"": outputs}
         return {head: np.asarray(values, np.float32) for head, values in named.items()}
 
-    return Opened(lambda images: tf.constant(images, tf.float32), run)
+    shape = model.inputs[0].shape
+    return Opened(lambda images: tf.constant(images, tf.float32), run, _image_shape(shape))
+
+
+def _image_shape(axes: Any) -> tuple[int | None, int | None, int]:
+    """Height, width and channels of `(batch, height, width, channels)`; open ones are names."""
+    height, width = (
+        None if isinstance(axis, str) or axis is None else int(axis) for axis in axes[1:3]
+    )
+    return height, width, int(axes[3])
 
 
 def open_signatures(path: str) -> Callable[[bytes, np.ndarray], dict[str, Any]]:

@@ -87,7 +87,7 @@ class Walk:
 
     def _lost(self) -> Iterator[str]:
         for kind, paths in sorted(self.lost.items()):
-            names = [f"'{_printable(path.relative_to(self.folder))}'" for path in paths[:NAMED]]
+            names = [f"'{printable(path.relative_to(self.folder))}'" for path in paths[:NAMED]]
             more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
             yield f"{len(paths)} {kind}: {', '.join(names)}{more}"
 
@@ -203,7 +203,7 @@ def _kind(entry: Path, endings: Collection[str]) -> str:
     if os.path.isdir(entry):
         return _FOLDER if _is_text(entry.name) else _MISNAMED
     if suffix and suffix not in endings:
-        return _printable(suffix)
+        return printable(suffix)
     if not os.path.exists(entry):
         return _DANGLING if os.path.islink(entry) else _UNREADABLE
     if not suffix:
@@ -216,10 +216,10 @@ def _kind(entry: Path, endings: Collection[str]) -> str:
 
 
 def _is_text(name: str) -> bool:
-    return _printable(name) == name
+    return printable(name) == name
 
 
-def _printable(name: str | Path) -> str:
+def printable(name: str | Path) -> str:
     """A name that can be written, whatever bytes the file system holds."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
