@@ -104,7 +104,8 @@ def check_ids(
                 f"other ids at '{name}{IDS}'. Expected: the {ids.shape[-1]} largest, in order. "
                 "Leave `top_k` out, and report it."
             )
-    return {name: outputs[name] for name in outputs.keys() - {name + IDS for name in ids_of}}
+    ids = {name + IDS for name in ids_of}
+    return {name: values for name, values in outputs.items() if name not in ids}
 
 
 def _join(space: LabelSpace, logits: Mapping[str, Any]) -> Any:
