@@ -22,6 +22,10 @@ from keras_amalgam.export.labels import read_labels as read_labels
 from keras_amalgam.export.latency import Latency as Latency
 from keras_amalgam.export.latency import measure_latency as measure_latency
 from keras_amalgam.export.package import package as package
+from keras_amalgam.export.predict import predict as predict
+from keras_amalgam.export.prediction.results import ClassScore as ClassScore
+from keras_amalgam.export.prediction.results import ImagePrediction as ImagePrediction
+from keras_amalgam.export.prediction.results import Predictions as Predictions
 from keras_amalgam.export.to_keras import to_keras as to_keras
 from keras_amalgam.export.to_onnx import to_onnx as to_onnx
 from keras_amalgam.export.to_saved_model import to_saved_model as to_saved_model

@@ -1,7 +1,9 @@
 """What `import keras_amalgam` offers, and what it costs."""
 
+import importlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -30,3 +32,15 @@ def test_the_command_line_answers_without_tensorflow_and_without_noise():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
     assert done.stderr == ""
+
+
+def test_every_public_name_of_export_is_there_and_documented():
+    from keras_amalgam import export
+
+    names = {name for name, value in vars(export).items() if not name.startswith("_")}
+    public = {name for name in names if not isinstance(getattr(export, name), types.ModuleType)}
+    assert {"predict", "Predictions", "ImagePrediction", "ClassScore"} <= public
+    assert all(getattr(export, name).__doc__ for name in public)
+    # The function, not the module of its name, whatever was imported first.
+    importlib.import_module("keras_amalgam.export.predict")
+    assert export.predict is vars(sys.modules["keras_amalgam.export.predict"])["predict"]
