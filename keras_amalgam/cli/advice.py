@@ -32,6 +32,20 @@ EXPORT: Table = (
 )
 
 
+PREDICT: Table = (
+    (r"`artifact=`", "--artifact"),
+    (r"`images(=)?`", "IMAGES"),
+    (r"\bartifact='([^']*)'", r"--artifact=\1"),
+    (r"`class_names=`", "--classes TASK=FILE"),
+    (
+        r"Where you would run the file as a program, pass safe_mode=False, or load the model "
+        r"yourself and pass it\.",
+        "Where you would run the file as a program, load the model in Python and pass it to "
+        "keras_amalgam.export.predict.",
+    ),
+)
+
+
 AMALGAMATE: Table = (
     (r"`canvas=\((\d+), (\d+), \d, '(\w+)'\)`", r"--canvas=\1,\2,\3"),
     (r"`canvas=\(height, width, channels, method\)`", "--canvas=HEIGHT,WIDTH,METHOD"),

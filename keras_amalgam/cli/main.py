@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "make a teacher of a network's file",
     "amalgamate": "amalgamate teachers of your own on a folder of images",
     "export": "package a student for phones or servers, verified and measured",
+    "predict": "show what an artifact says of photographs",
     "run": "run a recipe",
 }
 # The commands' own names are those of a module of the standard library and of a package of ours.
