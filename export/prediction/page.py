@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 from PIL import Image
 
+from keras_amalgam.export.decisions import JOINT
 from keras_amalgam.export.prediction.results import ClassScore, ImagePrediction, Predictions
 from keras_amalgam.files.writing import whole_file
 from keras_amalgam.images.folders import printable
@@ -18,6 +19,9 @@ MARK = '<meta name="generator" content="keras-amalgam predict">'
 """By which such a page is known again."""
 _SIDE = 320  # Pixels of a thumbnail: sharp at 160 on a screen of two pixels a point.
 _QUALITY = 82
+_RUNTIMES = {"tflite": "LiteRT", "onnx": "onnxruntime", "keras": "Keras"} | dict.fromkeys(
+    ("saved_model", "serving"), "TensorFlow"
+)
 _TEMPLATE = "predictions.html"
 
 
@@ -43,6 +47,7 @@ def write(predictions: Predictions, path: str | Path) -> None:
         mark=MARK,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         version=__version__,
+        runtime=_RUNTIMES.get(predictions.format, "its own runtime"),
         name=printable,
         groups=_groups,
         thumbnail=_thumbnail,
@@ -65,8 +70,8 @@ def percent(score: float) -> str:
 
 
 def _groups(one: ImagePrediction) -> dict[str, tuple[ClassScore, ...]]:
-    """The joint decision, where there is one, and then the tasks'."""
-    return ({"joint": one.joint} if one.joint else {}) | dict(one.tasks)
+    """The tasks' classes, and the joint decision where there is one."""
+    return {**one.tasks, **({JOINT: one.joint} if one.joint else {})}
 
 
 def _of_tasks(heading: str, one: ClassScore) -> str:

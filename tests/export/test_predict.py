@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 import keras_amalgam as ka
 from keras_amalgam import export
+from keras_amalgam.export.prediction.choosing import choose
 from keras_amalgam.images.resizing import Resize
 
 SIDE = 16
@@ -125,10 +126,17 @@ def in_keras(path, photo):
     return {head: values.numpy() for head, values in outputs.items()}
 
 
+@functools.cache
+def loaded_in_tensorflow(path):
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(path))
+
+
 def in_tensorflow(path, photo):
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
+    loaded = loaded_in_tensorflow(path)
     if "encoded" in loaded.signatures:
         outputs = loaded.signatures["encoded"](image=tf.constant([photo.read_bytes()]))
     else:
@@ -205,32 +213,37 @@ def test_scores_are_those_of_the_other_formats(made, student, tmp_path):
 
 
 @pytest.mark.slow
-def test_bundle_is_asked_about_files_in_its_newest_version(made, student, tmp_path):
-    bundle = tmp_path / "serving"
-    first = export.to_serving(student, bundle).path
-    said = export.predict(first, made.photos, top=9)
-    assert said.format == "serving"
-    assert_says_as_its_runtime(said, in_tensorflow, first)
+def test_bundle_is_asked_about_the_files_themselves(made, student, tmp_path):
+    version = export.to_serving(student, tmp_path / "serving").path
     opened(made.photos / "0.png").save(tmp_path / "0.bmp")
-    assert export.predict(first, tmp_path / "0.bmp", top=9).images[0].tasks == said.images[0].tasks
-    newest = bundle / "tints" / "10"
-    shutil.copytree(first, newest)
-    shutil.copytree(first, bundle / "tints" / "9")
-    names = {**NAMES, "side": ("west", "east")}
-    (newest / "assets.extra" / "labels.json").write_text(json.dumps(names))
+    said = export.predict(tmp_path / "serving", [made.photos, tmp_path / "0.bmp"], top=9)
+    assert said.format == "serving" and said.artifact == str(version)
+    *of_png, of_bmp = said.images
+    assert of_bmp.tasks == of_png[0].tasks
+    assert_says_as_its_runtime(dataclasses.replace(said, images=of_png), in_tensorflow, version)
+
+
+def test_newest_version_of_a_bundles_only_model_is_asked(tmp_path):
+    def version(name):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "saved_model.pb").touch()
+
+    (tmp_path / "models.config").touch()
+    for name in ("tints/1", "tints/9", "tints/10"):
+        version(name)
+    (tmp_path / "tints" / "11").mkdir()  # No model is in it.
     for path, artifact, wanted in (
-        (bundle, None, newest),
-        (bundle / "tints", None, newest),
-        (bundle, "tints/1", first),
-        (bundle / "tints", "1", first),
+        ("", None, "tints/10"),
+        ("", "tints", "tints/10"),
+        ("", "tints/1", "tints/1"),
+        ("tints", None, "tints/10"),
+        ("tints", "9", "tints/9"),
     ):
-        photo = made.photos / "0.png"
-        assert export.predict(path, photo, artifact=artifact).artifact == str(wanted)
-    assert export.predict(bundle, photo).class_names == names
-    (bundle / "other").mkdir()
-    shutil.copytree(first, bundle / "other" / "1")
+        assert choose(tmp_path / path, artifact) == tmp_path / wanted
+    version("other/1")
     with pytest.raises(ValueError, match=r"Several artifacts.*'other', 'other/1', 'tints'"):
-        export.predict(bundle, photo)
+        choose(tmp_path)
+    assert choose(tmp_path, "other") == tmp_path / "other" / "1"
 
 
 def test_teacher_is_asked_with_its_own_preprocessing(made, tmp_path):
@@ -424,6 +437,31 @@ def test_foreign_or_fitting_no_names_is_refused(made, tmp_path):
         export.predict(made.folder / "tints.onnx", made.photos, class_names={"sides": ("a", "b")})
     with pytest.raises(TypeError, match="are not a list. Received: the text 'ab'"):
         export.predict(made.folder / "tints.onnx", made.photos, class_names={"side": "ab"})
+
+
+def test_answers_that_are_no_scores_are_refused(made):
+    broken = student_of()
+    broken.get_layer("colour").set_weights([np.full((3, 3), np.nan), np.zeros(3)])
+    with pytest.raises(ValueError, match="no scores at 'colour'. Received: a largest logit of nan"):
+        export.predict(broken, made.photos)
+
+
+def test_file_of_another_interface_is_refused(made, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 4, 4, 3])
+    kind = helper.make_tensor_value_info("kind", TensorProto.FLOAT, ["n", 48])
+    node = helper.make_node("Flatten", ["pixels"], ["kind"])
+    graph = helper.make_graph([node], "other", [pixels], [kind])
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "o.onnx")
+    with pytest.raises(ValueError, match=r"does not run on an image.*image.*wrote"):
+        export.predict(tmp_path / "o.onnx", made.photos)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be opened. Received: .*empty"):
+        export.predict(tmp_path / "empty", made.photos)
 
 
 def test_file_with_code_is_refused(made, tmp_path):
