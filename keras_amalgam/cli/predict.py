@@ -36,6 +36,7 @@ from keras_amalgam.cli.screen import columns
 if TYPE_CHECKING:
     from keras_amalgam.export import ImagePrediction, Predictions
 
+_LONGEST = 40  # Of a class's name in the table, where its beginning tells it from others.
 _KEYS = {"artifact", "format", "class_names", "predictions", "unreadable"}
 
 
@@ -216,5 +217,9 @@ def _rows(one: "ImagePrediction") -> Iterator[tuple[str, str, str, str]]:
         heading = task
         for score in scores:
             whose = "" if score.tasks == (task,) else f" ({', '.join(score.tasks)})"
-            yield image, heading, f"{score.title}{whose}", percent(score.score)
+            yield image, heading, f"{_cut(score.title)}{whose}", percent(score.score)
             image = heading = ""
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -164,6 +164,17 @@ def test_classes_that_are_not_known_are_numbers_until_they_are_named(here, made,
     assert re.search(r"photos/blue.png +colour +blau +\d", printed.out)
 
 
+def test_long_name_of_a_class_is_cut_at_its_end_in_the_table_alone(here, capsys):
+    long = "great white shark, white shark, man-eater, Carcharodon carcharias"
+    (here / "colours.txt").write_text(f"red\ngreen\n{long}\n")
+    words = ["hues.keras", "photos/blue.png", "--classes", "colour=colours.txt", "--top", 1]
+    assert predict(*words, "--page", "page.html") == 0
+    assert "  great white shark, white shark, man-eat…  " in capsys.readouterr().out
+    assert f"<span>{long}" in pathlib.Path("page.html").read_text()
+    assert predict(*words, "--json") == 0
+    assert f'"{long}"' in capsys.readouterr().out
+
+
 def test_teacher_is_asked_in_its_own_runtime(here, made, capsys):
     from keras_amalgam import teachers
 
