@@ -134,7 +134,7 @@ def check_folder(path: Path, restart: bool = False) -> None:
     if not path.exists():
         return
     inside = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else {path.name}
-    if path.is_dir() and (not inside or RUN in inside):
+    if path.is_dir() and (not inside or inside & {RUN, STEPS}):
         return
     if not is_replaceable(path, _EARLIER):
         raise FileExistsError(

@@ -128,7 +128,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_recipe_that_needs_arguments_is_refused_by_name(tmp_path, capsys):
     assert main(["run", "own_teachers", "--out", str(tmp_path / "out")]) == 1
-    assert "recipe() of own_teachers must need no argument" in capsys.readouterr().err
+    assert (
+        "recipe() of own_teachers needs the arguments teachers, images" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

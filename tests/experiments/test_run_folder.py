@@ -117,13 +117,21 @@ def test_restart_removes_an_earlier_run_and_nothing_else(opened, tmp_path):
 
 def test_what_a_killed_process_was_about_to_write_is_removed(opened, tmp_path):
     with opened() as folder:
+        folder.describe({"recipe": "tiny"})
         states = folder.path / "training" / "main" / "states"
         (states / ".state_000_000001_00000000.npz-x1y2").mkdir(parents=True)
         (folder.path / ".package-abc").mkdir()
         (states / "state_000_000001_00000000.npz").write_text("whole")
     with opened() as folder:
         names = {path.name for path in folder.path.rglob("*")}
-    assert names == {".run.lock", "training", "main", "states", "state_000_000001_00000000.npz"}
+    assert names == {
+        ".run.lock",
+        "run.json",
+        "training",
+        "main",
+        "states",
+        "state_000_000001_00000000.npz",
+    }
 
 
 @pytest.mark.parametrize("restart", [False, True])

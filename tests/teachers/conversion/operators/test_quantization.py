@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnx.helper import make_node
 
 from keras_amalgam import teachers
-from keras_amalgam.teachers.conversion.convert import convert as conversion
+from keras_amalgam.teachers.conversion import convert as conversion
 from keras_amalgam.teachers.conversion.operators import registry
 
 SCALE = 0.025  # Of the quantised network's tensors.
