@@ -71,6 +71,7 @@ def without_labels(data):
     return dataclasses.replace(data, labels=np.full(len(data.labels), -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_unlabelled_split_has_9000_images_and_no_label(shipped, name):
     images, labels = shipped[name, "unlabelled"]

@@ -77,6 +77,7 @@ def test_nothing_is_said_where_the_user_has_chosen(caplog, monkeypatch):
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_fit_says_it(build, make, caplog, monkeypatch):
     monkeypatch.delenv(onednn.VARIABLE)
     monkeypatch.setattr(onednn, "uses_onednn", lambda: False)

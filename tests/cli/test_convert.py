@@ -157,6 +157,7 @@ def test_weights_fill_an_architecture(capsys):
     assert card()["provenance"]["source"] == "w.weights.h5"
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_only_when_told(capsys):
     assert convert(DIGITS, *NORMALISED) == 0
     before = card()
@@ -190,6 +191,7 @@ def test_network_past_the_tolerance_is_written_only_if_that_is_allowed(capsys):
     assert json.loads(pathlib.Path("out/parity.json").read_text())["failure"]
 
 
+@pytest.mark.slow
 def test_unconvertible_network_teaches_in_its_runtime_if_told(capsys):
     keras.models.load_model(small_model()).export("small.tflite", format="litert", verbose=False)
     capsys.readouterr()

@@ -61,6 +61,7 @@ def written(folder="out"):
     return sorted(path.name for path in pathlib.Path(folder).iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.fresh_process
 def test_precisions_stand_side_by_side_with_one_report(run, made, capsys):
     code = run(
@@ -147,6 +148,7 @@ def test_limit_on_accuracy_without_labelled_images_is_refused(run, capsys):
     assert written(".") == []
 
 
+@pytest.mark.slow
 def test_images_can_be_named_by_task(run, made, capsys):
     photos = ("--images", f"colour={made / 'photos'}")
     assert run("tflite", *photos, "--precision", "int8", images=False) == 0
@@ -156,6 +158,7 @@ def test_images_can_be_named_by_task(run, made, capsys):
     assert "images of 'shade'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fallback_takes_the_place_of_what_misses_a_threshold(run, capsys):
     precisions = ("--precision", "int8,float32", "--fallback", "dynamic,float16")
     assert run("tflite", *precisions, "--max_error", "0.02") == 0
@@ -216,6 +219,7 @@ def test_files_of_others_survive_overwriting(run, capsys):
     assert pathlib.Path("out/notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_earlier_result_is_replaced_only_if_asked_for(run, capsys):
     assert run("onnx") == 0
     before = pathlib.Path("out/export.json").read_text()
@@ -236,6 +240,7 @@ def test_error_advises_flags_and_names_no_temporary_folder(run, monkeypatch, cap
     assert written(".") == []
 
 
+@pytest.mark.slow
 def test_given_images_are_what_float16_is_compared_on(run, made, monkeypatch):
     given = []
     to_tflite = export.to_tflite

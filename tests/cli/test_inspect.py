@@ -268,6 +268,7 @@ def test_photographs_tell_the_normalisation_of_the_training(make, tmp_path, caps
     assert next(iter(usual)) == "ImageNet's mean and std" and len(usual) == 5
 
 
+@pytest.mark.slow
 def test_without_running_statistics_it_says_that_photographs_tell_nothing(make, tmp_path, capsys):
     write_images(tmp_path / "photos", make.colour_images())
     assert main(["inspect", str(DIGITS), "--images", str(tmp_path / "photos")]) == 0
@@ -277,6 +278,7 @@ def test_without_running_statistics_it_says_that_photographs_tell_nothing(make, 
     assert "--images must be a folder." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_photographs_are_shown_to_the_chosen_one_of_several_outputs(make, tmp_path, capsys):
     pool = make.colour_images(seed=1, size=32)
     whole = make.remembering_network(pool, ka.Preprocessing(mean=0.5, std=0.5))

@@ -41,6 +41,7 @@ def test_another_normalisation_is_printed_once_and_as_flags(capsys):
     assert "Warning" not in said.err
 
 
+@pytest.mark.slow
 def test_the_right_one_is_confirmed_and_kept_in_the_report(capsys):
     assert convert("n.keras", "three.txt", MEAN, STD) == 0
     assert "No usual normalisation fits the running statistics clearly better" in (
@@ -50,6 +51,7 @@ def test_the_right_one_is_confirmed_and_kept_in_the_report(capsys):
     assert kept["images"] == 16 and kept["warning"] is None
 
 
+@pytest.mark.slow
 def test_it_says_where_nothing_can_be_told(capsys):
     assert convert(DIGITS, "ten.txt", "0.1307", "0.3081") == 0
     assert "cannot be told: it has no batch normalization" in capsys.readouterr().out

@@ -168,6 +168,7 @@ def write_photographs(folder, sizes):
         Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cuts", "method"),
     [(True, "crop"), pytest.param(False, "resize", marks=pytest.mark.slow)],

@@ -1,6 +1,7 @@
 """Steps of a run: what is done again, what is not, and who may write."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -94,12 +95,20 @@ def enter_from_outside(path):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_second_process_is_refused_until_the_first_has_left(opened, tmp_path):
-    import os
+def test_second_entrance_is_refused_until_the_first_has_left(opened, tmp_path):
+    with opened():
+        with pytest.raises(BlockingIOError) as refused, opened():
+            pass
+        assert f"Another process runs in {tmp_path / 'run'}" in str(refused.value)
+        assert f"Received: its number {os.getpid()}" in str(refused.value)
+    with opened():
+        pass
 
+
+@pytest.mark.slow
+def test_second_process_is_refused_until_the_first_has_left(opened, tmp_path):
     with opened():
         refused = enter_from_outside(tmp_path / "run")
-        assert f"Another process runs in {tmp_path / 'run'}" in refused
         assert f"Received: its number {os.getpid()}" in refused
     assert enter_from_outside(tmp_path / "run") == "entered\n"
 

@@ -139,6 +139,7 @@ def test_same_run_again_does_nothing_but_the_step_that_is_wanted(go, tmp_path):
     assert not {name for name in changed if name.startswith(("training", "evaluation", "student"))}
 
 
+@pytest.mark.slow
 def test_packaging_that_fails_loses_nothing_that_was_trained(go, whole, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")

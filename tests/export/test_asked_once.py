@@ -63,6 +63,7 @@ def asked():
     return count
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_each_question_is_asked_once_an_export(name, asked, tmp_path):
     exporter, file, arguments = EXPORTERS[name]

@@ -97,6 +97,7 @@ def test_table_and_page_say_what_was_measured(packaged):
     assert "<script" not in page and "://" not in page
 
 
+@pytest.mark.slow
 def test_missed_threshold_leaves_nothing_and_says_all_that_is_missed(
     student, exporters, images, tmp_path
 ):
@@ -196,6 +197,7 @@ def test_first_fallback_that_keeps_the_thresholds_takes_the_place(
     assert "<b>student_float16.tflite</b> stands for student_int8.tflite" in page
 
 
+@pytest.mark.slow
 def test_no_fallback_is_tried_where_none_is_needed(student, exporters, images, tmp_path):
     def never(*_, **__):
         raise AssertionError("It was written.")
@@ -309,6 +311,7 @@ def test_bundle_in_the_folder_can_be_verified_where_it_is(student, images, tmp_p
     assert export.verify(artifact, student, images[:4], repeats=1).missed == ()
 
 
+@pytest.mark.slow
 def test_failed_packaging_leaves_no_folder_above_the_one_asked_for(student, images, tmp_path):
     strict = export.Thresholds(max_bytes=1)
     with pytest.raises(ValueError, match="is too large"):

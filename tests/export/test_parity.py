@@ -9,7 +9,7 @@ from keras_amalgam.export.signatures import describe
 from keras_amalgam.export.tflite import runtime as tflite_runtime
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 def test_int8_file_of_a_sabotaged_student_does_not_pass(
     twin, student, images, class_names, tmp_path
 ):

@@ -63,6 +63,7 @@ def test_int8_takes_raw_images_though_calibration_is_dim(student, images, tmp_pa
     assert tflite_runtime.load(artifact.path).quantization == (1.0, 0)
 
 
+@pytest.mark.slow
 def test_equal_exports_are_identical(student, exported, tmp_path):
     again = export.to_tflite(student, tmp_path / "again.tflite")
     assert again.path.read_bytes() == (exported.folder / "student_float32.tflite").read_bytes()
@@ -77,6 +78,7 @@ def test_mixed_precision_student_is_converted_in_float32(make_student, images, t
         np.testing.assert_allclose(outputs[head], values, atol=0.2)
 
 
+@pytest.mark.slow
 def test_dynamic_size_is_fixed_by_the_argument_or_the_resizing(nested_student, tmp_path):
     default = export.to_tflite(nested_student, tmp_path / "default.tflite")
     assert tflite_runtime.load(default.path).image_shape == (1, 28, 28, 1)

@@ -53,6 +53,7 @@ def test_biased_mmd_of_equal_samples_is_zero_up_to_the_shortcut():
     assert 0 <= float(mmd_squared(x, x, (1.0, 2.0))) < 1e-6
 
 
+@pytest.mark.slow
 def test_unbiased_mmd_of_equal_distributions_has_mean_zero():
     rng = np.random.default_rng(3)
     values = [

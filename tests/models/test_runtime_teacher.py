@@ -209,6 +209,7 @@ def test_cached_signals_are_computed_once(files, mixed, expected):
     assert teacher.runtime.images >= counted + 2 * 10
 
 
+@pytest.mark.slow
 def test_failure_in_mid_training_names_the_teacher(files):
     teacher = counting_teacher(files[1])
     model = amalgamator([teacher])

@@ -154,6 +154,7 @@ def test_sequential_backbone_serves(teachers):
     assert tuple(features.shape) == (3, 10, 10, 4)
 
 
+@pytest.mark.slow
 def test_saved_student_loads_with_plain_keras_in_a_process_without_this_package(teachers, tmp_path):
     student = ka.build_student(backbone_of(first=keras.layers.BatchNormalization()), teachers)
     student.save(tmp_path / "student.keras")

@@ -119,6 +119,7 @@ def test_class_names_stay_inside_the_drawing():
         assert 0 < y < 302.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [1, 60])
 def test_class_names_are_placed_alike_each_time_however_many(num_classes):
     centers = {f"class {i}": (i % 7, i % 5) for i in range(num_classes)}

@@ -198,6 +198,7 @@ def test_settings_out_of_range_are_refused(arguments):
         SoftTargets(**arguments)
 
 
+@pytest.mark.slow
 def test_fit_lowers_what_each_teacher_is_owed(make):
     """Teachers that share a class; dark images are one's, bright ones the other's."""
     teachers = [

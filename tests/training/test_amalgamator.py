@@ -165,6 +165,7 @@ def test_sources_reach_the_terms(build, make):
         model.fit(data | {"source": data["source"] + 1}, batch_size=8, verbose=0)
 
 
+@pytest.mark.slow
 def test_resumed_training_equals_an_unbroken_one(build, teachers, make, tmp_path):
     images = make.images(16)
     unbroken = build()

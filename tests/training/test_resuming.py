@@ -16,7 +16,7 @@ from keras_amalgam.training import state as states
 from keras_amalgam.training.interruption import Interrupted
 from keras_amalgam.training.keeping import Keeping
 
-COUNT, BATCH, EPOCHS = 44, 8, 3
+COUNT, BATCH, EPOCHS = 26, 8, 2
 STEPS = COUNT // BATCH
 
 
@@ -89,12 +89,6 @@ def run(teachers, make):
     return go
 
 
-@pytest.fixture(scope="module")
-def unbroken():
-    """Results of trainings that nobody interrupted, by what they were."""
-    return {}
-
-
 def assert_same(one, other):
     """The same curve and the same student, to the bit."""
     assert one.history.keys() == other.history.keys()
@@ -107,17 +101,26 @@ def assert_same(one, other):
 
 @pytest.mark.matrix(keep=1)
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "read anew"])
-@pytest.mark.parametrize("step", [STEPS + 2, STEPS, 2 * STEPS, 1])
-def test_interrupted_training_ends_as_an_unbroken_one(run, unbroken, tmp_path, step, cache):
-    if cache not in unbroken:
-        unbroken[cache] = run(tmp_path / "whole", cache=cache)
+@pytest.mark.parametrize("step", [STEPS + 1, STEPS, 1])
+def test_interrupted_training_ends_as_an_unbroken_one(run, eagerly, tmp_path, step, cache):
+    check_that_it_goes_on(run, tmp_path, step, cache)
+
+
+@pytest.mark.slow
+def test_interrupted_training_in_a_graph_ends_as_an_unbroken_one(run, tmp_path):
+    check_that_it_goes_on(run, tmp_path, STEPS + 1, cache=True)
+
+
+def check_that_it_goes_on(run, tmp_path, step, cache):
+    whole = run(tmp_path / "whole", cache=cache)
     with pytest.raises(Interrupted):
         run(tmp_path / "broken", StopAt(step), cache=cache)
     left, _ = states.latest(tmp_path / "broken")
     assert left.place.epoch * STEPS + left.place.step == step
-    assert_same(unbroken[cache], run(tmp_path / "broken", cache=cache))
+    assert_same(whole, run(tmp_path / "broken", cache=cache))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path):
     how = method(stage(1), stage(2))
@@ -131,6 +134,7 @@ def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path):
     assert_same(whole, broken)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end(run, tmp_path):
     how = method(stage(3, STEPS + 3))
@@ -155,9 +159,9 @@ def test_finished_training_is_not_trained_again(run, tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_damaged_state_is_passed_over_for_the_one_before(run, unbroken, tmp_path):
+def test_damaged_state_is_passed_over_for_the_one_before(run, tmp_path):
     with pytest.raises(Interrupted):
-        run(tmp_path, StopAt(STEPS + 2))
+        run(tmp_path, StopAt(STEPS + 1))
     newest = sorted(tmp_path.glob("state_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1000])
     left, path = states.latest(tmp_path)
@@ -186,6 +190,7 @@ def test_state_of_another_student_is_refused(run, tmp_path, teachers, make):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_so_many_states_stay_as_are_to_be_kept(run, tmp_path):
     run(tmp_path, keep=2)
@@ -202,7 +207,7 @@ class Counting(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs += 1
-        if self.epochs == 2:
+        if self.epochs == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
     def get_state(self):

@@ -173,6 +173,7 @@ def test_exports_at_once_get_a_version_each(student, tmp_path):
         ({"images": np.zeros((1, 5, 5, 3), "uint8")}, "does not fit the model's input"),
     ],
 )
+@pytest.mark.slow
 def test_refusal_leaves_nothing(arguments, message, student, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_serving(student, tmp_path / "new" / "bundle", **arguments)

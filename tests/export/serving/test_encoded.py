@@ -65,7 +65,7 @@ def test_photograph_is_seen_upright_and_antialiased_as_by_pillow(orientation):
     assert (np.abs(seen - np.asarray(as_stored, float)).max() > 20) == (orientation != 1)
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "resize",
     [

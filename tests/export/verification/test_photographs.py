@@ -126,7 +126,7 @@ def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
         assert share == pytest.approx(on_pillows_canvas, abs=0.01)
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize("name", each(THAT_SHRINK, {*THAT_SHRINK} - {"float32.tflite", "a.onnx"}))
 def test_graph_that_shrinks_plainly_loses_what_the_student_had_on_its_canvas(
     name, plain_student, photographs, on_pillows_canvas, calibration, tmp_path
@@ -226,6 +226,7 @@ def test_description_has_the_line_that_makes_the_artifacts_image_of_a_photograph
     assert 4 * error < np.abs(whole - student(squeezed)["pattern"].numpy()).max()
 
 
+@pytest.mark.slow
 def test_students_canvas_is_what_it_is_evaluated_on(student, photographs, tmp_path):
     """On a canvas of four times its size it shrinks the rest of the way by itself."""
     artifact = export.to_onnx(student, tmp_path / "a.onnx")

@@ -266,6 +266,7 @@ def test_of_a_network_in_its_own_runtime_nothing_can_be_told(networks, tmp_path)
     assert "its own runtime" in check_normalization(teacher, photographs()).obstacle
 
 
+@pytest.mark.slow
 def test_check_teacher_warns_on_the_callers_images_and_never_on_generated_ones(networks):
     teacher = teacher_of(networks["ImageNet's mean and std"], preprocessing({}))
     images = {f"{number}.png": png(image) for number, image in enumerate(photographs(12))}

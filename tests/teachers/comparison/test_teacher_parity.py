@@ -85,6 +85,7 @@ def test_authors_own_code_may_be_the_reference(path):
         ),
     ],
 )
+@pytest.mark.slow
 def test_another_preprocessing_than_the_authors_is_called_that(path, other):
     teacher = teacher_of(teachers.from_onnx(path))
     with pytest.raises(ValueError, match="'cars'.*error is in the preprocessing.*largest error"):
@@ -183,7 +184,7 @@ def test_what_does_not_fit_the_network_is_refused(path):
         teachers.check_teacher(teacher, path, preprocess=lambda content: np.zeros((3, 4, 3)))
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "kind"), [("Softmax", "probabilities"), ("Sigmoid", "sigmoid"), ("Identity", "logits")]
 )
@@ -200,6 +201,7 @@ def test_outputs_are_compared_as_the_source_gives_them(network, tmp_path, last, 
     assert report["outputs"]["y"]["max_abs_error"] < 1e-4
 
 
+@pytest.mark.slow
 def test_keras_file_and_loaded_teacher_are_compared(path, tmp_path):
     model = teachers.from_onnx(path)
     model.save(tmp_path / "n.keras")
@@ -242,7 +244,7 @@ def test_runtime_teacher_is_compared_with_its_own_runtime(path):
         teachers.check_teacher(teacher_of(teachers.from_onnx(path)))
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [None, "Softmax", "Sigmoid"])
 @pytest.mark.parametrize("in_its_runtime", [False, True])
 def test_answer_in_a_map_of_one_by_one_is_compared(build, random, tmp_path, last, in_its_runtime):
@@ -298,7 +300,7 @@ def test_open_network_without_a_size_takes_images_as_they_are(build, random, tmp
     assert report["passed"] and list(report["taps"]) == ["c"]
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["auto", "map", "pooled"])
 def test_tokens_are_compared_as_the_teacher_reads_them(tmp_path, tokens):
     inputs = keras.Input((8, 8, 3))

@@ -166,6 +166,7 @@ def test_every_output_of_a_saved_model_bears_its_name_in_the_signature(random, t
         np.testing.assert_allclose(model(images)[name], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_teacher_of_one_output_is_saved_with_its_name_and_compared(written, tmp_path):
     path = written("z", "a")
     teacher = ka.Teacher(
