@@ -9,7 +9,7 @@ OUT ?= runs/demo
 ARGS ?=
 
 .PHONY: help setup demo demo-full demo-assets test test-core test-teachers test-export test-slow \
-	test-networks test-arm fuzz lint format \
+	test-networks test-kills test-arm fuzz lint format \
 	wheel clean
 
 help:
@@ -60,6 +60,10 @@ test-slow: $(VENV)/.ready-torch
 ## test-networks  every network that conversion is proved on, an hour; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch
 	$(BIN)/python -m tests.networks --blind --table docs/networks.md
+
+## test-kills   kill a run at every moment that counts, half an hour; writes docs/kills.md
+test-kills: $(VENV)/.ready
+	$(BIN)/python -m tests.kills --table docs/kills.md
 
 ## test-arm     exported files on an emulated phone's processor; says why where parts are missing
 test-arm: $(VENV)/.ready

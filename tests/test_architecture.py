@@ -161,6 +161,22 @@ def test_every_room_of_teachers_has_its_floor():
     assert all(door.startswith("from_") for door in doors), doors
 
 
+def test_every_path_of_the_contributors_map_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [row for row in text.splitlines() if row.startswith("| ") and "`" in row]
+    missing = []
+    for row in rows:
+        folder = ROOT
+        for path in re.findall(r"`([\w/]+(?:/|\.py))`", row):
+            # A name alone stands for a file beside the one before it, or for a room of the core.
+            places = [ROOT / path, folder / path, ROOT / PACKAGE / path]
+            found = [place for place in places if place.exists()]
+            missing += [] if found else [path]
+            if found:
+                folder = found[0] if found[0].is_dir() else found[0].parent
+    assert len(rows) > 30 and not missing
+
+
 def test_package_itself_imports_the_core_alone():
     assert units_imported(ROOT / PACKAGE / "__init__.py") <= CORE
 

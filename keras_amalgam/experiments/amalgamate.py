@@ -23,11 +23,11 @@ class Run:
 
     Attributes:
         folder: With the artifacts, `report.html`, and the state of the training.
-        report: What was measured.
+        report: What was measured; `None` if a step before it was the only one wanted.
     """
 
     folder: Path
-    report: Report
+    report: Report | None
 
     @property
     def student(self) -> keras.Model:

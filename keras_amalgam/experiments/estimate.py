@@ -1,6 +1,6 @@
 """What a run will take, from a few steps of its training: nothing is kept of them."""
 
-import resource
+import os
 import statistics
 import sys
 import time
@@ -36,7 +36,8 @@ class Estimate:
         images_per_second: In the training.
         training: Seconds of all steps of all methods.
         after: Seconds of evaluation and packaging.
-        memory: Largest number of bytes that the process held so far.
+        memory: Largest number of bytes that the process held so far; `None` where the system does
+            not tell.
         disk: Bytes that the run's folder will hold at most.
     """
 
@@ -44,16 +45,17 @@ class Estimate:
     images_per_second: float
     training: float
     after: float
-    memory: int
+    memory: int | None
     disk: int
 
     @property
     def sentence(self) -> str:
         """What is said to the user."""
+        memory = "" if self.memory is None else f"{file_size(self.memory)} of memory, "
         return (
             f"A step takes {1000 * self.seconds_per_step:.0f} ms, {self.images_per_second:.0f} "
             f"images/s: about {in_words(self.training)} of training and {in_words(self.after)} of "
-            f"evaluation and packaging, {file_size(self.memory)} of memory, up to "
+            f"evaluation and packaging, {memory}up to "
             f"{file_size(self.disk)} on the disk."
         )
 
@@ -178,7 +180,11 @@ def _images(labelled: Any, batch: int) -> int:
     return max(0, int(labelled.cardinality())) * (spec.shape[0] or batch)
 
 
-def _peak_memory() -> int:
-    """Bytes; the system counts kilobytes but on macOS."""
+def _peak_memory() -> int | None:
+    """Bytes; the system counts kilobytes but on macOS, and does not tell on Windows."""
+    if os.name == "nt":
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -109,7 +109,7 @@ def run(
     settings: Settings = _DEFAULT,
     started: float | None = None,
     say: Say = print,
-) -> Report:
+) -> Report | None:
     """Run a recipe in a folder, or go on with what is there.
 
     Args:
@@ -121,7 +121,7 @@ def run(
         say: Where progress goes.
 
     Returns:
-        The report, which `report.json` holds.
+        The report, which `report.json` holds; `None` if another step was the only one wanted.
 
     Raises:
         FileExistsError: If the folder is neither empty nor a run's.
@@ -137,7 +137,8 @@ def run(
         except KeyboardInterrupt:
             say(f"Interrupted. All that was done is kept in {directory}.")
             raise
-    say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
+    if report is not None:
+        say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
     return report
 
 
@@ -158,6 +159,17 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """A training that may begin or go on."""
+
+    method: Method
+    student: keras.Model
+    training: Path
+    keeping: Keeping
+    begun: State
+
+
 class _Job:
     """One process's work on a run."""
 
@@ -168,21 +180,31 @@ class _Job:
         self.started = started
         self.earlier = 0.0  # Seconds that other processes spent on steps of this run.
 
-    def run(self) -> Report:
+    def run(self) -> Report | None:
         """Do all that is not done, or the one step that is wanted."""
-        self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
+        only = self.settings.only
         main, *others = self.recipe.methods
+        prepared = self._prepare(main)  # Refuses what does not fit the run that is there.
+        self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
         notes = self._notes()
-        amalgamation = self._train(main)
+        amalgamation = self._train(prepared)
+        if only == "train":
+            return None
         student = amalgamation.amalgamator.student
         student_print = made_from.of_weights(student)
         tests = {task: made_from.of_data(data) for task, data in self.recipe.evaluation.items()}
         about = {"student": student_print, "test_images": tests}
         tested = self._test(student, about)
+        if only == "evaluate":
+            return None
         packaged = self._package(student, about)
+        if only == "package":
+            return None
         report = reporting.report_of(self.recipe, amalgamation, tested, packaged, notes)
         own = report.student.ownership
         report = with_comparisons(report, [self._compare(one, tests, own) for one in others])
+        if only == "compare":
+            return None
         return self._report(report, amalgamation, tested, about)
 
     def _notes(self) -> list[str]:
@@ -201,7 +223,12 @@ class _Job:
             self.say(note)
         return notes
 
-    def _train(self, method: Method) -> Amalgamation:
+    def _prepare(self, method: Method) -> "_Prepared":
+        """The student before its training, and what an earlier process left of that.
+
+        Raises:
+            ValueError: If that was begun with something else, or must be finished and is not.
+        """
         recipe, settings = self.recipe, self.settings
         training = self.folder.path / "training" / method.name
         keras.utils.set_random_seed(method.seed)
@@ -215,21 +242,24 @@ class _Job:
                 f"Only the step {settings.only!r} was wanted, and the training before it has not "
                 f"finished. Received: {training}. Run without --only first."
             )
+        return _Prepared(method, student, training, keeping, begun)
+
+    def _train(self, prepared: "_Prepared") -> Amalgamation:
+        method, begun = prepared.method, prepared.begun
         self._announce(method, begun)
         self.earlier += begun.seconds
-        amalgamation = train(
+        return train(
             method,
-            recipe.teachers,
-            lambda: student,
-            recipe.student_tap,
-            recipe.streams["train"],
-            keeping=keeping,
+            self.recipe.teachers,
+            lambda: prepared.student,
+            self.recipe.student_tap,
+            self.recipe.streams["train"],
+            keeping=prepared.keeping,
             logs=self.folder.path / "logs" / method.name,
-            callbacks=lambda stage, steps: self._callbacks(method, stage, begun, steps, training),
-            strategy=settings.strategy,
+            callbacks=lambda stage, steps: self._callbacks(prepared, stage, steps),
+            strategy=self.settings.strategy,
             verbose=0,
         )
-        return amalgamation
 
     def _announce(self, method: Method, begun: State) -> None:
         place = begun.place
@@ -244,8 +274,9 @@ class _Job:
             self.say(f"Training the student without labels: {method.name}.")
 
     def _callbacks(
-        self, method: Method, stage: int, begun: State, steps: int, training: Path
+        self, prepared: "_Prepared", stage: int, steps: int
     ) -> list[keras.callbacks.Callback]:
+        method, begun = prepared.method, prepared.begun
         methods = self.recipe.methods
         others = methods[methods.index(method) + 1 :]
         later = sum(each.length(steps) for one in others for each in one.stages)
@@ -262,7 +293,7 @@ class _Job:
         place = begun.place if goes_on else Place(stage)
         progress = Progress(length, place, begun.seconds if goes_on else 0.0, self.say)
         done = len(begun.history.get("loss", ())) if goes_on else None
-        history = WriteHistory(training / "history.csv", done, progress)
+        history = WriteHistory(prepared.training / "history.csv", done, progress)
         return [progress, history, *self.settings.callbacks()]
 
     def _test(self, student: keras.Model, about: Mapping[str, Any]) -> Tested:
@@ -321,7 +352,7 @@ class _Job:
         with warnings.catch_warnings():
             # Heads that no term trains are what some comparisons are about.
             warnings.filterwarnings("ignore", message="Gradients do not exist")
-            amalgamation = self._train(method)
+            amalgamation = self._train(self._prepare(method))
         if not self.recipe.evaluation:
             return None
         amalgamator = amalgamation.amalgamator

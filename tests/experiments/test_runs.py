@@ -169,7 +169,9 @@ def test_other_test_images_are_evaluated_again_and_nothing_is_trained_again(go, 
 
 
 @pytest.mark.slow
-def test_run_with_another_seed_or_other_images_is_refused_and_leaves_the_first(go, one, make):
+def test_run_with_another_seed_or_other_images_is_refused_and_leaves_the_first(
+    go, one, make, tmp_path
+):
     with pytest.raises(Interrupted):
         go(callbacks=stopping(2, signal.SIGINT))
     seed = dataclasses.replace(one.methods[0], seed=9)
@@ -178,8 +180,24 @@ def test_run_with_another_seed_or_other_images_is_refused_and_leaves_the_first(g
     stream = data.stream(data.from_arrays(make.images(48)), batch_size=8)
     with pytest.raises(ValueError, match=r"images\.batches: 6, was 5"):
         go(dataclasses.replace(one, streams={"train": stream}))
+    told = (tmp_path / "out" / "run.json").read_text()
+    with pytest.raises(ValueError, match="cannot go on with something else"):
+        go(dataclasses.replace(one, methods=[seed], name="other"))
+    assert (tmp_path / "out" / "run.json").read_text() == told
     _, said = go()
     assert "Training the student goes on" in said
+
+
+@pytest.mark.slow
+def test_only_one_step_is_done_and_those_after_it_are_left(go, tmp_path):
+    report, said = go(only="train")
+    assert report is None and "Evaluating" not in said
+    assert not (tmp_path / "out" / "evaluation").exists()
+    report, said = go(only="evaluate")
+    assert report is None and "training main: done already." in said
+    assert not (tmp_path / "out" / "student.keras").exists()
+    report, _ = go()
+    assert report.tasks["digits"].student_accuracy is not None
 
 
 def test_only_a_step_whose_predecessors_are_done(go):

@@ -1,0 +1,24 @@
+"""A few of the kills of `make test-kills`: at a random moment, and around writing a state."""
+
+import pytest
+
+from tests.kills import killing
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of an unbroken run, and what it ended with."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, killing.finish(folder)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_run_killed_around_a_rename_goes_on_to_the_same_end(whole, tmp_path, when):
+    events = killing.events_of(whole[0])
+    renames = [number for number, name in enumerate(events, 1) if name != "fsync"]
+    event = renames[len(renames) // 2]
+    outcome = killing.killed_at_event(tmp_path, event, when, events[event - 1], whole[1])
+    assert outcome.killed and outcome.same
+    assert 0 <= outcome.lost <= 1 and outcome.trained > 0
