@@ -106,7 +106,11 @@ def run(
         described={**described, **more.pop("described", {})},
         **more,
     )
-    job.run(recipe, out, settings, started)
+    try:
+        job.run(recipe, out, settings, started)
+    except ValueError as error:
+        anew = "begin anew with --restart or in another --out"
+        raise ValueError(str(error).replace("begin anew in another folder", anew)) from error
 
 
 def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:

@@ -154,6 +154,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
+        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            old, new = (dict(enumerate(one, 1)) for one in (old, new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, f"{path}{key}.")
         else:
