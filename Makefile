@@ -37,7 +37,7 @@ demo: $(VENV)/.ready
 demo-full: $(VENV)/.ready
 	$(BIN)/keras-amalgam demo --full --out $(OUT)_full $(ARGS)
 
-FAST := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+FAST := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 ## test         the tests, under six minutes on two cores
 test: $(VENV)/.ready
@@ -55,7 +55,7 @@ test-export: $(VENV)/.ready
 
 ## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 ## test-networks  every network that conversion is proved on, an hour; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch

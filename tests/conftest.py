@@ -20,6 +20,28 @@ prefer_onednn()
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "common_feature_reference.npz"
 
 
+# They come first, so that no worker is left alone with one of them at the end.
+LONGEST = (
+    "experiments/test_demo.py",
+    "networks/test_networks.py",
+    "experiments/test_own_teachers.py",
+    "teachers/keras_files/test_keras_applications.py",
+    "experiments/test_job.py",
+    "teachers/torch_modules/test_torch_attention.py",
+    "experiments/test_runs.py",
+    "export/serving/test_bundle.py",
+    "export/serving/test_serving.py",
+    "training/test_resuming.py",
+    "export/test_killed.py",
+    "kills/test_kills.py",
+    "experiments/test_runtime_recipe.py",
+    "test_readme.py",
+    "export/verification/test_verify.py",
+    "models/test_runtime_teacher.py",
+    "training/test_amalgamator.py",
+)
+
+
 @pytest.hookimpl(tryfirst=True)  # Before `-m` chooses.
 def pytest_collection_modifyitems(items):
     """Leaves a sample of each matrix of variants in `make test`; the others are slow tests."""
@@ -34,6 +56,8 @@ def pytest_collection_modifyitems(items):
         for number, item in enumerate(variants):
             if number not in kept:
                 item.add_marker(pytest.mark.slow)
+    ranks = {str(pathlib.Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(str(item.path), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

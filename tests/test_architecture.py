@@ -161,6 +161,11 @@ def test_every_room_of_teachers_has_its_floor():
     assert all(door.startswith("from_") for door in doors), doors
 
 
+def test_every_file_of_the_longest_tests_exists(pytestconfig):
+    conftest = pytestconfig.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    assert all((ROOT / "tests" / name).is_file() for name in conftest.LONGEST)
+
+
 def test_every_path_of_the_contributors_map_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     rows = [row for row in text.splitlines() if row.startswith("| ") and "`" in row]
