@@ -23,8 +23,9 @@ def test_demo_makes_a_good_student_and_sound_artifacts(tmp_path):
     done = keras_amalgam("demo", "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     report = Report.from_dict(json.loads((tmp_path / "demo" / "report.json").read_text()))
-    small = report.artifacts["student_int8.tflite"]
-    assert small.precision == "int8"
+    # Where int8 decides otherwise too often, which hangs on the training, int16 stands for it.
+    (small,) = (one for one in report.artifacts.values() if one.precision in ("int8", "int16"))
+    assert small.precision == "int8" or "student_int8.tflite" in small.instead_of
     for name, task in report.tasks.items():
         # A point of room beyond the goal, for other processors' rounding.
         assert task.student_accuracy >= task.teacher_accuracy - 0.03
