@@ -58,8 +58,8 @@ def predict(
         TypeError: If a model in memory is not a functional one, or class names or images are of
             another type.
         FileNotFoundError: If a teacher's folder is not whole.
-        ValueError: If there is no artifact or it cannot be opened, `top` is no such number, the
-            class names do not fit, or no image can be read.
+        ValueError: If there is no artifact or it cannot be opened, `top` is not a positive number,
+            the class names do not fit, or no image can be read.
 
     Example:
         ```python
@@ -70,8 +70,8 @@ def predict(
     """
     if not is_whole(top, 1):
         raise ValueError(
-            f"`top` is no number of classes. Received: {top!r}. Expected: 1 or more. Leave it out "
-            "for the three likeliest."
+            f"`top` must be a number of classes. Received: {top!r}. Expected: 1 or more. Leave it "
+            "out for the three likeliest."
         )
     files, unreadable = _files(images)
     opened = _opened(path, artifact)

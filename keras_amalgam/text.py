@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import jinja2
 
 Rows = Sequence[Sequence[str]]
 
@@ -48,6 +51,22 @@ def markdown(
         rule = [" ---: " if at_right else " --- " for at_right in is_right]
     head, *others = (f"| {' | '.join(row)} |" for row in cells)
     return "\n".join([head, f"|{'|'.join(rule)}|", *others])
+
+
+def page_template(path: Path) -> jinja2.Template:
+    """A template of a page, in which every value is escaped and none may be missing.
+
+    Args:
+        path: Of the template; those that it includes lie beside it.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(path.name)
 
 
 def file_size(number: float) -> str:

@@ -2,10 +2,13 @@
 
 import collections
 import contextlib
+import functools
 import gc
 import io
 import json
+import os
 import pathlib
+import signal
 import sys
 from types import SimpleNamespace
 
@@ -288,6 +291,33 @@ def make():
         colour_images=colour_images,
         remembering_network=remembering_network,
     )
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """Without graphs, which take seconds to trace: for claims that they would not change."""
+    import keras_amalgam as ka
+
+    compile_ = functools.partialmethod(ka.Amalgamator.compile, run_eagerly=True)
+    monkeypatch.setattr(ka.Amalgamator, "compile", compile_)
+
+
+@pytest.fixture
+def stop_at():
+    """Makes a callback that sends this process a signal at one step, counted over all stages."""
+    import keras
+
+    class StopAt(keras.callbacks.Callback):
+        def __init__(self, step, number=signal.SIGINT):
+            super().__init__()
+            self.step, self.number, self.seen = step, number, 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen += 1
+            if self.seen == self.step:
+                os.kill(os.getpid(), self.number)
+
+    return StopAt
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ _EXPECTED = (
 
 
 def format_of(path: Path) -> str | None:
-    """What a path holds, a key of `runner.OPENERS` or `"teacher"`; `None` if that is no artifact.
+    """The kind of artifact a path holds, a key of `runner.OPENERS` or `"teacher"`, or `None`.
 
     Args:
         path: A file or a folder. Nothing but its name, or the names in it, is looked at.
@@ -78,7 +78,7 @@ def choose(path: Path, artifact: str | None = None) -> Path:
 def _itself(path: Path, artifact: str | None) -> Path:
     if format_of(path) is None:
         raise ValueError(
-            f"This is no artifact that can be asked. Received: '{path}'. Expected: {_EXPECTED}. "
+            f"This is not an artifact of keras-amalgam. Received: '{path}'. Expected: {_EXPECTED}. "
             "Make a teacher of another network's file with `keras-amalgam convert`, and ask that."
         )
     if artifact is not None:

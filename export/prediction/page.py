@@ -5,14 +5,14 @@ import datetime
 import io
 from pathlib import Path
 
-import jinja2
 from PIL import Image
 
 from keras_amalgam.export.decisions import JOINT
 from keras_amalgam.export.prediction.results import ClassScore, ImagePrediction, Predictions
-from keras_amalgam.files.writing import whole_file
+from keras_amalgam.files.writing import write_text
 from keras_amalgam.images.folders import printable
 from keras_amalgam.images.pillow_files import pixels_of
+from keras_amalgam.text import page_template
 from keras_amalgam.version import __version__
 
 MARK = '<meta name="generator" content="keras-amalgam predict">'
@@ -35,14 +35,7 @@ def write(predictions: Predictions, path: str | Path) -> None:
     Raises:
         ValueError, OSError: If an image cannot be read any more, or nothing can be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template(_TEMPLATE).render(
+    text = page_template(Path(__file__).with_name(_TEMPLATE)).render(
         said=predictions,
         mark=MARK,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
@@ -54,8 +47,7 @@ def write(predictions: Predictions, path: str | Path) -> None:
         percent=percent,
         of_tasks=_of_tasks,
     )
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def is_own(path: Path) -> bool:

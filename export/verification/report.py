@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from keras_amalgam.export.verification.thresholds import Thresholds
 from keras_amalgam.export.verification.verify import Verification
-from keras_amalgam.text import file_size, lines
+from keras_amalgam.text import file_size, lines, page_template
 from keras_amalgam.versions import versions
 
 JSON_NAME, PAGE_NAME = "export.json", "export.html"
@@ -100,15 +98,8 @@ def _files(folder: Path) -> set[str]:
 
 
 def _page(document: Mapping[str, Any], verified: Mapping[str, Verification]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [_row(name, one) for name, one in verified.items()]
-    return environment.get_template("export.html").render(
+    return page_template(Path(__file__).with_name("export.html")).render(
         document=document,
         headings=HEADINGS,
         rows=rows,

@@ -99,7 +99,7 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
 def _check_target(
     values: flags.FlagValues, flag: str, suffix: str, is_own: Callable[[Path], bool]
 ) -> None:
-    """Refuse a file that is no result of ours, or one that is not to be replaced."""
+    """Refuse a file that is not a result of ours, or one that is not to be replaced."""
     given: Any = values[flag].value
     if given is None:
         return
@@ -137,6 +137,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     from keras_amalgam import export
     from keras_amalgam.export.prediction import page
+    from keras_amalgam.files.writing import write_text
 
     artifact, *images = positional
     for note in filter(None, map(_note, images)):
@@ -152,7 +153,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     text = json.dumps(said.to_dict(), indent=2, ensure_ascii=False)
     print(text if values.json else f"{said.artifact}\n\n{table(said)}")
     if values.out:
-        _write(values.out, text + "\n")
+        write_text(values.out, text + "\n")
     if values.page:
         page.write(said, values.page)
     for written in filter(None, (values.out, values.page)):
@@ -166,13 +167,6 @@ def _asked(path: str, artifact: str | None) -> tuple[Any, str | None]:
 
     chosen = choose(Path(path), artifact)
     return (teachers.load(chosen), None) if format_of(chosen) == TEACHER else (path, artifact)
-
-
-def _write(path: str, text: str) -> None:
-    from keras_amalgam.files.writing import whole_file
-
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def _note(images: str) -> str:

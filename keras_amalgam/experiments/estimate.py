@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amalgam.experiments import made_from
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.run_folder import RunFolder
 from keras_amalgam.text import file_size
@@ -107,13 +108,20 @@ def plan(recipe: Recipe, folder: Path, keep: int, say: Callable[[str], None]) ->
         keep: How many states of each training would stay.
         say: Where it goes.
     """
-    done = RunFolder(folder, say).steps
+    done, about = RunFolder(folder, say).steps, made_from.images(recipe)
     epoch = int(recipe.streams["train"].cardinality())
     for method in recipe.methods:
         found = state.latest(folder / "training" / method.name / "states")
         steps = sum(stage.length(epoch) for stage in method.stages)
         told = f"{steps} steps in epochs of {epoch}"
-        if found and found[0].finished:
+        changed = []
+        if found:
+            keras.utils.set_random_seed(method.seed)
+            now = made_from.training(recipe, method, recipe.student(), about)
+            changed = state.differences(found[0].made_from, now)
+        if changed:
+            told += f", refused as another was begun there: {'; '.join(changed)}"
+        elif found and found[0].finished:
             told += ", done already"
         elif found:
             place = found[0].place

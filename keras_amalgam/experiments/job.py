@@ -7,16 +7,13 @@ step that fails loses nothing of those before it.
 import contextlib
 import dataclasses
 import json
-import signal
+import shutil
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import keras
@@ -36,7 +33,7 @@ from keras_amalgam.experiments.package import Packaged
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
 from keras_amalgam.experiments.run_folder import RunFolder, Say
-from keras_amalgam.files.writing import whole_directory, whole_entries, whole_file
+from keras_amalgam.files.writing import whole_directory, whole_entries, write_json
 from keras_amalgam.report import (
     AblationRun,
     ComparedOwnership,
@@ -48,8 +45,8 @@ from keras_amalgam.report import (
 )
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training import Amalgamation, Method, train
-from keras_amalgam.training.epoch_numbers import epoch_numbers
-from keras_amalgam.training.interruption import Interrupted
+from keras_amalgam.training.epoch_numbers import first_batch
+from keras_amalgam.training.interruption import ended_by_sigterm
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.progress import Length, Progress, WriteHistory
 from keras_amalgam.training.state import Place, State
@@ -131,7 +128,7 @@ def run(
         KeyboardInterrupt: If it was told to end. What was done is kept.
     """
     started = time.perf_counter() if started is None else started
-    with RunFolder.opened(directory, settings.restart, say) as folder, _ended_by_sigterm():
+    with RunFolder.opened(directory, settings.restart, say) as folder, ended_by_sigterm():
         try:
             report = _Job(recipe, folder, settings, started, say).run()
         except KeyboardInterrupt:
@@ -140,23 +137,6 @@ def run(
     if report is not None:
         say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
     return report
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the steps as Ctrl-C does; a training lets its step end first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +159,7 @@ class _Job:
         self.recipe, self.folder, self.settings, self.say = recipe, folder, settings, say
         self.started = started
         self.earlier = 0.0  # Seconds that other processes spent on steps of this run.
+        self.images = made_from.images(recipe)
 
     def run(self) -> Report | None:
         """Do all that is not done, or the one step that is wanted."""
@@ -192,7 +173,7 @@ class _Job:
             return None
         student = amalgamation.amalgamator.student
         student_print = made_from.of_weights(student)
-        tests = {task: made_from.of_data(data) for task, data in self.recipe.evaluation.items()}
+        tests = made_from.tests(self.recipe)
         about = {"student": student_print, "test_images": tests}
         tested = self._test(student, about)
         if only == "evaluate":
@@ -213,11 +194,10 @@ class _Job:
 
         def look() -> None:
             notes = [f"Warning: {doubt}" for doubt in first_look.doubts(self.recipe)]
-            _write_json(path, notes + _untested_note(self.recipe))
+            write_json(path, notes + _untested_note(self.recipe))
 
-        entries = made_from.teachers(self.recipe)
-        images = made_from.images(self.recipe)
-        self._step("look at the images", {"teachers": entries, "images": images}, [path.name], look)
+        about = {"teachers": made_from.teachers(self.recipe), "images": self.images}
+        self._step("look at the images", about, [path.name], look)
         notes = json.loads(path.read_text(encoding="utf-8"))
         for note in notes:
             self.say(note)
@@ -234,7 +214,7 @@ class _Job:
         keras.utils.set_random_seed(method.seed)
         with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
             student = recipe.student()
-        made = made_from.training(recipe, method, student)
+        made = made_from.training(recipe, method, student, self.images)
         keeping = Keeping(training / "states", made, settings.keep, settings.minutes)
         begun, _ = keeping.begun()
         if not begun.finished and settings.only not in (None, "train", "compare"):
@@ -312,7 +292,7 @@ class _Job:
                 for name, one in said.items():
                     with open(folder / f"{name}.npz", "wb") as file:
                         one.save(file)
-                _write_json(folder / "own_accuracies.json", own)
+                write_json(folder / "own_accuracies.json", own)
 
         self._step(
             "evaluate", {**about, "teachers": made_from.teachers(recipe)}, [place.name], test
@@ -332,18 +312,29 @@ class _Job:
             with tempfile.TemporaryDirectory(prefix=".package-", dir=path.parent) as folder:
                 packaged = package.package(student, self.recipe, Path(folder))
                 names = sorted(written.name for written in Path(folder).iterdir())
+                # First, so that a kill leaves none that the new list does not name.
+                self._remove_artifacts(but=names)
                 with whole_entries(path.parent, *names, path.name) as place:
                     for name in names:
                         Path(folder, name).replace(place / name)
-                    content = json.dumps(records.plain(packaged), indent=2)
-                    (place / path.name).write_text(f"{content}\n", encoding="utf-8")
+                    write_json(place / path.name, {**records.plain(packaged), "files": names})
 
-        images = made_from.images(self.recipe)
-        files = [path.name]
-        if path.is_file():
-            files += json.loads(path.read_text(encoding="utf-8"))["artifacts"]
-        self._step("package", {**about, "images": images}, files, pack)
-        return records.build(Packaged, json.loads(path.read_text(encoding="utf-8")))
+        files = [path.name, *self._packaged_files()]
+        self._step("package", {**about, "images": self.images}, files, pack)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content.pop("files")
+        return records.build(Packaged, content)
+
+    def _packaged_files(self) -> list[str]:
+        """What an earlier packaging left in the folder."""
+        path = self.folder.path / "package.json"
+        return json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else []
+
+    def _remove_artifacts(self, but: Sequence[str]) -> None:
+        """Remove an earlier packaging's files that the new one does not replace."""
+        for name in set(self._packaged_files()) - set(but):
+            stale = self.folder.path / name
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
 
     def _compare(
         self, method: Method, tests: Mapping[str, Any], own: str
@@ -364,7 +355,7 @@ class _Job:
 
         def measure() -> None:
             tested = _evaluate(evaluation.predictor(amalgamator.student), self.recipe)
-            joint = tested.joint_accuracy
+            joint, batch = tested.joint_accuracy, first_batch(self.recipe.streams["train"])
             if kind is ComparedOwnership:
                 one = kind(method=method.name, ownership=ownership, accuracy=joint)
             else:
@@ -373,21 +364,14 @@ class _Job:
                     removed=method.removes,
                     task_accuracy=reporting.task_accuracies(self.recipe, tested),
                     joint_accuracy=joint,
-                    gradient_norms=gradient_norms(amalgamator, self._batch()),
+                    gradient_norms=gradient_norms(amalgamator, batch),
                 )
-            _write_json(path, records.plain(one))
+            write_json(path, records.plain(one))
 
         about = {"student": made_from.of_weights(amalgamator.student), "test_images": tests}
         name = str(path.relative_to(self.folder.path))
         self._step(f"compare {method.name}", about, [name], measure)
         return records.build(kind, json.loads(path.read_text(encoding="utf-8")))
-
-    def _batch(self) -> Any:
-        """The first batch of the first epoch."""
-        stream = self.recipe.streams["train"]
-        for number in epoch_numbers(stream):
-            number.next = 0
-        return next(iter(stream))
 
     def _report(
         self,
@@ -475,8 +459,3 @@ def _untested_note(recipe: Recipe) -> list[str]:
         f"No test images of {formats.words(untested)}: how right the student is there is not "
         "measured, and no joint accuracy, which needs the test images of every teacher."
     ]
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -2,27 +2,32 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amalgam.evaluation.predictions import labelled_batches
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.training import Method
+from keras_amalgam.training.epoch_numbers import first_batch
 from keras_amalgam.training.manifest import manifest_entry
 from keras_amalgam.training.method import Stage
 from keras_amalgam.versions import versions
 
 
-def training(recipe: Recipe, method: Method, student: keras.Model) -> dict[str, Any]:
+def training(
+    recipe: Recipe, method: Method, student: keras.Model, about_images: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a training depends on: with anything else it would not be the same one.
 
     Args:
-        recipe: With teachers and images.
+        recipe: With the teachers.
         method: How the student is trained.
         student: Before its training, with its initial weights.
+        about_images: From `images`.
     """
     return _json_ready(
         {
@@ -33,7 +38,7 @@ def training(recipe: Recipe, method: Method, student: keras.Model) -> dict[str, 
                 "precision": student.dtype_policy.name,
                 "initial_weights": of_weights(student),
             },
-            "images": images(recipe),
+            "images": about_images,
             "method": {
                 "name": method.name,
                 "seed": method.seed,
@@ -52,7 +57,24 @@ def teachers(recipe: Recipe) -> dict[str, Any]:
 
 def images(recipe: Recipe) -> dict[str, Any]:
     """Of the unlabelled images, what the recipe says, or else a look at the first batch."""
-    return _json_ready(recipe.made_from or of_data(recipe.streams["train"]))
+    if recipe.made_from:
+        return _json_ready(recipe.made_from)
+    stream = recipe.streams["train"]
+    return {
+        "batches": int(stream.cardinality()),
+        "of": str(stream.element_spec),
+        "first_batch": _hash_of([first_batch(stream)]),
+    }
+
+
+def tests(recipe: Recipe) -> dict[str, Any]:
+    """Of the test images by task, a hash of all of them, and of the photographs they are of."""
+    shown = {"": recipe.evaluation, " photographs": recipe.photographs}
+    return {
+        f"{task}{kind}": _hash_of(labelled_batches(labelled))
+        for kind, images in shown.items()
+        for task, labelled in images.items()
+    }
 
 
 def of_weights(model: keras.Model) -> str:
@@ -63,21 +85,14 @@ def of_weights(model: keras.Model) -> str:
     return found.hexdigest()[:16]
 
 
-def of_data(dataset: Any) -> dict[str, Any]:
-    """How many batches a data set has, of what, and a hash of the first.
-
-    Args:
-        dataset: A `tf.data.Dataset`, or anything else whose batches can be iterated again.
-    """
-    number = getattr(dataset, "epoch_number", None)
-    if number is not None:
-        number.next = 0
+def _hash_of(batches: Iterable[Any]) -> str:
+    """A hash of all numbers and their shapes, batch after batch."""
     found = hashlib.sha256()
-    for array in tf.nest.flatten(next(iter(dataset))):
-        found.update(np.ascontiguousarray(array).tobytes())
-    batches = int(dataset.cardinality()) if isinstance(dataset, tf.data.Dataset) else None
-    spec = str(getattr(dataset, "element_spec", None))
-    return {"batches": batches, "of": spec, "first_batch": found.hexdigest()[:16]}
+    for batch in batches:
+        for array in map(np.asarray, tf.nest.flatten(batch)):
+            found.update(f"{array.shape} {array.dtype}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

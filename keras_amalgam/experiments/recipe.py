@@ -17,6 +17,7 @@ from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import Goal, Report, records
 from keras_amalgam.report.results import Setting
 from keras_amalgam.training import Method
+from keras_amalgam.training.epoch_numbers import first_batch
 
 
 class Streams(Mapping[str, tf.data.Dataset]):
@@ -27,7 +28,8 @@ class Streams(Mapping[str, tf.data.Dataset]):
     """
 
     def __init__(self, made: Mapping[str, tf.data.Dataset | Callable[[], tf.data.Dataset]]) -> None:
-        self._made = dict(made)
+        # Those of another recipe are shared as they are: asked for, all would be made.
+        self._made = made._made if isinstance(made, Streams) else dict(made)
 
     def __getitem__(self, name: str) -> tf.data.Dataset:
         """The data set of a name."""
@@ -35,6 +37,10 @@ class Streams(Mapping[str, tf.data.Dataset]):
         if not isinstance(found, tf.data.Dataset) and callable(found):
             found = self._made[name] = found()
         return found
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one, without making it, as a mapping's own question would."""
+        return name in self._made
 
     def __iter__(self) -> Iterator[str]:
         """The names."""
@@ -92,7 +98,7 @@ class Recipe:
         """Images of one step."""
         stream = self.streams["train"]
         known = tf.nest.flatten(stream.element_spec)[0].shape[0]
-        return known or int(tf.nest.flatten(next(iter(stream)))[0].shape[0])
+        return known or len(tf.nest.flatten(first_batch(stream))[0])
 
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""

@@ -4,18 +4,21 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_amalgam.files.replacing import is_replaceable
-from keras_amalgam.files.writing import whole_file
+from keras_amalgam.files.writing import write_json
 from keras_amalgam.training.state import differences
 
 RUN, STEPS, LOCK = "run.json", "steps.json", ".run.lock"
-# By which a result of versions that had no run.json is known, too.
-_EARLIER = "report.json"
+_KIND = "keras-amalgam run"  # What `run.json` is, as other programs write such files, too.
+# All that a run leaves in its folder, and that --restart removes: what else lies there stays.
+_LEFT = (
+    RUN, STEPS, "training", "evaluation", "logs", "saved_model", "student*", "first_look.json",
+    "package.json", "export.json", "export.html", "report.json", "report.html",
+)  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -42,7 +45,7 @@ class RunFolder:
 
         Args:
             path: The folder.
-            restart: Whether an earlier run in it is removed.
+            restart: Whether what an earlier run left in it is removed; nothing else is.
             say: As in the class.
 
         Raises:
@@ -59,15 +62,14 @@ class RunFolder:
                 f"{error.strerror}. Choose another place for {path.name}."
             ) from error
         with _locked(path / LOCK):
-            for inside in path.iterdir():
-                if restart and inside.name != LOCK:
-                    shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
-            _remove_unfinished(path)
+            if restart:
+                _remove(inside for pattern in _LEFT for inside in path.glob(pattern))
+            _remove(_unfinished(path))
             yield cls(path, say)
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Write `run.json`: what is run, resolved, so that it can be run again."""
-        self._write(RUN, description)
+        write_json(self.path / RUN, {"kind": _KIND, **description})
 
     @property
     def steps(self) -> dict[str, dict[str, Any]]:
@@ -108,17 +110,13 @@ class RunFolder:
             self._say(f"{name}: again, as something has changed: {'; '.join(changed + missing)}.")
         # What is about to be replaced is no longer the result of the step.
         if steps.pop(name, None):
-            self._write(STEPS, steps)
+            write_json(self.path / STEPS, steps)
         start = time.perf_counter()
         do()
         seconds = time.perf_counter() - start
         steps[name] = {"made_from": made_from, "seconds": seconds}
-        self._write(STEPS, steps)
+        write_json(self.path / STEPS, steps)
         return True
-
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        with whole_file(self.path / name) as partial:
-            partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def check_folder(path: Path, restart: bool = False) -> None:
@@ -133,10 +131,13 @@ def check_folder(path: Path, restart: bool = False) -> None:
     """
     if not path.exists():
         return
-    inside = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else {path.name}
-    if path.is_dir() and (not inside or inside & {RUN, STEPS}):
+    inside = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+    # A process that was killed early has locked the folder, and perhaps begun to write run.json.
+    begun = {name for name in inside if name == LOCK or name.startswith(f".{RUN}-")}
+    if path.is_dir() and (inside == begun or _is_run(path / RUN)):
         return
-    if not is_replaceable(path, _EARLIER):
+    # A result of versions that had no run.json.
+    if not {"report.json", "report.html"} <= inside:
         raise FileExistsError(
             f"A run needs a folder of its own. Received: {path}, which is neither empty nor the "
             f"folder of a run, which has a {RUN}. Choose another folder."
@@ -148,12 +149,22 @@ def check_folder(path: Path, restart: bool = False) -> None:
         )
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process was about to write: hidden folders, which nobody else makes."""
+def _is_run(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("kind") == _KIND
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """What a killed process was about to write: hidden folders, which nobody else makes."""
     for place in (folder, *folder.glob("training/*"), *folder.glob("training/*/states")):
-        for hidden in place.glob(".*-*"):
-            if hidden.is_dir():
-                shutil.rmtree(hidden)
+        yield from (hidden for hidden in place.glob(".*-*") if hidden.is_dir())
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

@@ -6,12 +6,14 @@ before. What may be replaced at all is for `replacing` to say.
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from keras_amalgam.files.replacing import Own, check_replaceable
 
@@ -32,6 +34,27 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     with whole_entries(target.parent, target.name) as folder:
         yield folder / target.name
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Args:
+        path: The target. Folders above it are made.
+        text: Its content, written as UTF-8.
+    """
+    with whole_file(path) as partial, named(Path(path)):
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file, indented, whole or not at all.
+
+    Args:
+        path: The target. Folders above it are made.
+        content: What JSON can hold.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

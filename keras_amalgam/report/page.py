@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from keras_amalgam.evaluation.embedding import CommonSpace
 from keras_amalgam.evaluation.samples import Sample
-from keras_amalgam.files.writing import whole_file
+from keras_amalgam.files.writing import write_text
 from keras_amalgam.report import evidence, figures, formats, panels, view
 from keras_amalgam.report.results import Report
+from keras_amalgam.text import page_template
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,7 @@ def write_report(
     page = render_page(report, pictures, full_run)
     paths = Path(directory) / "report.json", Path(directory) / "report.html"
     for path, content in zip(paths, (text, page), strict=True):
-        with whole_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
     return paths
 
 
@@ -88,14 +88,7 @@ def render_page(
 
 @functools.cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
+    return page_template(Path(__file__).with_name("report.html"))
 
 
 def _context(report: Report, pictures: Pictures) -> dict[str, Any]:

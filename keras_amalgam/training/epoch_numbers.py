@@ -24,6 +24,17 @@ def epoch_numbers(images: Any) -> list[Any]:
     return found
 
 
+def first_batch(images: tf.data.Dataset) -> Any:
+    """The first batch of the first epoch, however often the streams inside were iterated.
+
+    Args:
+        images: Batches.
+    """
+    for number in epoch_numbers(images):
+        number.next = 0
+    return next(iter(images))
+
+
 class SetEpoch(keras.callbacks.Callback):
     """Sets the number of each epoch before its images are drawn.
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -39,19 +39,39 @@ def requests() -> Iterator[Request]:
         What notes it. Outside of the main thread, where Python delivers no signals, nothing does.
     """
     request = Request()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
     def note(number: int, frame: FrameType | None) -> None:
         if request.signal:
             raise Interrupted(number, "interrupted twice: the last step was not finished")
         request.signal = number
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with _handled(note, SIGNALS):
         yield request
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, where Python would end without a word."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    with _handled(end, (signal.SIGTERM,)):
+        yield
+
+
+@contextmanager
+def _handled(
+    handler: Callable[[int, FrameType | None], None], signals: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Handle signals in the block; outside of the main thread, where none come, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
+        for number, earlier in before.items():
             # A handler that was not installed from Python cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)

@@ -38,7 +38,6 @@ class Keeping:
         Raises:
             ValueError: If it was made from something else; says what differs.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         found = state.latest(self.folder)
         if found is None:
             return State(made_from=self.made_from), None
@@ -108,7 +107,7 @@ class KeepState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Put back the running means that `fit` has just reset."""
-        if self._left:
+        if self._left > 0:
             state.restore_means(self.model, self._means)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_amalgam.files.writing import whole_file
+from keras_amalgam.files.writing import write_text
 from keras_amalgam.training.state import Place
 
 _EVERY = 15.0  # Seconds between two lines where nobody watches, and a tenth of it where one does.
@@ -156,8 +156,7 @@ class WriteHistory(keras.callbacks.Callback):
         table = csv.DictWriter(text, columns, lineterminator="\n")
         table.writeheader()
         table.writerows(self._rows)
-        with whole_file(self._path) as partial:
-            partial.write_text(text.getvalue(), encoding="utf-8")
+        write_text(self._path, text.getvalue())
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

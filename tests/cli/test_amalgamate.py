@@ -49,9 +49,10 @@ def test_results_in_or_around_an_input_are_refused(inputs, out, capsys):
     for name, classes in CLASSES.items():
         for number in range(len(classes)):
             (inputs / "labelled" / name / str(number)).mkdir(parents=True)
-    for folder in (inputs, inputs / "photos", inputs / "labelled" / "shapes"):
-        (folder / "report.json").write_text("an earlier result, so that only the place is wrong")
-    (inputs / "digits" / "report.json").write_text("earlier")
+    earlier = (inputs, inputs / "photos", inputs / "labelled" / "shapes", inputs / "digits")
+    for folder in earlier:  # Earlier results, so that only the place is wrong.
+        for name in ("report.json", "report.html"):
+            (folder / name).write_text("earlier")
     (inputs / "link").symlink_to(inputs / "photos")
     before = files_below(inputs)
     tests = [word for name in CLASSES for word in ("--test", f"{name}=labelled/{name}")]

@@ -87,7 +87,8 @@ def test_a_run_refuses_a_folder_that_is_no_earlier_run(tmp_path, capsys, command
 
 
 def test_result_of_an_earlier_version_is_replaced_only_if_told_to(tmp_path, capsys):
-    (tmp_path / "report.json").write_text("{}")
+    for name in ("report.json", "report.html"):
+        (tmp_path / name).write_text("{}")
     assert main(["demo", "--out", str(tmp_path)]) == 2
     assert "replace it with --restart" in capsys.readouterr().err
 

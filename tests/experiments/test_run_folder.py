@@ -47,6 +47,7 @@ def test_step_is_done_once_and_again_when_what_it_was_made_from_has_changed(open
 
 def test_step_is_remembered_by_the_next_process_and_done_again_if_its_file_is_gone(opened, said):
     with opened() as folder:
+        folder.describe({"recipe": "tiny"})
         step = Counted(folder.path / "a")
         folder.step("measure", {}, ["a"], step)
     with opened() as folder:
@@ -113,15 +114,25 @@ def test_second_process_is_refused_until_the_first_has_left(opened, tmp_path):
     assert enter_from_outside(tmp_path / "run") == "entered\n"
 
 
-def test_restart_removes_an_earlier_run_and_nothing_else(opened, tmp_path):
+def test_restart_removes_what_a_run_left_and_nothing_else(opened, tmp_path):
     with opened() as folder:
         folder.describe({"recipe": "tiny"})
-        (folder.path / "training").mkdir()
-        (folder.path / "training" / "state.npz").write_text("trained")
+        for name in ("training/main/state.npz", "student_int8.tflite", "report.json", "notes.txt"):
+            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder.path / name).write_text("content")
     with opened() as folder:
-        assert (folder.path / "training" / "state.npz").exists()
+        assert (folder.path / "training" / "main" / "state.npz").exists()
     with opened(restart=True) as folder:
-        assert not (folder.path / "training").exists()
+        assert {path.name for path in folder.path.iterdir()} == {".run.lock", "notes.txt"}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_run_json_of_another_program_is_not_taken_for_a_run(opened, tmp_path, restart):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"kind": "marathon", "kilometres": 42}')
+    with pytest.raises(FileExistsError, match="A run needs a folder"), opened(restart):
+        pass
+    assert "marathon" in (tmp_path / "run" / "run.json").read_text()
 
 
 def test_what_a_killed_process_was_about_to_write_is_removed(opened, tmp_path):
@@ -157,12 +168,14 @@ def test_folder_of_something_else_is_refused_and_left_alone(opened, tmp_path, re
 
 def test_result_of_an_earlier_version_is_replaced_only_if_told_to(opened, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "report.json").write_text("{}")
+    for name in ("report.json", "report.html"):
+        (tmp_path / "run" / name).write_text("{}")
     with pytest.raises(FileExistsError, match="--restart"), opened():
         pass
     with opened(restart=True) as folder:
         folder.describe({"recipe": "tiny"})
-    assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"recipe": "tiny"}
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told == {"kind": "keras-amalgam run", "recipe": "tiny"}
     assert not (tmp_path / "run" / "report.json").exists()
 
 

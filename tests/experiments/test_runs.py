@@ -2,16 +2,13 @@
 
 import dataclasses
 import json
-import os
 import signal
-from functools import partialmethod
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import keras_amalgam as ka
 from keras_amalgam import data, export
 from keras_amalgam.experiments import job, package
 from keras_amalgam.experiments.made_from import of_weights
@@ -35,13 +32,6 @@ def lightly_packaged(monkeypatch):
         return package.Packaged({package.KERAS: result}, 1.0, [])
 
     monkeypatch.setattr(package, "package", pack)
-
-
-@pytest.fixture
-def eagerly(monkeypatch):
-    """Without graphs, which take seconds to trace: for claims that they would not change."""
-    compile_ = ka.Amalgamator.compile
-    monkeypatch.setattr(ka.Amalgamator, "compile", partialmethod(compile_, run_eagerly=True))
 
 
 @pytest.fixture
@@ -80,23 +70,15 @@ def student_of(folder):
     return of_weights(keras.saving.load_model(folder / "student.keras"))
 
 
-class StopAt(keras.callbacks.Callback):
-    """Sends this process a signal at one step."""
-
-    def __init__(self, step, number):
-        super().__init__()
-        self.step, self.number, self.seen = step, number, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-def stopping(step, number):
+@pytest.fixture
+def stopping(stop_at):
     """What makes the callbacks of every stage: one that counts through all of them."""
-    stop = StopAt(step, number)
-    return lambda: [stop]
+
+    def stopping(step, number):
+        stop = stop_at(step, number)
+        return lambda: [stop]
+
+    return stopping
 
 
 @pytest.fixture
@@ -108,7 +90,9 @@ def whole(go, tmp_path):
 
 @pytest.mark.matrix
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 7), (signal.SIGINT, 3)])
-def test_run_that_was_told_to_end_goes_on_as_if_it_had_not_been(go, whole, tmp_path, number, step):
+def test_run_that_was_told_to_end_goes_on_as_if_it_had_not_been(
+    go, stopping, whole, tmp_path, number, step
+):
     with pytest.raises(Interrupted):
         go(callbacks=stopping(step, number))
     assert not (tmp_path / "out" / "student.keras").exists()
@@ -170,7 +154,7 @@ def test_other_test_images_are_evaluated_again_and_nothing_is_trained_again(go, 
 
 @pytest.mark.slow
 def test_run_with_another_seed_or_other_images_is_refused_and_leaves_the_first(
-    go, one, make, tmp_path
+    go, stopping, one, make, tmp_path
 ):
     with pytest.raises(Interrupted):
         go(callbacks=stopping(2, signal.SIGINT))
@@ -200,6 +184,36 @@ def test_only_one_step_is_done_and_those_after_it_are_left(go, tmp_path):
     assert report.tasks["digits"].student_accuracy is not None
 
 
+@pytest.mark.slow
+def test_other_labels_of_the_same_test_images_are_evaluated_again(go, one, make):
+    """Of a later batch: the first looks as before."""
+    first, _ = go()
+    labels = np.arange(24) % 3
+    labels[-8:] = (labels[-8:] + 1) % 3
+    images = make.images(24, seed=0)
+    other = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    changed = dataclasses.replace(one, evaluation={**one.evaluation, "digits": other})
+    _, said = go(changed)
+    assert "evaluate: again" in said and "report: again" in said
+
+
+@pytest.mark.slow
+def test_artifact_that_is_packaged_no_more_is_removed(go, tmp_path, monkeypatch):
+    pack = package.package
+
+    def with_another(student, recipe, folder):
+        (folder / "student_int16.tflite").write_text("of an earlier packaging")
+        return pack(student, recipe, folder)
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(package, "package", with_another)
+        go()
+    assert (tmp_path / "out" / "student_int16.tflite").exists()
+    go(only="package")
+    assert not (tmp_path / "out" / "student_int16.tflite").exists()
+    assert (tmp_path / "out" / "student.keras").exists()
+
+
 def test_only_a_step_whose_predecessors_are_done(go):
     with pytest.raises(ValueError, match="the training before it has not finished"):
         go(only="report")
@@ -217,4 +231,5 @@ def test_restart_begins_anew(go, tmp_path):
 def test_run_json_says_what_was_run(go, tmp_path):
     go(described={"command": "demo", "flags": {"seed": 0}})
     told = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert told.pop("kind") == "keras-amalgam run"
     assert told == {"recipe": "tiny", "command": "demo", "flags": {"seed": 0}}

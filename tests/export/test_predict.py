@@ -475,11 +475,11 @@ def test_file_with_code_is_refused(made, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ({"top": 0}, ValueError, "`top` is no number of classes. Received: 0"),
-        ({"top": True}, ValueError, "`top` is no number of classes. Received: True"),
+        ({"top": 0}, ValueError, "`top` must be a number of classes. Received: 0"),
+        ({"top": True}, ValueError, "`top` must be a number of classes. Received: True"),
         ({"path": "nowhere.keras"}, ValueError, "no artifact to ask. Received: 'nowhere.keras'"),
         ({"path": "photos"}, ValueError, "There is no artifact in the folder. Received: 'photos'"),
-        ({"path": "photos/0.png"}, ValueError, "no artifact that can be asked"),
+        ({"path": "photos/0.png"}, ValueError, "not an artifact of keras-amalgam"),
         ({"artifact": "tints.onnx"}, ValueError, "which is an artifact itself"),
         ({"images": []}, ValueError, "There is no image to ask about"),
         ({"images": "nowhere"}, ValueError, "no such image. Received: 'nowhere', which is not"),

@@ -14,6 +14,13 @@ def whole(tmp_path_factory):
     return folder, killing.finish(folder)
 
 
+def test_run_killed_before_anything_is_in_place_begins_when_it_is_given_again(whole, tmp_path):
+    events = killing.events_of(whole[0])
+    event = next(number for number, name in enumerate(events, 1) if name != "fsync")
+    outcome = killing.killed_at_event(tmp_path, event, "before", events[event - 1], whole[1])
+    assert outcome.killed and outcome.same and outcome.trained == 0
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_run_killed_around_a_rename_goes_on_to_the_same_end(whole, tmp_path, when):
     events = killing.events_of(whole[0])

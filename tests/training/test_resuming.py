@@ -2,7 +2,6 @@
 
 import os
 import signal
-from functools import partialmethod
 from pathlib import Path
 
 import keras
@@ -52,26 +51,6 @@ def stream(images, cache=True):
     )
 
 
-class StopAt(keras.callbacks.Callback):
-    """Sends this process a signal at one step, counted over all epochs."""
-
-    def __init__(self, step, number=signal.SIGINT):
-        super().__init__()
-        self.step, self.number, self.seen = step, number, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-@pytest.fixture
-def eagerly(monkeypatch):
-    """Without graphs, which take seconds to trace: for claims that they would not change."""
-    compile_ = ka.Amalgamator.compile
-    monkeypatch.setattr(ka.Amalgamator, "compile", partialmethod(compile_, run_eagerly=True))
-
-
 @pytest.fixture
 def run(teachers, make):
     """Trains in a folder, perhaps until a step at which a signal comes."""
@@ -102,19 +81,19 @@ def assert_same(one, other):
 @pytest.mark.matrix(keep=1)
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "read anew"])
 @pytest.mark.parametrize("step", [STEPS + 1, STEPS, 1])
-def test_interrupted_training_ends_as_an_unbroken_one(run, eagerly, tmp_path, step, cache):
-    check_that_it_goes_on(run, tmp_path, step, cache)
+def test_interrupted_training_ends_as_an_unbroken_one(run, stop_at, eagerly, tmp_path, step, cache):
+    check_that_it_goes_on(run, stop_at, tmp_path, step, cache)
 
 
 @pytest.mark.slow
-def test_interrupted_training_in_a_graph_ends_as_an_unbroken_one(run, tmp_path):
-    check_that_it_goes_on(run, tmp_path, STEPS + 1, cache=True)
+def test_interrupted_training_in_a_graph_ends_as_an_unbroken_one(run, stop_at, tmp_path):
+    check_that_it_goes_on(run, stop_at, tmp_path, STEPS + 1, cache=True)
 
 
-def check_that_it_goes_on(run, tmp_path, step, cache):
+def check_that_it_goes_on(run, stop_at, tmp_path, step, cache):
     whole = run(tmp_path / "whole", cache=cache)
     with pytest.raises(Interrupted):
-        run(tmp_path / "broken", StopAt(step), cache=cache)
+        run(tmp_path / "broken", stop_at(step), cache=cache)
     left, _ = states.latest(tmp_path / "broken")
     assert left.place.epoch * STEPS + left.place.step == step
     assert_same(whole, run(tmp_path / "broken", cache=cache))
@@ -122,13 +101,13 @@ def check_that_it_goes_on(run, tmp_path, step, cache):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
-def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path):
+def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path, stop_at):
     how = method(stage(1), stage(2))
     whole = run(tmp_path / "whole", how=how)
     broken = None
     while broken is None:
         try:
-            broken = run(tmp_path / "broken", StopAt(2, signal.SIGTERM), how=how)
+            broken = run(tmp_path / "broken", stop_at(2, signal.SIGTERM), how=how)
         except Interrupted as interrupted:
             assert interrupted.signal == signal.SIGTERM
     assert_same(whole, broken)
@@ -136,15 +115,17 @@ def test_training_may_be_interrupted_many_times_and_in_any_stage(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
-def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end(run, tmp_path):
+def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end(
+    run, tmp_path, stop_at
+):
     how = method(stage(3, STEPS + 3))
-    counted = StopAt(1000)
+    counted = stop_at(1000)
     whole = run(tmp_path / "whole", counted, how=how)
     assert counted.seen == STEPS + 3 == int(whole.amalgamator.optimizer.iterations)
     assert len(whole.history["loss"]) == 2
     for step in (2, STEPS):
         with pytest.raises(Interrupted):
-            run(tmp_path / "broken", StopAt(step), how=how)
+            run(tmp_path / "broken", stop_at(step), how=how)
     assert_same(whole, run(tmp_path / "broken", how=how))
 
 
@@ -159,9 +140,9 @@ def test_finished_training_is_not_trained_again(run, tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_damaged_state_is_passed_over_for_the_one_before(run, tmp_path):
+def test_damaged_state_is_passed_over_for_the_one_before(run, tmp_path, stop_at):
     with pytest.raises(Interrupted):
-        run(tmp_path, StopAt(STEPS + 1))
+        run(tmp_path, stop_at(STEPS + 1))
     newest = sorted(tmp_path.glob("state_*.npz"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1000])
     left, path = states.latest(tmp_path)
@@ -169,9 +150,9 @@ def test_damaged_state_is_passed_over_for_the_one_before(run, tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_training_made_from_something_else_is_refused_saying_what_differs(run, tmp_path):
+def test_training_made_from_something_else_is_refused_saying_what_differs(run, tmp_path, stop_at):
     with pytest.raises(Interrupted):
-        run(tmp_path, StopAt(1), made_from={"data": {"images": 44}, "stages": [{"epochs": 3}]})
+        run(tmp_path, stop_at(1), made_from={"data": {"images": 44}, "stages": [{"epochs": 3}]})
     with pytest.raises(
         ValueError, match=r"data\.images: 45, was 44; stages\.1\.epochs: 4, was 3\."
     ):
@@ -179,9 +160,9 @@ def test_training_made_from_something_else_is_refused_saying_what_differs(run, t
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_state_of_another_student_is_refused(run, tmp_path, teachers, make):
+def test_state_of_another_student_is_refused(run, tmp_path, teachers, make, stop_at):
     with pytest.raises(Interrupted):
-        run(tmp_path, StopAt(1))
+        run(tmp_path, stop_at(1))
     wide = keras.Sequential(
         [keras.Input((12, 12, 1)), keras.layers.Conv2D(9, 3, name="student_map")], name="wide"
     )

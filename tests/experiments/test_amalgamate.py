@@ -1,0 +1,133 @@
+"""The command's function, and what its settings reach."""
+
+import dataclasses
+import inspect
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from PIL import Image
+
+import keras_amalgam as ka
+from keras_amalgam.cli import amalgamate as command
+from keras_amalgam.cli import demo, run, run_flags
+from keras_amalgam.experiments import Recipe, own_teachers
+from keras_amalgam.experiments.amalgamate import DEFAULTS, recipe_of
+from keras_amalgam.training.epoch_numbers import epoch_numbers
+from keras_amalgam.training.guards import source_names
+
+
+@pytest.fixture
+def inputs(teachers, make, tmp_path):
+    """Saved teachers, and their collections of grey photographs."""
+    for number, teacher in enumerate(teachers):
+        teacher.save(tmp_path / teacher.name)
+        (tmp_path / "photos" / teacher.name).mkdir(parents=True)
+        for index, image in enumerate(make.images(8, size=20, seed=number)):
+            Image.fromarray(image[..., 0]).save(tmp_path / "photos" / teacher.name / f"{index}.bmp")
+    return tmp_path
+
+
+@pytest.fixture
+def recipe(inputs):
+    """A recipe on the inputs, with further choices."""
+
+    def make(**choices):
+        folders = [inputs / "digits", inputs / "shapes"]
+        settings = {**DEFAULTS, "batch_size": 4, "epochs": 1, **choices}
+        return recipe_of(folders, inputs / "photos", None, 16, 1, lambda line: None, settings)
+
+    return make
+
+
+@pytest.mark.slow
+def test_function_leaves_what_the_command_does(inputs, teachers):
+    folders = [inputs / "digits", teachers[1]]
+    made = ka.amalgamate(
+        folders, inputs / "photos", inputs / "out", size=16, channels=1, batch_size=4, epochs=1
+    )
+    assert made.report.student.ownership == "source"
+    assert (made.folder / "student_int8.tflite").exists()
+    answers = made.student.predict(np.zeros((2, 20, 20, 1)), verbose=0)
+    assert {task: answer.shape for task, answer in answers.items()} == {
+        "digits": (2, 3), "shapes": (2, 2),
+    }  # fmt: skip
+
+
+def test_precision_is_the_students_and_no_one_elses(recipe):
+    made = recipe(dtype_policy="mixed_bfloat16")
+    student = made.student()
+    assert student.dtype_policy.name == "mixed_bfloat16"
+    assert {weight.dtype for weight in student.weights} == {"float32"}
+    assert {weight.dtype for one in made.teachers for weight in one.model.weights} == {"float32"}
+    assert recipe().student().dtype_policy.name == "float32"
+
+
+def test_workers_read_the_images_whose_order_and_sources_stay_known(recipe):
+    stream = recipe(workers=3).streams["train"]
+    assert stream.options().threading.private_threadpool_size == 3
+    assert len(epoch_numbers(stream)) == 1
+    assert source_names(stream) == ("digits", "shapes")
+
+
+def test_other_picture_of_the_same_size_is_other_data(recipe, inputs):
+    before = recipe().made_from
+    assert recipe().made_from == before
+    path = inputs / "photos" / "digits" / "0.bmp"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(bytes(content))
+    assert recipe().made_from["files"] != before["files"]
+
+
+def test_streams_are_made_when_they_are_asked_for_also_of_a_changed_recipe(recipe, monkeypatch):
+    made = []
+    stream = own_teachers.data.stream
+    monkeypatch.setattr(
+        own_teachers.data, "stream", lambda *a, **k: made.append(1) or stream(*a, **k)
+    )
+    changed = dataclasses.replace(recipe(), name="other")
+    assert not made
+    assert isinstance(changed.streams["train"], tf.data.Dataset)
+    assert isinstance(changed.streams["train"], tf.data.Dataset) and len(made) == 1
+    assert isinstance(changed, Recipe)
+
+
+def parsed(module, *words):
+    values = flags.FlagValues()
+    module.define_flags(values)
+    values(["keras-amalgam", *words])
+    return values
+
+
+def test_function_and_command_have_the_same_defaults():
+    values = parsed(command)
+    assert {name: values[name].value for name in DEFAULTS} == DEFAULTS
+    arguments = inspect.signature(ka.amalgamate).parameters
+    assert [str(arguments["size"].default)] == values.size
+    assert arguments["channels"].default == values.channels
+    recipes = inspect.signature(own_teachers.recipe).parameters
+    for name in ("seed", "dtype_policy", "workers", "steps"):
+        assert recipes[name].default == values[name].value, name
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        (command, "amalgamate", ["--teacher=a", "--teacher=b", "--images=c", "--size=32,48",
+                                 "--noflip", "--hours=0.5", "--ownership=joint"]),
+        (demo, "demo", ["--full", "--seed=3", "--epochs=2"]),
+        (run, "run", ["--set=seed=3"]),
+    ],
+)  # fmt: skip
+def test_run_json_gives_the_command_every_flag_again(tmp_path, module, name, words):
+    values = parsed(module, *words, "--out=first", "--only=report")
+    told = {"command": name, "arguments": ["a"], "flags": run_flags.resolved(values)}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    again = parsed(run, "--out=second")
+    found, flags_again, arguments = run._described(tmp_path / "run.json", again)
+    assert found is module and arguments == ["a"]
+    assert run_flags.resolved(flags_again) == run_flags.resolved(values)
+    assert (flags_again.out, flags_again.only) == ("second", None)
