@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import keras_amalgam as ka
-from keras_amalgam.experiments import students
 from keras_amalgam.images.preprocessing import check_takes_images
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.models import backbones
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_saved_teacher_is_the_same_under_every_setting(make, tmp_path, one_setti
 def trained(teachers, image_format=None):
     """The history of two epochs of a student whose backbone stands before the settings change."""
     keras.utils.set_random_seed(7)
-    backbone = students.compact((16, 16, 1), width=8, depth=1)
+    backbone = backbones.compact((16, 16, 1), width=8, depth=1)
     student = ka.build_student(backbone, teachers)
     terms = [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5)]
     model = ka.Amalgamator(student, teachers, student_tap="map", terms=terms)

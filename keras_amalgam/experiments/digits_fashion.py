@@ -14,9 +14,9 @@ import keras
 
 from keras_amalgam import data, teachers
 from keras_amalgam.evaluation import difference
-from keras_amalgam.experiments import students
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.models import backbones
 from keras_amalgam.models.student import build_student
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import Goal, Report, goal
@@ -63,7 +63,7 @@ def recipe(full: bool = False, seed: int = 0, epochs: int | None = None) -> Reci
     return Recipe(
         name="digits and fashion",
         teachers=known,
-        student=lambda: build_student(students.compact(IMAGE_SHAPE), known),
+        student=lambda: build_student(backbones.compact(IMAGE_SHAPE), known),
         student_tap=STUDENT_TAP,
         streams={
             "train": lambda: data.stream(

@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from keras_amalgam import data
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.experiments import canvas_choice, students
+from keras_amalgam.experiments import canvas_choice
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.images.folders import Walk, walk
+from keras_amalgam.models import backbones
 from keras_amalgam.models.student import build_student, own_preprocessing
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
@@ -105,7 +106,7 @@ def recipe(
         student=lambda: _student(student, image_shape, teachers, place[-1] == "crop", dtype_policy),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
-        student_tap=students.backbone(student, image_shape).name,
+        student_tap=backbones.backbone(student, image_shape).name,
         streams=_streams(
             unlabelled if known else unlabelled["images"],
             batch_size,
@@ -211,7 +212,7 @@ def check_choices(
     Raises:
         ValueError: Naming the choice.
     """
-    students.check_name(student)
+    backbones.check_name(student)
     check_evaluated(" and ".join(names), names, tests)
     if ownership == "source" and not _has_collections(images, names):
         raise ValueError(
@@ -272,7 +273,7 @@ def _student(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype_policy)
     try:
-        backbone = students.backbone(name, image_shape)
+        backbone = backbones.backbone(name, image_shape)
         return build_student(backbone, teachers, own_preprocessing(backbone, cuts))
     finally:
         keras.config.set_dtype_policy(before)

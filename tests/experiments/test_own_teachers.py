@@ -12,8 +12,9 @@ from PIL import Image
 import keras_amalgam as ka
 from keras_amalgam import evaluation
 from keras_amalgam.cli.main import main
-from keras_amalgam.experiments import canvas_cost, first_look, own_teachers, students
+from keras_amalgam.experiments import canvas_cost, first_look, own_teachers
 from keras_amalgam.images.resizing import Resize, first_resize
+from keras_amalgam.models import backbones
 from keras_amalgam.models.taps import with_taps
 from keras_amalgam.report import TaskResult
 
@@ -101,7 +102,7 @@ def test_test_folders_of_other_classes_are_refused(vehicles, change):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [students.COMPACT, *FAMILIES])
+@pytest.mark.parametrize("name", [backbones.COMPACT, *FAMILIES])
 def test_student_tap_is_found_in_every_student_made(vehicles, name):
     recipe = make_recipe(vehicles, student=name, image_shape=(96, 96, 3))
     for _ in range(2):
