@@ -16,6 +16,10 @@ sizes; --size is the student's alone. The canvas squeezes photographs where ever
 cuts their sides off where every teacher does. Where teachers differ, photographs of different
 shapes are refused until --canvas says what is to be done with them.
 
+The student starts from new weights (--student MobileNetV3Small), from ImageNet's (with --weights
+imagenet), or from a network that is there: --student with the folder of a teacher or a .keras file.
+Each gets its images as its weights were trained on them.
+
 With --test cars=DIR --test birds=DIR, each DIR having one sub-folder per class, named as the
 teacher names its classes, the report says how accurate teachers and student are: the teachers on
 the photographs at their own size, and on the canvas where that differs. Test images of some
@@ -39,6 +43,7 @@ LEAST_SIDE = 8  # Of the student's images.
 # Flags that are arguments of the recipe, under the same names.
 _CHOICES = (
     "student",
+    "weights",
     "epochs",
     "batch_size",
     "learning_rate",
@@ -61,13 +66,22 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "student",
         "compact",
-        "The backbone: 'compact', or a class of keras.applications.",
+        "What the student starts from: 'compact', a class of keras.applications, a .keras file, or "
+        "the folder of a teacher.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "The student's: 'imagenet', which Keras downloads, a file of weights without the top, or "
+        "'none' for new ones. By default those of its file or folder, and new ones for a name.",
         flag_values=values,
     )
     flags.DEFINE_list(
         "size",
-        ["96"],
-        "HEIGHT,WIDTH of the student's images, or one number for both, pixels.",
+        None,
+        "HEIGHT,WIDTH of the student's images, or one number for both, pixels. By default 96, or "
+        "what the student's file takes.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -146,13 +160,15 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     student_size(values)
     canvas_of(values)
     run_flags.check(values)
-    output.check_apart(values, [*values.teacher, values.images, *_tests(values).values()])
+    start = [path for path in (values.student, values.weights) if path and Path(path).exists()]
+    inputs = [*values.teacher, values.images, *_tests(values).values(), *start]
+    output.check_apart(values, inputs)
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
     """Run the command."""
     started = time.perf_counter()
-    from keras_amalgam.experiments import own_teachers
+    from keras_amalgam.experiments import own_teachers, students
     from keras_amalgam.experiments.amalgamate import recipe_of
     from keras_amalgam.models.student import check_names
     from keras_amalgam.models.teacher_files import network_bytes
@@ -162,9 +178,8 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     names = [teacher.name for teacher in teachers]
     try:
         check_names(teachers)
-        own_teachers.check_choices(
-            names, Path(values.images), _tests(values), values.student, values.ownership
-        )
+        own_teachers.check_choices(names, Path(values.images), _tests(values), values.ownership)
+        students.check(values.student, values.weights, values.dtype_policy)
     except ValueError as error:
         raise flags.IllegalFlagValueError(str(error)) from error
     try:
@@ -185,8 +200,10 @@ def _tests(values: flags.FlagValues) -> dict[str, str]:
     return dict(test.split("=", 1) for test in values.test)
 
 
-def student_size(values: flags.FlagValues) -> tuple[int, int]:
-    """`--size` as height and width."""
+def student_size(values: flags.FlagValues) -> tuple[int, int] | None:
+    """`--size` as height and width, `None` where it is left out."""
+    if values.size is None:
+        return None
     sides = sides_of(values.size)
     if len(sides) not in (1, 2) or min(sides) < LEAST_SIDE:
         raise ValueError(

@@ -41,7 +41,7 @@ def amalgamate(
     out: str | Path,
     *,
     tests: Mapping[str, str | Path] | None = None,
-    size: int | tuple[int, int] = 96,
+    size: int | tuple[int, int] | None = None,
     channels: int = 3,
     settings: job.Settings = job.Settings(),  # noqa: B008 (It is frozen.)
     say: Callable[[str], None] = print,
@@ -58,14 +58,15 @@ def amalgamate(
             the student is told which collection a photograph came from.
         out: Folder of the run. The same call again goes on there where it stopped.
         tests: By teacher a folder of labelled photographs, one sub-folder per class.
-        size: Side, or height and width, of the student's own images, in pixels.
+        size: Side, or height and width, of the student's own images, in pixels; by default 96, or
+            what the student's file takes.
         channels: Of the images: 1 grey, 3 RGB.
         settings: How it is run: restart, only one step, callbacks, strategy.
         say: Where progress goes.
         started: `time.perf_counter()` at the start of the job, for the total time.
-        **choices: What else the recipe takes, with the command's defaults: `student`, `epochs`,
-            `batch_size`, `learning_rate`, `temperature`, `common_features`, `ownership`, `flip`,
-            `canvas`, `seed`, `steps`, `dtype_policy` and `workers`; see
+        **choices: What else the recipe takes, with the command's defaults: `student`, `weights`,
+            `epochs`, `batch_size`, `learning_rate`, `temperature`, `common_features`, `ownership`,
+            `flip`, `canvas`, `seed`, `steps`, `dtype_policy` and `workers`; see
             `experiments.own_teachers.recipe`.
 
     Returns:
@@ -91,7 +92,7 @@ def recipe_of(
     teachers: Sequence[Teacher | str | Path],
     images: str | Path,
     tests: Mapping[str, str | Path] | None,
-    size: int | tuple[int, int],
+    size: int | tuple[int, int] | None,
     channels: int,
     say: Callable[[str], None],
     choices: Mapping[str, Any],
@@ -116,7 +117,8 @@ def recipe_of(
         known,
         Path(images),
         {name: str(folder) for name, folder in (tests or {}).items()},
-        image_shape=(*sides, channels),
+        size=sides,
+        channels=channels,
         say=say,
         **{"teacher_bytes": own_bytes, **DEFAULTS, **choices},
     )
@@ -127,6 +129,7 @@ def recipe_of(
 
 DEFAULTS = {
     "student": "compact",
+    "weights": None,
     "epochs": 30,
     "batch_size": 64,
     "learning_rate": 1e-3,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +36,7 @@ def training(
             "student": {
                 "parameters": student.count_params(),
                 "tap": str(recipe.student_tap),
+                "architecture": _of_architecture(student),
                 "precision": student.dtype_policy.name,
                 "initial_weights": of_weights(student),
             },
@@ -83,6 +85,12 @@ def of_weights(model: keras.Model) -> str:
     for weight in model.get_weights():
         found.update(np.ascontiguousarray(weight).tobytes())
     return found.hexdigest()[:16]
+
+
+def _of_architecture(model: keras.Model) -> str:
+    """A hash of all layers and their settings, without the numbers that Keras counts names by."""
+    text = json.dumps(model.get_config(), default=str, sort_keys=True)
+    return hashlib.sha256(re.sub(r"_\d+\b", "", text).encode()).hexdigest()[:16]
 
 
 def _hash_of(batches: Iterable[Any]) -> str:

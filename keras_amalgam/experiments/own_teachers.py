@@ -7,17 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from keras_amalgam import data
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.experiments import canvas_choice
+from keras_amalgam.experiments import canvas_choice, students
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.images.folders import Walk, walk
-from keras_amalgam.models import backbones
-from keras_amalgam.models.student import build_student, own_preprocessing
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
@@ -34,7 +31,8 @@ def recipe(
     tests: Mapping[str, str],
     *,
     student: str,
-    image_shape: tuple[int, int, int],
+    size: tuple[int, int] | None,
+    channels: int,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -42,6 +40,7 @@ def recipe(
     common_features: float,
     ownership: Ownership | None,
     flip: bool,
+    weights: str | None = None,
     canvas: Choice | None = None,
     teacher_bytes: int | None = None,
     seed: int = 0,
@@ -56,9 +55,9 @@ def recipe(
         teachers: The teachers, in the order of their sources.
         images: Folder of photographs.
         tests: Folders of labelled photographs by teacher.
-        student: A backbone's name.
-        image_shape: `(height, width, channels)` of the student's own images; the canvas has as many
-            channels.
+        student: What the student starts from, as in `students.start`, like the next three.
+        size: `(height, width)` of the student's own images.
+        channels: Of all images.
         epochs: Passes over the images, at least 1.
         batch_size: Images per step.
         learning_rate: Peak of the schedule.
@@ -66,6 +65,7 @@ def recipe(
         common_features: Weight of the common space.
         ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
         flip: Whether images are mirrored at random.
+        weights: The student's.
         canvas: `(height, width)` or `(height, width, method)` of the canvas; by default the one of
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
@@ -80,11 +80,14 @@ def recipe(
             teacher, the canvas is not right for a teacher, or something does not fit.
     """
     names = [teacher.name for teacher in teachers]
-    check_choices(names, images, tests, student, ownership)
+    check_choices(names, images, tests, ownership)
+    students.check(student, weights, dtype_policy)
+    begin = students.start(student, weights, size, channels)
+    image_shape = (*begin.size, channels)
     known = _has_collections(images, names)
     believed: Ownership = ownership or ("source" if known else "per_task")
     collections = names if known else []
-    unlabelled = _unlabelled(images, collections, image_shape[-1])
+    unlabelled = _unlabelled(images, collections, channels)
     counts = {name: int(dataset.cardinality()) for name, dataset in unlabelled.items()}
     _check_batch_size(batch_size, counts, images)
     found = walk(images)
@@ -103,10 +106,10 @@ def recipe(
     return Recipe(
         name=" and ".join(names),
         teachers=teachers,
-        student=lambda: _student(student, image_shape, teachers, place[-1] == "crop", dtype_policy),
+        student=lambda: begin.student(teachers, channels, place[-1] == "crop", dtype_policy),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
-        student_tap=backbones.backbone(student, image_shape).name,
+        student_tap=begin.make().name,
         streams=_streams(
             unlabelled if known else unlabelled["images"],
             batch_size,
@@ -136,7 +139,8 @@ def recipe(
         },
         settings={
             "student": student,
-            "student's size": list(image_shape[:2]),
+            "student's weights": begin.weights,
+            "student's size": list(begin.size),
             "canvas": [*place[:2], place[-1]],
             "epochs": epochs,
             "batch": batch_size,
@@ -147,7 +151,7 @@ def recipe(
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=[*_notes(left_out, found), *notes],
+        notes=[*_notes(left_out, found), *notes, *filter(None, [begin.note(sum(counts.values()))])],
         teacher_bytes=teacher_bytes,
     )
 
@@ -197,7 +201,6 @@ def check_choices(
     names: Sequence[str],
     images: Path,
     tests: Mapping[str, str],
-    student: str,
     ownership: Ownership | None,
 ) -> None:
     """Refuse choices that do not fit the teachers, before any image is read.
@@ -206,13 +209,11 @@ def check_choices(
         names: The teachers'.
         images: As in `recipe`, like the others.
         tests: Folders by teacher.
-        student: A backbone's name.
         ownership: As in `SoftTargets`.
 
     Raises:
         ValueError: Naming the choice.
     """
-    backbones.check_name(student)
     check_evaluated(" and ".join(names), names, tests)
     if ownership == "source" and not _has_collections(images, names):
         raise ValueError(
@@ -260,20 +261,3 @@ def _left_out_note(left_out: Counter[str], images: Path) -> str:
     more = len(where) - NAMED_FOLDERS
     named = ", ".join(where[:NAMED_FOLDERS]) + (f" and {more} more folders" if more > 0 else "")
     return f"Images left out, as in no teacher's sub-folder: {left_out.total()}, in {named}."
-
-
-def _student(
-    name: str,
-    image_shape: tuple[int, int, int],
-    teachers: Sequence[Teacher],
-    cuts: bool,
-    dtype_policy: str,
-) -> keras.Model:
-    """A student that does with a whole photograph what the canvas does."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(dtype_policy)
-    try:
-        backbone = backbones.backbone(name, image_shape)
-        return build_student(backbone, teachers, own_preprocessing(backbone, cuts))
-    finally:
-        keras.config.set_dtype_policy(before)

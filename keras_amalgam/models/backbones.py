@@ -22,22 +22,41 @@ def backbone(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
     Raises:
         ValueError: If there is no such backbone.
     """
-    check_name(name)
+    if name not in names():
+        raise ValueError(f"There is no backbone {name!r}. Known: {names()}.")
     if name == COMPACT:
         return compact(image_shape)
     make = getattr(keras.applications, name)
     return make(include_top=False, input_shape=image_shape, weights=None)
 
 
+@keras_defaults()
+def with_imagenet_weights(name: str, image_shape: tuple[int, int, int]) -> keras.Model:
+    """A network of `keras.applications` without its top, with the weights that Keras downloads.
+
+    Args:
+        name: A class of `keras.applications`.
+        image_shape: `(height, width, 3)`.
+
+    Raises:
+        ConnectionError: If they cannot be downloaded.
+        ValueError: If the network does not take such images.
+    """
+    make = getattr(keras.applications, name)
+    try:
+        return make(include_top=False, input_shape=image_shape, weights="imagenet")
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # Keras raises nothing more precise when it cannot download.
+        raise ConnectionError(
+            f"The ImageNet weights of {name} could not be downloaded. Received: {error}. Download "
+            "them where there is a network, and give the file as the weights."
+        ) from error
+
+
 def names() -> list[str]:
     """Every backbone's name."""
     return [COMPACT, *(name for name in dir(keras.applications) if name[0].isupper())]
-
-
-def check_name(name: str) -> None:
-    """Raise a `ValueError` unless there is such a backbone."""
-    if name not in names():
-        raise ValueError(f"There is no student {name!r}. Known: {names()}.")
 
 
 @keras_defaults(keep_policy=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import keras
+import numpy as np
 
 from keras_amalgam.images.built_in import check_normalised_once
 from keras_amalgam.images.measuring import built_in_normalisation
@@ -33,8 +34,10 @@ def build_student(
         backbone: A functional or sequential model without a top, whose output is a map
             `(batch, height, width, channels)`, averaged here, or a vector.
         teachers: Whose tasks the student learns; their names become the heads' names.
-        preprocessing: The student's own. By default images are resized to the backbone's input
-            size and scaled to -1..1, or to what the backbone's own normalisation takes. Where the
+        preprocessing: The student's own, needed where the backbone was trained before and does not
+            normalise images itself: `teachers.preprocessing_of("ResNet50")` for one. By default
+            images are resized to the backbone's input size and scaled to -1..1, or to what the
+            backbone's own normalisation takes. Where the
             images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
             student do so too, with a whole photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
@@ -47,8 +50,8 @@ def build_student(
     Raises:
         TypeError: If the teachers are no sequence of `Teacher`.
         ValueError: If there is no teacher, two share a name or one has that of a layer, the
-            backbone's output is neither map nor vector, or probabilities, or images would be
-            normalised twice.
+            backbone's output is neither map nor vector, or probabilities, images would be
+            normalised twice, or nothing says how they were in the backbone's training.
 
     Example:
     ```python
@@ -61,8 +64,18 @@ def build_student(
     check_names(teachers)
     _check_backbone(backbone)
     channels = backbone.input_shape[-1]
+    built_in = built_in_normalisation(backbone)
+    if preprocessing is None and built_in is None and _was_trained(backbone):
+        raise ValueError(
+            f"The backbone {backbone.name!r} was trained before, and its own images may have been "
+            "normalised in another way than to -1..1. Received: no `preprocessing`, and weights "
+            "that no layer is initialised with. Pass preprocessing="
+            "keras_amalgam.teachers.preprocessing_of('ResNet50') for a network of "
+            "keras.applications, Preprocessing(mean=…, std=…), or Preprocessing(scale=1/127.5, "
+            "mean=1.0) for -1..1."
+        )
     preprocessing = preprocessing or own_preprocessing(backbone)
-    check_normalised_once(built_in_normalisation(backbone), preprocessing, "The student")
+    check_normalised_once(built_in, preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
     if len(x.shape) == 4:
@@ -83,7 +96,11 @@ def build_student(
     return student
 
 
-def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False) -> Preprocessing:
+def own_preprocessing(
+    backbone: keras.Model,
+    crop_to_aspect_ratio: bool = False,
+    normalisation: Preprocessing | None = None,
+) -> Preprocessing:
     """A student's preprocessing: to the backbone's input size, and to -1..1.
 
     Where the backbone has a normalisation of its own, to what that takes.
@@ -92,6 +109,7 @@ def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False)
         backbone: The model given to `build_student`.
         crop_to_aspect_ratio: Whether images of another shape are cut rather than squeezed; right
             where the canvas that the student learns on cuts them too.
+        normalisation: What the backbone's weights were trained with, instead of -1..1.
 
     Raises:
         ValueError: If images are to be cut, and the backbone has no size to cut them to.
@@ -101,7 +119,7 @@ def own_preprocessing(backbone: keras.Model, crop_to_aspect_ratio: bool = False)
     built_in = built_in_normalisation(backbone)
     implied = built_in.preprocessing() if built_in else None
     return replace(
-        implied or Preprocessing(scale=1 / 127.5, mean=1.0),
+        normalisation or implied or Preprocessing(scale=1 / 127.5, mean=1.0),
         size=size,
         crop_to_aspect_ratio=crop_to_aspect_ratio,
     )
@@ -121,6 +139,12 @@ def _check_backbone(backbone: keras.Model) -> None:
             "The backbone must end in features. Received: "
             f"{backbone.name!r}, which ends in a softmax. Build it with include_top=False."
         )
+
+
+def _was_trained(backbone: keras.Model) -> bool:
+    """Whether biases or batch norms' means are no longer the zeros that layers begin with."""
+    means = [w for w in backbone.weights if w.path.rsplit("/")[-1] in ("bias", "moving_mean")]
+    return any(np.any(keras.ops.convert_to_numpy(weight)) for weight in means)
 
 
 def check_names(teachers: Sequence[Teacher]) -> None:

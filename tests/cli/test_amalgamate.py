@@ -147,12 +147,12 @@ def test_a_canvas_too_small_for_a_teacher_is_refused_naming_it(differing, capsys
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([], ((96, 96), None)),
+        ([], (None, None)),
         (["--size", "64"], ((64, 64), None)),
         (["--size", "48,64", "--canvas", "256"], ((48, 64), (256, 256))),
-        (["--canvas=200,300"], ((96, 96), (200, 300))),
-        (["--canvas=200,300,pad"], ((96, 96), (200, 300, "pad"))),
-        (["--canvas=256,crop"], ((96, 96), (256, 256, "crop"))),
+        (["--canvas=200,300"], (None, (200, 300))),
+        (["--canvas=200,300,pad"], (None, (200, 300, "pad"))),
+        (["--canvas=256,crop"], (None, (256, 256, "crop"))),
     ],
 )
 def test_size_and_canvas_are_one_number_or_two_and_a_method(words, expected):

@@ -22,7 +22,8 @@ from keras_amalgam.report import TaskResult
 VEHICLES = ("van", "bus", "sedan")
 DEFAULTS = {
     "student": "compact",
-    "image_shape": (16, 16, 3),
+    "size": (16, 16),
+    "channels": 3,
     "epochs": 1,
     "batch_size": 4,
     "learning_rate": 1e-3,
@@ -75,6 +76,13 @@ def vehicles(tmp_path):
     )
 
 
+def notes_of(recipe):
+    """Those about the images: all students here learn from scratch on few of them."""
+    *notes, scratch = recipe.notes
+    assert "photographs are few" in scratch
+    return notes
+
+
 def make_recipe(vehicles, tests=None, **changes):
     return own_teachers.recipe(
         [vehicles.teacher], vehicles.images, tests or {}, **{**DEFAULTS, **changes}
@@ -104,7 +112,7 @@ def test_test_folders_of_other_classes_are_refused(vehicles, change):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [backbones.COMPACT, *FAMILIES])
 def test_student_tap_is_found_in_every_student_made(vehicles, name):
-    recipe = make_recipe(vehicles, student=name, image_shape=(96, 96, 3))
+    recipe = make_recipe(vehicles, student=name, size=(96, 96))
     for _ in range(2):
         student = recipe.student()
         (tapped,) = with_taps(student, [recipe.student_tap]).output["taps"]
@@ -117,7 +125,7 @@ def test_images_in_no_collection_are_counted_and_named(vehicles):
     recipe = make_recipe(vehicles)
     assert recipe.settings["images of cars"] == 6
     assert recipe.settings["images left out"] == 4
-    (note,) = recipe.notes
+    (note,) = notes_of(recipe)
     assert f"4, in {vehicles.images} (1), {vehicles.images / 'dogs'} (3)." in note
 
 
@@ -125,7 +133,7 @@ def test_images_in_no_collection_are_counted_and_named(vehicles):
 def test_a_note_of_left_out_images_stays_short(vehicles):
     for number in range(8):
         write_images(vehicles.images / f"class_{number}", 1)
-    (note,) = make_recipe(vehicles).notes
+    (note,) = notes_of(make_recipe(vehicles))
     assert note.endswith("class_4 (1) and 3 more folders.")
 
 
@@ -134,13 +142,13 @@ def test_all_images_are_used_without_collections(vehicles):
     (vehicles.images / "cars").rename(vehicles.images / "street")
     recipe = make_recipe(vehicles)
     assert (recipe.settings["images"], recipe.settings["images left out"]) == (9, 0)
-    assert not recipe.notes
+    assert not notes_of(recipe)
 
 
 def test_what_is_passed_over_below_the_images_is_noted(vehicles):
     (vehicles.images / "README.md").write_text("Photos of vehicles.")
     write_images(vehicles.images / "cars" / ".thumbnails", 2)
-    (note,) = make_recipe(vehicles).notes
+    (note,) = notes_of(make_recipe(vehicles))
     assert note == f"Passed over in '{vehicles.images}': 1 .md, 1 hidden."
 
 
@@ -210,12 +218,12 @@ def test_augmentation_shifts_by_a_part_of_the_canvas(vehicles):
 def test_a_chosen_canvas_is_taken_and_what_it_does_is_a_note(vehicles, canvas, expected):
     recipe = make_recipe(vehicles, canvas=canvas)
     assert recipe.settings["canvas"] == expected
-    assert bool(recipe.notes) is (expected[-1] == "crop")
+    assert bool(notes_of(recipe)) is (expected[-1] == "crop")
 
 
 def test_a_chosen_canvas_smaller_than_a_teacher_takes_is_refused(vehicles):
     with pytest.raises(ValueError, match="small: Teacher 'cars' resizes photographs to 16 × 16"):
-        make_recipe(vehicles, canvas=(12, 12), image_shape=(8, 8, 3))
+        make_recipe(vehicles, canvas=(12, 12), size=(8, 8))
 
 
 @pytest.mark.slow
@@ -228,7 +236,7 @@ def test_teacher_is_judged_by_photographs_at_their_own_size(vehicles):
 
 @pytest.mark.slow
 def test_a_colour_teacher_is_judged_by_colours_though_the_canvas_is_grey(vehicles):
-    recipe = make_recipe(vehicles, {"cars": str(vehicles.test)}, image_shape=(16, 16, 1))
+    recipe = make_recipe(vehicles, {"cars": str(vehicles.test)}, channels=1)
     space = ka.LabelSpace({"cars": VEHICLES})
     predict = evaluation.teachers_predictor(recipe.teachers)
     said = evaluation.evaluate(predict, recipe.evaluation, space)
