@@ -5,22 +5,25 @@
     keras-amalgam run runs/mine/run.json --out runs/once_more
 
 --set NAME=VALUE gives recipe() an argument. The run.json of a run, of whichever command, runs it
-again with all its settings. The same command again goes on where it stopped; --restart begins anew.
+again with all its settings, from the folder that it was begun in, in as many steps. The same
+command again goes on where it stopped; --restart begins anew.
 
 See keras_amalgam/experiments/digits_fashion.py for a recipe.
 """
 
 import ast
-import hashlib
+import contextlib
 import importlib
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from keras_amalgam.cli import run_flags
+from keras_amalgam.files.contents import sha256_of
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -40,8 +43,10 @@ def check(values: flags.FlagValues, positional: list[str]) -> None:
     if Path(positional[0]).suffix == ".json":
         if values.set:
             raise ValueError("--set is of recipes; a run.json has its settings. Leave it out.")
-        command, again, arguments = _described(Path(positional[0]), values)
-        command.check(again, arguments)
+        told = _Told.read(Path(positional[0]))
+        again = told.flags(values)
+        with told.place():
+            told.command.check(again, told.arguments)
 
 
 def run(values: flags.FlagValues, positional: list[str]) -> None:
@@ -49,14 +54,14 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
     started = time.perf_counter()
     name = positional[0]
     if Path(name).suffix == ".json":
-        command, again, arguments = _described(Path(name), values)
-        command.run(again, arguments)
+        told = _Told.read(Path(name))
+        again = told.flags(values)
+        with told.place():
+            told.command.run(again, told.arguments)
         return
     from keras_amalgam.experiments.recipe import load
 
-    described = {}
-    if Path(name).is_file():
-        described["recipe_sha256"] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    described = {"recipe_sha256": sha256_of(name)} if Path(name).is_file() else {}
     recipe = load(name, _settings(values))
     run_flags.run(recipe, values, "run", _whole(positional), started, described=described)
 
@@ -75,29 +80,85 @@ def _settings(values: flags.FlagValues) -> dict[str, Any]:
     return found
 
 
-def _described(path: Path, values: flags.FlagValues) -> tuple[Any, flags.FlagValues, list[str]]:
-    """The command of a run.json with its flags, for the folder of this command line."""
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        name, arguments, given = told["command"], told["arguments"], told["flags"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not the run.json of a run that a command began. Received: {error!r}. "
-            "Give a recipe, or the run.json of a run's folder."
-        ) from error
-    if name not in ("amalgamate", "demo", "run"):
-        raise ValueError(f"{path} names a command that runs nothing. Received: {name!r}.")
-    command = importlib.import_module(f"keras_amalgam.cli.{name}")
-    again = flags.FlagValues()
-    command.define_flags(again)
-    again([name])
-    for flag, value in given.items():
-        if flag not in again:
-            raise ValueError(f"{path} has a flag that {name} does not. Received: --{flag}.")
-        again[flag].value = value
-    for flag in ("out", "restart", "only", "dry_run"):
-        again[flag].value = values[flag].value
-    return command, again, arguments
+@dataclass(frozen=True)
+class _Told:
+    """What a run.json tells: a command that began a run, and all that it was given."""
+
+    path: Path
+    name: str
+    arguments: list[str]
+    given: dict[str, Any]
+    folder: str
+    steps: int | None
+    recipe_sha256: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> "_Told":
+        """Read the file.
+
+        Raises:
+            ValueError: If it is not a run's, the folder it was begun in is gone, or its Python
+                recipe has changed.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            told = cls(
+                path,
+                content["command"],
+                content["arguments"],
+                dict(content["flags"]),
+                content.get("folder", ""),
+                content.get("steps"),
+                content.get("recipe_sha256"),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not the run.json of a run that a command began. Received: {error!r}. "
+                "Give a recipe, or the run.json of a run's folder."
+            ) from error
+        if told.name not in ("amalgamate", "demo", "run"):
+            raise ValueError(f"{path} names a command that runs nothing. Received: {told.name!r}.")
+        if told.folder and not Path(told.folder).is_dir():
+            raise ValueError(
+                f"{path} was begun in a folder that is gone. Received: {told.folder}. Give the "
+                "command itself, with the paths as they are now."
+            )
+        if told.recipe_sha256 and sha256_of(told.arguments[0]) != told.recipe_sha256:
+            raise ValueError(
+                f"The recipe {told.arguments[0]} has changed since {path} was written. Give the "
+                "recipe itself to run it as it is now."
+            )
+        return told
+
+    @property
+    def command(self) -> Any:
+        """The command's module."""
+        return importlib.import_module(f"keras_amalgam.cli.{self.name}")
+
+    def flags(self, values: flags.FlagValues) -> flags.FlagValues:
+        """The command's flags as they were, for the folder of this command line.
+
+        Hours are the steps that they became: the same student comes out on any machine.
+        """
+        again = flags.FlagValues()
+        self.command.define_flags(again)
+        again([self.name])
+        for flag, value in self.given.items():
+            if flag not in again:
+                raise ValueError(
+                    f"{self.path} has a flag that {self.name} does not. Received: --{flag}."
+                )
+            again[flag].value = value
+        if self.given.get("hours") is not None and self.steps is not None:
+            again["hours"].value, again["steps"].value = None, self.steps
+        for flag in ("restart", "only", "dry_run"):
+            again[flag].value = values[flag].value
+        again["out"].value = values.out and str(Path(values.out).resolve())
+        return again
+
+    def place(self) -> contextlib.AbstractContextManager[Any]:
+        """The folder that its paths are given from."""
+        return contextlib.chdir(self.folder) if self.folder else contextlib.nullcontext()
 
 
 def _whole(positional: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The flags of the commands that run a recipe in a folder, and what they mean together."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,12 @@ def run(
     from keras_amalgam.experiments import estimate, job
 
     out = Path(values.out)
-    described = {"command": command, "arguments": positional, "flags": resolved(values)}
+    described = {
+        "command": command,
+        "arguments": positional,
+        "flags": resolved(values),
+        "folder": os.getcwd(),
+    }
     if values.hours is not None or values.steps is not None:
         steps = values.steps or _steps_of_hours(recipe, values, out)
         recipe = estimate.cut_short(recipe, steps)

@@ -35,7 +35,9 @@ class Estimate:
     Attributes:
         seconds_per_step: Median of the measured steps.
         images_per_second: In the training.
-        training: Seconds of all steps of all methods.
+        once: Seconds before the steps are steady: graphs are built, and images that are kept in
+            memory are read.
+        training: Seconds of that, and of all steps of all methods.
         after: Seconds of evaluation and packaging.
         memory: Largest number of bytes that the process held so far; `None` where the system does
             not tell.
@@ -44,6 +46,7 @@ class Estimate:
 
     seconds_per_step: float
     images_per_second: float
+    once: float
     training: float
     after: float
     memory: int | None
@@ -79,7 +82,9 @@ def estimate(recipe: Recipe, keep: int = 3) -> Estimate:
     timed = _Timed()
     few = stream.take(min(STEPS, epoch)).repeat(-(-STEPS // epoch))
     amalgamator.fit(few, epochs=1, verbose=0, callbacks=[timed])
-    seconds = statistics.median(timed.seconds[min(STEADY, len(timed.seconds) - 1) :])
+    unsteady = timed.seconds[: min(STEADY, len(timed.seconds) - 1)]
+    seconds = statistics.median(timed.seconds[len(unsteady) :])
+    once = max(0.0, sum(unsteady) - len(unsteady) * seconds)
     batch = recipe.batch_size
     steps = sum(stage.length(epoch) for one in recipe.methods for stage in one.stages)
     tested = sum(_images(labelled, batch) for labelled in recipe.evaluation.values())
@@ -91,7 +96,8 @@ def estimate(recipe: Recipe, keep: int = 3) -> Estimate:
     return Estimate(
         seconds_per_step=seconds,
         images_per_second=batch / seconds,
-        training=steps * seconds,
+        once=once,
+        training=once + steps * seconds,
         # Teachers and student answer each test image once, without the way back.
         after=tested / batch * seconds + PACKAGING,
         memory=_peak_memory(),
@@ -137,7 +143,7 @@ def plan(recipe: Recipe, folder: Path, keep: int, say: Callable[[str], None]) ->
 
 def steps_in(seconds: float, estimated: Estimate) -> int:
     """How many steps of training fit into a time, with what follows it; at least one."""
-    return max(1, int((seconds - estimated.after) / estimated.seconds_per_step))
+    return max(1, int((seconds - estimated.once - estimated.after) / estimated.seconds_per_step))
 
 
 def cut_short(recipe: Recipe, steps: int) -> Recipe:

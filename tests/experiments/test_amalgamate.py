@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def test_run_json_gives_the_command_every_flag_again(tmp_path, module, name, wor
     told = {"command": name, "arguments": ["a"], "flags": run_flags.resolved(values)}
     (tmp_path / "run.json").write_text(json.dumps(told))
     again = parsed(run, "--out=second")
-    found, flags_again, arguments = run._described(tmp_path / "run.json", again)
-    assert found is module and arguments == ["a"]
+    found = run._Told.read(tmp_path / "run.json")
+    flags_again = found.flags(again)
+    assert found.command is module and found.arguments == ["a"]
     assert run_flags.resolved(flags_again) == run_flags.resolved(values)
-    assert (flags_again.out, flags_again.only) == ("second", None)
+    assert (flags_again.out, flags_again.only) == (str(Path("second").resolve()), None)

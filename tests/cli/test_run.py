@@ -1,0 +1,70 @@
+"""Running a run.json again: the same student comes out, from wherever it is asked for."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_amalgam.cli.main import main
+from keras_amalgam.training import state
+
+RECIPE = """
+from keras_amalgam.experiments import digits_fashion
+
+def recipe():
+    return digits_fashion.recipe(seed=1)
+"""
+
+
+@pytest.fixture
+def begun(teachers, make, tmp_path, monkeypatch):
+    """A training of one step, begun by `amalgamate` with relative paths."""
+    monkeypatch.chdir(tmp_path)
+    for number, teacher in enumerate(teachers):
+        teacher.save(teacher.name)
+        (tmp_path / "photos" / teacher.name).mkdir(parents=True)
+        for index, image in enumerate(make.images(6, size=16, seed=number)):
+            Image.fromarray(image[..., 0]).save(tmp_path / "photos" / teacher.name / f"{index}.bmp")
+    words = ["--teacher=digits", "--teacher=shapes", "--images=photos", "--size=16", "--channels=1"]
+    words += ["--batch_size=4", "--seed=3", "--hours=0.05", "--only=train", "--out=first"]
+    # Hours become steps, as if a few had been timed: one is enough here.
+    monkeypatch.setattr("keras_amalgam.experiments.estimate.steps_in", lambda *_: 2)
+    assert main(["amalgamate", *words]) == 0
+    return tmp_path
+
+
+def weights_of(run):
+    found, path = state.latest(run / "training" / "amalgamation" / "states")
+    assert found.finished
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files if name.isdigit()}
+
+
+def test_run_json_is_run_to_its_end_from_another_folder(begun, monkeypatch, capsys):
+    told = json.loads((begun / "first" / "run.json").read_text())
+    assert told["steps"] == 2 and told["flags"]["hours"] == 0.05
+    (begun / "elsewhere").mkdir()
+    monkeypatch.chdir(begun / "elsewhere")
+    monkeypatch.setattr(
+        "keras_amalgam.experiments.estimate.steps_in", lambda *_: pytest.fail("timed again")
+    )
+    assert main(["run", "../first/run.json", "--only=train", "--out=again"]) == 0
+    first, again = weights_of(begun / "first"), weights_of(begun / "elsewhere" / "again")
+    assert first.keys() == again.keys() and first
+    for name, value in first.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
+def test_run_json_whose_folder_or_recipe_is_another_is_refused(tmp_path, capsys):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(RECIPE)
+    told = {"command": "run", "arguments": [str(recipe)], "flags": {}, "recipe_sha256": "0" * 64}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    words = ["run", str(tmp_path / "run.json"), f"--out={tmp_path / 'out'}"]
+    assert main(words) == 2
+    assert "mine.py has changed since" in capsys.readouterr().err
+    told = {"command": "demo", "arguments": [], "flags": {}, "folder": str(tmp_path / "gone")}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    assert main(words) == 2
+    assert "begun in a folder that is gone" in capsys.readouterr().err
