@@ -9,7 +9,7 @@ OUT ?= runs/demo
 ARGS ?=
 
 .PHONY: help setup demo demo-full demo-assets test test-core test-teachers test-export test-slow \
-	test-networks test-kills test-arm fuzz lint format \
+	test-variants test-networks test-kills test-arm fuzz lint format \
 	wheel clean
 
 help:
@@ -55,7 +55,11 @@ test-export: $(VENV)/.ready
 
 ## test-slow    the heavier checks: torch exports, networks, wheel, demo end to end
 test-slow: $(VENV)/.ready-torch
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "slow and not variant" -n 2 --dist loadfile --no-loadscope-reorder
+
+## test-variants  what the samples of large matrices stand for, a quarter of an hour; writes docs/variants.md
+test-variants: $(VENV)/.ready-torch
+	$(BIN)/python -m tests.variants --table docs/variants.md
 
 ## test-networks  every network that conversion is proved on, an hour; writes docs/networks.md
 test-networks: $(VENV)/.ready-torch

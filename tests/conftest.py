@@ -45,20 +45,30 @@ LONGEST = (
 )
 
 
+def _sample(items, number):
+    """So many of them, by the golden ratio: even steps would meet one value of a parameter."""
+    if number >= len(items):
+        return items
+    return [items[place] for place in {int(len(items) * (n * 0.618 % 1)) for n in range(number)}]
+
+
 @pytest.hookimpl(tryfirst=True)  # Before `-m` chooses.
 def pytest_collection_modifyitems(items):
-    """Leaves a sample of each matrix of variants in `make test`; the others are slow tests."""
+    """Leaves a sample of each matrix in `make test`, and one in `make test-slow` where told so."""
     matrices = collections.defaultdict(list)
     for item in items:
-        if item.get_closest_marker("matrix") and not item.get_closest_marker("slow"):
+        if item.get_closest_marker("matrix"):
             matrices[item.nodeid.partition("[")[0]].append(item)
     for variants in matrices.values():
-        keep = variants[0].get_closest_marker("matrix").kwargs.get("keep", 1)
-        # By the golden ratio: even steps would meet one and the same value of an inner parameter.
-        kept = {int(len(variants) * (number * 0.618 % 1)) for number in range(keep)}
-        for number, item in enumerate(variants):
-            if number not in kept:
-                item.add_marker(pytest.mark.slow)
+        told = variants[0].get_closest_marker("matrix").kwargs
+        quick = [item for item in variants if not item.get_closest_marker("slow")]
+        kept = _sample(quick, told.get("keep", 1))
+        others = [item for item in variants if item not in kept]
+        sampled = _sample(others, told.get("slow", len(others)))
+        for item in others:
+            item.add_marker(pytest.mark.slow)
+            if item not in sampled:
+                item.add_marker(pytest.mark.variant)
     ranks = {str(pathlib.Path(__file__).parent / name): rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(str(item.path), len(LONGEST)))
 

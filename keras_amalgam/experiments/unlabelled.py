@@ -3,11 +3,14 @@
 import numpy as np
 
 from keras_amalgam.experiments.recipe import Recipe
+from keras_amalgam.training.epoch_numbers import from_the_first_epoch
 from keras_amalgam.training.guards import split
 
 
 def unlabelled_images(recipe: Recipe, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Unlabelled images of whole grey levels, and whose collection each is from.
+
+    They are the same in every process, whatever was read from the streams before.
 
     Args:
         recipe: The recipe whose calibration images, or else training images, are read.
@@ -19,7 +22,7 @@ def unlabelled_images(recipe: Recipe, number: int) -> tuple[np.ndarray, np.ndarr
     """
     stream = recipe.streams.get("calibration", recipe.streams["train"])
     batches, sources, count = [], [], 0
-    for batch in stream:
+    for batch in from_the_first_epoch(stream):
         images, source = split(batch)
         batches.append(np.rint(np.asarray(images)).astype("float32"))
         known = source is not None

@@ -24,15 +24,24 @@ def epoch_numbers(images: Any) -> list[Any]:
     return found
 
 
-def first_batch(images: tf.data.Dataset) -> Any:
-    """The first batch of the first epoch, however often the streams inside were iterated.
+def from_the_first_epoch(images: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches, whose next pass is the first epoch, however often they were iterated.
 
     Args:
         images: Batches.
     """
     for number in epoch_numbers(images):
         number.next = 0
-    return next(iter(images))
+    return images
+
+
+def first_batch(images: tf.data.Dataset) -> Any:
+    """The first batch of the first epoch.
+
+    Args:
+        images: Batches.
+    """
+    return next(iter(from_the_first_epoch(images)))
 
 
 class SetEpoch(keras.callbacks.Callback):

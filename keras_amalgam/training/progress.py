@@ -75,7 +75,8 @@ class Progress(keras.callbacks.Callback):
         self._times = [*self._times[-200:], now]
         step = min(batch + 1, self._length.steps)
         self._place = Place(self._place.stage, self._place.epoch, step)
-        if now - self._said > (_EVERY / 10 if self._on_terminal else _EVERY):
+        is_time = now - self._said > (_EVERY / 10 if self._on_terminal else _EVERY)
+        if is_time and step < self._length.steps:  # The epoch's end says its last step.
             self._show(self.line(logs or {}))
             self._said = now
 

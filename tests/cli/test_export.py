@@ -118,6 +118,7 @@ def test_bundle_gets_a_version_after_the_other_each_with_its_report(run, capsys)
         assert f"animals/{version}" in json.loads(report.read_text())["artifacts"]
 
 
+@pytest.mark.slow
 def test_missed_threshold_fails_and_leaves_nothing(run, capsys):
     for format in ("tflite", "serving"):
         assert run(format, "--max_bytes", "100") == 1

@@ -41,6 +41,7 @@ def weights_of(run):
         return {name: archive[name] for name in archive.files if name.isdigit()}
 
 
+@pytest.mark.slow
 def test_run_json_is_run_to_its_end_from_another_folder(begun, monkeypatch, capsys):
     told = json.loads((begun / "first" / "run.json").read_text())
     assert told["steps"] == 2 and told["flags"]["hours"] == 0.05

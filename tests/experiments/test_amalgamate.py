@@ -16,6 +16,7 @@ from keras_amalgam.cli import amalgamate as command
 from keras_amalgam.cli import demo, run, run_flags
 from keras_amalgam.experiments import Recipe, own_teachers
 from keras_amalgam.experiments.amalgamate import DEFAULTS, recipe_of
+from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.training.epoch_numbers import epoch_numbers
 from keras_amalgam.training.guards import source_names
 
@@ -71,6 +72,17 @@ def test_workers_read_the_images_whose_order_and_sources_stay_known(recipe):
     assert stream.options().threading.private_threadpool_size == 3
     assert len(epoch_numbers(stream)) == 1
     assert source_names(stream) == ("digits", "shapes")
+
+
+def test_unlabelled_images_are_the_same_whatever_was_read_before(recipe):
+    """Or a package would hang on whether its process has trained."""
+    made = recipe()
+    images, sources = unlabelled_images(made, 12)
+    later = np.concatenate([batch["image"] for batch in made.streams["calibration"]])
+    assert not np.array_equal(images, np.rint(later)[:12]), "Each pass has an order of its own."
+    again, same = unlabelled_images(made, 12)
+    np.testing.assert_array_equal(again, images)
+    np.testing.assert_array_equal(same, sources)
 
 
 def test_other_picture_of_the_same_size_is_other_data(recipe, inputs):

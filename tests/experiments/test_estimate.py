@@ -15,6 +15,14 @@ MEASURED = Estimate(
     memory=2 * 10**9, disk=3 * 10**6,
 )  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("eagerly", "of_few_steps")
+
+
+@pytest.fixture
+def of_few_steps(monkeypatch):
+    monkeypatch.setattr(module, "STEPS", 4)
+    monkeypatch.setattr(module, "STEADY", 1)
+
 
 @pytest.fixture
 def one(recipe):
@@ -37,7 +45,8 @@ def test_plan_says_what_would_be_done_and_takes_and_writes_nothing(one, tmp_path
     assert estimated.images_per_second == pytest.approx(8 / estimated.seconds_per_step)
     # 24 test images of each of two tasks, shown in batches of 8.
     evaluation = 48 / 8 * estimated.seconds_per_step
-    assert estimated.after == pytest.approx(evaluation + module.PACKAGING)
+    packaging = module.PACKAGING + module.PACKAGING_PER_WEIGHT * len(one.student().weights)
+    assert estimated.after == pytest.approx(evaluation + packaging)
     assert 10**8 < estimated.memory < 10**11
 
 
@@ -68,14 +77,14 @@ def test_steps_of_several_stages_are_refused(recipe):
 def test_sentence_says_time_memory_and_disk():
     assert MEASURED.sentence == (
         "A step takes 500 ms, 128 images/s: about 10 min of training and 2 min of evaluation and "
-        "packaging, 2.00 GB of memory, up to 3.00 MB on the disk."
+        "packaging, 2.00 GB of memory in training, up to 3.00 MB on the disk."
     )
 
 
 def test_estimate_of_the_disk_counts_the_states_that_stay(one, tmp_path):
     small, large = estimate(one, keep=1).disk, estimate(one, keep=5).disk
     train(
-        one.methods[0], one.teachers, one.student, one.student_tap, one.streams["train"],
+        cut_short(one, 1).methods[0], one.teachers, one.student, one.student_tap, one.streams["train"],
         keeping=Keeping(tmp_path, keep=1), verbose=0,
     )  # fmt: skip
     (path,) = tmp_path.iterdir()

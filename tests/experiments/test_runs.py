@@ -88,7 +88,7 @@ def whole(go, tmp_path):
     return report, student_of(tmp_path / "whole")
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 7), (signal.SIGINT, 3)])
 def test_run_that_was_told_to_end_goes_on_as_if_it_had_not_been(
     go, stopping, whole, tmp_path, number, step

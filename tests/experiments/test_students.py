@@ -104,17 +104,17 @@ def test_trained_file_without_normalisation_is_refused_but_with_new_weights(tmp_
 
 
 def test_file_of_weights_fills_a_network_of_keras_with_its_own_normalisation(tmp_path):
-    trained = keras.applications.ResNet50(include_top=False, input_shape=(32, 32, 3), weights=None)
+    trained = keras.applications.VGG16(include_top=False, input_shape=(32, 32, 3), weights=None)
     generator = np.random.default_rng(0)
     trained.set_weights([w + generator.uniform(0, 0.01, w.shape) for w in trained.get_weights()])
-    trained.save_weights(tmp_path / "resnet.weights.h5")
-    start = students.start("ResNet50", str(tmp_path / "resnet.weights.h5"), (32, 32))
-    assert start.normalisation == teachers_island.preprocessing_of("ResNet50")
+    trained.save_weights(tmp_path / "vgg.weights.h5")
+    start = students.start("VGG16", str(tmp_path / "vgg.weights.h5"), (32, 32))
+    assert start.normalisation == teachers_island.preprocessing_of("VGG16")
     teacher = saved_teacher(tmp_path / "cars", network())
     student = start.student([teacher], 3, False, "float32")
     pixels = images(32)
-    expected = trained(keras.applications.resnet.preprocess_input(pixels.copy()))
-    (features,) = with_taps(student, ["resnet50"])(pixels)["taps"]
+    expected = trained(keras.applications.vgg16.preprocess_input(pixels.copy()))
+    (features,) = with_taps(student, ["vgg16"])(pixels)["taps"]
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
 

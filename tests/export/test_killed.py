@@ -32,6 +32,7 @@ def assert_same_artifact(left, expected, exporter):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=2)
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_target_is_absent_or_whole_wherever_the_exporter_is_killed(
     exporter, student, class_names, tmp_path

@@ -125,6 +125,7 @@ def built(request):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=3)
 @pytest.mark.parametrize("built", STUDENTS, indirect=True, ids=lambda student: student.__name__)
 def test_student_is_packaged_in_every_format(built, tmp_path):
     model, names, images = built
@@ -164,6 +165,7 @@ class Subclassed(keras.Model):
         return {"a": self.dense(keras.ops.mean(image, axis=(1, 2)))}
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("exporter", ["to_tflite", "to_onnx", "to_serving", "to_saved_model"])
 def test_subclassed_model_is_refused_with_what_to_do(exporter, tmp_path):
     model = Subclassed()

@@ -100,6 +100,7 @@ def expected(files):
     return losses(both)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_converted_teachers(mixed, expected):
     np.testing.assert_allclose(losses(mixed), expected, rtol=1e-4, atol=1e-6)
 

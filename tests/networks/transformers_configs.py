@@ -156,7 +156,6 @@ CONFIGS = {
 _FOUR = {"depths": [1, 1, 2, 1], "hidden_sizes": [32, 48, 64, 96]}
 SAMPLE = {
     "sample_resnet": Config(f"ResNet{_HEAD}", {**_FOUR, "embedding_size": 16}, (64, 48), (48, 80)),
-    "sample_convnext": Config(f"ConvNext{_HEAD}", _FOUR, (64, 96), (96, 64)),
     "sample_vit": Config(
         f"ViT{_HEAD}", {**_VIT, "num_hidden_layers": 2, "image_size": 64}, (64, 64)
     ),

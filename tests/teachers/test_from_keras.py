@@ -41,6 +41,7 @@ def test_file_gives_the_saved_network_and_its_provenance(tmp_path, suffix):
     assert model.provenance.parity["outputs"]["output_0"]["max_abs_error"] <= 1e-6
 
 
+@pytest.mark.slow
 def test_demo_teacher_survives_saving_and_keeps_the_hash_of_its_file():
     folder = Path(ka.__file__).parent / "data" / "demo" / "teachers"
     provenance = teachers.from_keras(folder / "fashion.keras").provenance

@@ -78,7 +78,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(mine, its)
 
 
-@pytest.mark.matrix(keep=1)
+@pytest.mark.matrix(slow=2)
 @pytest.mark.parametrize("cache", [True, False], ids=["cached", "read anew"])
 @pytest.mark.parametrize("step", [STEPS + 1, STEPS, 1])
 def test_interrupted_training_ends_as_an_unbroken_one(run, stop_at, eagerly, tmp_path, step, cache):
@@ -129,6 +129,7 @@ def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end
     assert_same(whole, run(tmp_path / "broken", how=how))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_finished_training_is_not_trained_again(run, tmp_path):
     first = run(tmp_path)

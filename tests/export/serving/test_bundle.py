@@ -47,6 +47,7 @@ def test_configuration_serves_down_to_the_oldest_labelled_version_and_one_more(b
     assert dict(entry_of(bundle, "open-size").version_labels) == {"stable": 7}
 
 
+@pytest.mark.slow
 def test_bundle_holds_what_a_server_reads(bundle, class_names):
     assert sorted(path.name for path in bundle.iterdir()) == [
         "README.md",
@@ -75,6 +76,7 @@ def test_record_has_the_agreement_of_every_signature(student, images, tmp_path):
     assert all(one["max_abs_error"] <= 1e-4 for one in artifact.parity["signatures"].values())
 
 
+@pytest.mark.slow
 def test_version_is_never_overwritten(student, copy):
     before = tree(copy)
     with pytest.raises(ValueError, match=r"exists already.*version=2 .*holds \[1, 2\]"):

@@ -107,7 +107,7 @@ def each(names, slow=VARIANTS):
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in names]
 
 
-@pytest.mark.matrix
+@pytest.mark.matrix(slow=4)
 @pytest.mark.parametrize("name", each(EXPORTERS))
 def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
     name, student, photographs, on_pillows_canvas, calibration, tmp_path
@@ -127,6 +127,7 @@ def test_artifact_is_as_right_on_photographs_as_the_student_on_its_canvas(
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=4)
 @pytest.mark.parametrize("name", each(THAT_SHRINK, {*THAT_SHRINK} - {"float32.tflite", "a.onnx"}))
 def test_graph_that_shrinks_plainly_loses_what_the_student_had_on_its_canvas(
     name, plain_student, photographs, on_pillows_canvas, calibration, tmp_path

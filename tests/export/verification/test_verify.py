@@ -100,10 +100,8 @@ def test_images_of_no_task_are_refused(images, class_names):
         collect({"shade": images[:2]}, None, class_names)
 
 
-@pytest.mark.matrix
-@pytest.mark.parametrize(
-    "kind", ["float32", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("int8", "onnx"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["float32", "int8", "onnx"])
 def test_artifact_of_a_sabotaged_student_is_found_out(
     twin, kind, exported, student, images, photos, class_names, tmp_path
 ):

@@ -132,6 +132,7 @@ def test_head_and_rescaling_are_recognised(name):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=6)
 @pytest.mark.parametrize("name", ALL)
 def test_head_and_rescaling_of_every_network_are_recognised_at_full_size(name):
     check_recognised(name)
@@ -147,6 +148,7 @@ FAMILIES = {
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=4)
 @pytest.mark.parametrize(("name", "size"), FAMILIES.items())
 def test_every_family_becomes_a_teacher_that_is_saved_and_loaded(tmp_path, name, size):
     options = {"weights": None, "classes": 3, "input_shape": (size, size, 3)}

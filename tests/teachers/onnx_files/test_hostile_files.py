@@ -44,6 +44,7 @@ def _field(number, content):
             return bytes([number << 3 | 2]) + encoded + content
 
 
+@pytest.mark.slow
 def test_millions_of_empty_nodes_are_refused_without_building_them(refused):
     refused(b"\x08\x08" + _field(7, b"\x0a\x00" * 3_000_000), "more than 2,000,000 entries")
 

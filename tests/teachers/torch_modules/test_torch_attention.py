@@ -122,6 +122,7 @@ NETWORKS = {
 WRITABLE = [(n, e) for n in NETWORKS for e in EXPORTS if "weights" in n or e != "script_13"]
 
 
+@pytest.mark.matrix(slow=24)
 @pytest.mark.parametrize("batch", [None, 1])
 @pytest.mark.parametrize(("network", "export"), WRITABLE)
 def test_exported_attention_agrees(tmp_path, agrees, torch_export, network, export, batch):

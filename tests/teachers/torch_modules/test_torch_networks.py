@@ -216,6 +216,7 @@ def _prepared(make):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=10)
 @pytest.mark.parametrize("export", EXPORTS)
 @pytest.mark.parametrize(
     ("make", "size"),
