@@ -83,8 +83,9 @@ def test_sentence_says_time_memory_and_disk():
 
 def test_estimate_of_the_disk_counts_the_states_that_stay(one, tmp_path):
     small, large = estimate(one, keep=1).disk, estimate(one, keep=5).disk
+    method = cut_short(one, 1).methods[0]
     train(
-        cut_short(one, 1).methods[0], one.teachers, one.student, one.student_tap, one.streams["train"],
+        method, one.teachers, one.student, one.student_tap, one.streams["train"],
         keeping=Keeping(tmp_path, keep=1), verbose=0,
     )  # fmt: skip
     (path,) = tmp_path.iterdir()
