@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def run(
     channels: int,
     threads: Sequence[int],
     repeats: int,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """Run an artifact, a process for each number of threads.
 
@@ -46,6 +47,7 @@ def run(
         channels: The number of channels of the images, 1 or 3.
         threads: How many threads each process uses; the first process gives the answers.
         repeats: Calls that are timed.
+        meanwhile: What is worth doing here while the processes load.
 
     Returns:
         The answers, and of each process what `runner.main` measures.
@@ -73,6 +75,7 @@ def run(
         ]
         for process in processes:
             stack.enter_context(process)
+        meanwhile()
         for process in processes:
             process.wait_until_loaded()
         measured = [process.finish(artifact) for process in processes]

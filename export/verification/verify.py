@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -149,11 +149,16 @@ def verify_against(
     """As `verify`, against a student whose photographs were read already."""
     encoded, signature = reference.encoded, reference.signature
     size = _size(artifact, signature)
-    answers, cost = _measured(artifact, encoded, signature, size, repeats)
+    resized_to = artifact.resized_to or size
+
+    def ask_student() -> None:
+        reference.as_shown(size, artifact.covers)
+        reference.as_evaluated(resized_to)
+
+    answers, cost = _measured(artifact, encoded, signature, size, repeats, ask_student)
     subject = f"Artifact '{artifact.path.name}'"
     outputs = decisions.check_ids(answers[FLOAT], labels, subject)
     expected = reference.as_shown(size, artifact.covers)
-    resized_to = artifact.resized_to or size
     evaluated = reference.as_evaluated(resized_to)
     joint = decisions.JOINT in outputs and decisions.JOINT not in labels
     if joint:
@@ -189,11 +194,12 @@ def _measured(
     signature: Signature,
     size: tuple[int, int] | None,
     repeats: int,
+    meanwhile: Callable[[], object],
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """What the artifact answers, signature to head to values, and what it costs."""
     channels = signature.image_shape[2]
     threads = (1, os.cpu_count() or 1)
-    outputs, runs = processes.run(artifact, encoded, size, channels, threads, repeats)
+    outputs, runs = processes.run(artifact, encoded, size, channels, threads, repeats, meanwhile)
     answers = signatures_of_bundle.split(outputs)
     if "" in answers[FLOAT]:  # A model of one unnamed output.
         answers[FLOAT] = dict.fromkeys(signature.heads, answers[FLOAT][""])
