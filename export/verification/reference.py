@@ -1,6 +1,5 @@
 """What the student says of photographs: as it was evaluated, on the canvas of its data sets."""
 
-import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from keras_amalgam.export.signatures import Signature, describe, float32_copy
 from keras_amalgam.export.verification import runner
 from keras_amalgam.export.verification.encoded import EncodedImages
 from keras_amalgam.images.canvas import Canvas
-from keras_amalgam.images.decoding import decode
+from keras_amalgam.images.decoding import decoder
 from keras_amalgam.images.pillow_files import pixels_of
 
 CanvasSize = Sequence[Any]
@@ -34,16 +33,9 @@ def photographs(contents: Iterable[bytes], channels: int) -> Iterator[np.ndarray
         contents: Files.
         channels: 1 or 3.
     """
-    decoded = _decoder(channels)
+    decoded = decoder(channels)
     for content in contents:
         yield decoded(content).numpy()
-
-
-@functools.cache
-def _decoder(channels: int) -> Callable[[Any], Any]:
-    """As a graph, since reading EXIF takes many small operations."""
-    spec = tf.TensorSpec((), tf.string)
-    return tf.function(lambda content: decode(content, channels), input_signature=[spec])
 
 
 def canvas_for(model: keras.Model, canvas: CanvasSize | None) -> Canvas | None:

@@ -1,6 +1,8 @@
 """The one decoder: from an encoded image to its pixels as they were seen, inside graphs too."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +24,19 @@ _SHORT, _LONG = 3, 4  # Types of a tag's value.
 _ENTRY = 12  # Bytes of a tag.
 
 
+@functools.cache
+def decoder(channels: int | None = None) -> Callable[[Any], tf.Tensor]:
+    """`decode` as a graph that is traced once in a process: reading EXIF takes many operations.
+
+    Args:
+        channels: As of `decode`.
+    """
+    spec = tf.TensorSpec((), tf.string)
+    return tf.function(lambda content: decode(content, channels), input_signature=[spec])
+
+
+# Control flow is written out below: to look for more of it would take three seconds.
+@tf.autograph.experimental.do_not_convert
 def decode(content: tf.Tensor | bytes, channels: int | None = None) -> tf.Tensor:
     """One image of any kind that the library reads, the right way up.
 
@@ -46,6 +61,7 @@ def decode(content: tf.Tensor | bytes, channels: int | None = None) -> tf.Tensor
     )
 
 
+@tf.autograph.experimental.do_not_convert
 def decode_jpeg_or_png(content: tf.Tensor, channels: int | None = None) -> tf.Tensor:
     """One JPEG or PNG image, the right way up; of stock operations that a SavedModel can hold.
 

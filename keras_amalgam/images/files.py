@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_amalgam.images.decoding import JPEG_START, PNG_START, decode
+from keras_amalgam.images.decoding import JPEG_START, PNG_START, decoder
 from keras_amalgam.images.folders import walk
 from keras_amalgam.images.pillow_files import opened, pixels_of
 
@@ -96,14 +96,14 @@ def decode_files(files: Sequence[Path], channels: int) -> tf.data.Dataset:
     first gap in the numbers is the failed file.
 
     Args:
-        files: Paths of files of any kind that `decode` reads.
+        files: Paths of files of any kind that `decoding.decode` reads.
         channels: 1 for grey, 3 for RGB.
     """
     names = tf.constant([os.fsencode(file) for file in files])
-    count = len(files)
+    count, decoded_as = len(files), decoder(channels)
 
     def numbered(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return number, decode(tf.io.read_file(names[number]), channels)
+        return number, decoded_as(tf.io.read_file(names[number]))
 
     def check(expected: tf.Tensor, element: tuple[tf.Tensor, tf.Tensor]):
         number, image = element

@@ -79,10 +79,10 @@ def decoded(content: bytes, name: str = "") -> np.ndarray:
     """
     import tensorflow as tf
 
-    from keras_amalgam.images.decoding import decode
+    from keras_amalgam.images.decoding import decoder
 
     try:
-        return decode(content).numpy()
+        return decoder()(content).numpy()
     except tf.errors.InvalidArgumentError as error:
         named = f"{name!r}, " if name else ""
         raise ValueError(
