@@ -201,6 +201,7 @@ class Counting(keras.callbacks.Callback):
         self.epochs = state["epochs"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_callback_with_a_state_goes_on_as_it_was(run, tmp_path):
     with pytest.raises(Interrupted):

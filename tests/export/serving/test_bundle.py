@@ -182,6 +182,7 @@ def test_refusal_leaves_nothing(arguments, message, student, tmp_path):
     assert tree(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_configuration_that_cannot_be_read_is_refused_and_kept(student, copy):
     (copy / "models.config").write_text("model_config_list { nonsense: 1 }")
     before = tree(copy)
