@@ -23,7 +23,7 @@ def answers(path, images):
     return tf.saved_model.load(str(path)).signatures["serving_default"](image=tf.constant(images))
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "name"),
     [
