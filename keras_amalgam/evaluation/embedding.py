@@ -8,6 +8,7 @@ import sklearn.manifold
 import threadpoolctl
 
 MAX_POINTS = 600
+MIN_POINTS = 12
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ def common_space(
     picked = {name: order[seen[order]] for name, seen in shows.items()}
     index = np.concatenate(list(picked.values()))
     stacked = np.concatenate([rows[name][images] for name, images in picked.items()])
-    if len(stacked) < 12:
+    if len(stacked) < MIN_POINTS:
         raise ValueError(
-            f"Too few points for a picture. Received: {len(stacked)}. Expected at least 12; t-SNE "
-            "needs neighbours. Show more images."
+            f"Too few points for a picture. Received: {len(stacked)}. Expected at least "
+            f"{MIN_POINTS}; t-SNE needs neighbours. Show more images."
         )
     # One thread: on a busy machine the OpenMP threads of t-SNE wait for each other, up to a
     # hundred times longer than one thread takes for these few points.

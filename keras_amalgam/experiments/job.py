@@ -390,6 +390,9 @@ class _Job:
                     self.recipe, amalgamation.amalgamator, tested.student, tested.teachers
                 )
                 finished = dataclasses.replace(finished, common_space=space)
+                if not pictures.enough(self.recipe):
+                    notes = (*finished.notes, "Too few test images for the common space's picture.")
+                    finished = dataclasses.replace(finished, notes=notes)
             total = time.perf_counter() - self.started + self.earlier
             finished = _ended(finished, self.recipe, total)
             write_report(self.folder.path, finished, shown, self.settings.full_run)

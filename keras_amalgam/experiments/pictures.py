@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_amalgam import evaluation
+from keras_amalgam.evaluation.embedding import MIN_POINTS
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import CommonSpaceResult, Pictures
@@ -38,6 +39,8 @@ def draw(
     terms = [term for term in amalgamator.terms if isinstance(term, CommonFeatures)]
     if not terms:
         return Pictures(samples), None
+    if not enough(recipe):
+        return Pictures(samples), None
     features, tasks, classes = _embed(recipe, tested, amalgamator, terms[0])
     space = evaluation.common_space(
         features,
@@ -55,6 +58,15 @@ def draw(
     }
     measured = CommonSpaceResult(class_retrieval=retrieval, num_images=len(tasks))
     return Pictures(samples, space), measured
+
+
+def enough(recipe: Recipe) -> bool:
+    """Whether there are test images enough for a picture of the common space.
+
+    Each is shown twice, as the student sees it and as its teacher does.
+    """
+    images = [list(labelled.unbatch().take(MIN_POINTS)) for labelled in recipe.evaluation.values()]
+    return 2 * sum(map(len, images)) >= MIN_POINTS
 
 
 def _embed(

@@ -233,3 +233,12 @@ def test_run_json_says_what_was_run(go, tmp_path):
     told = json.loads((tmp_path / "out" / "run.json").read_text())
     assert told.pop("kind") == "keras-amalgam run"
     assert told == {"recipe": "tiny", "command": "demo", "flags": {"seed": 0}}
+
+
+@pytest.mark.slow
+def test_few_test_images_leave_out_the_picture_of_the_common_space_and_say_so(go, one):
+    few = {name: images.unbatch().take(2).batch(2) for name, images in one.evaluation.items()}
+    report, _ = go(dataclasses.replace(one, evaluation=few))
+    assert report.common_space is None
+    assert "Too few test images for the common space's picture." in report.notes
+    assert report.tasks["digits"].num_test_images == 2
