@@ -4,8 +4,9 @@
 
 Three ResNet-18s of random weights take the places of the guide's networks, and synthetic
 photographs of 640 × 480 pixels those of its own: neither time nor memory hangs on what they show.
-The guide's commands run as they stand but for --epochs; each says its own time, and the system how
-much memory it took. The 20,000 photographs of the last column are links to those of the first.
+The guide's commands run as they stand, but for fewer epochs and without test photographs; their
+time is taken from outside, and the system says how much memory they took. The 20,000 photographs of
+the last plan are links to the first ones.
 """
 
 import argparse

@@ -216,6 +216,8 @@ def import_runtime(kind: str, threads: int) -> None:
         unused = ("matplotlib", "sklearn") if kind == "keras" else ("keras",)
         modules: dict[str, Any] = sys.modules
         modules.update(dict.fromkeys(unused))
+        if kind == "keras":
+            import keras  # noqa: F401
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)

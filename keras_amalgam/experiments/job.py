@@ -390,7 +390,7 @@ class _Job:
                     self.recipe, amalgamation.amalgamator, tested.student, tested.teachers
                 )
                 finished = dataclasses.replace(finished, common_space=space)
-                if not pictures.enough(self.recipe):
+                if space is None and pictures.common_spaces(amalgamation.amalgamator):
                     notes = (*finished.notes, "Too few test images for the common space's picture.")
                     finished = dataclasses.replace(finished, notes=notes)
             total = time.perf_counter() - self.started + self.earlier

@@ -55,9 +55,9 @@ def recipe(
         teachers: The teachers, in the order of their sources.
         images: Folder of photographs.
         tests: Folders of labelled photographs by teacher.
-        student: What the student starts from, as in `students.start`, like the next three.
-        size: `(height, width)` of the student's own images.
-        channels: Of all images.
+        student: A name, file or folder that the student starts from; see `students.start`.
+        size: `(height, width)` of the student's own images, in pixels; `None` for its default.
+        channels: Number of channels of every image, 1 (grey) or 3 (RGB).
         epochs: Passes over the images, at least 1.
         batch_size: Images per step.
         learning_rate: Peak of the schedule.
@@ -65,7 +65,7 @@ def recipe(
         common_features: Weight of the common space.
         ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
         flip: Whether images are mirrored at random.
-        weights: The student's.
+        weights: Where the student's weights come from; see `students.start`.
         canvas: `(height, width)` or `(height, width, method)` of the canvas; by default the one of
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
@@ -81,8 +81,7 @@ def recipe(
     """
     names = [teacher.name for teacher in teachers]
     check_choices(names, images, tests, ownership)
-    students.check(student, weights, dtype_policy)
-    begin = students.start(student, weights, size, channels)
+    begin = students.start(student, weights, size, channels, dtype_policy)
     image_shape = (*begin.size, channels)
     known = _has_collections(images, names)
     believed: Ownership = ownership or ("source" if known else "per_task")
@@ -106,7 +105,7 @@ def recipe(
     return Recipe(
         name=" and ".join(names),
         teachers=teachers,
-        student=lambda: begin.student(teachers, channels, place[-1] == "crop", dtype_policy),
+        student=lambda: begin.student(teachers, place[-1] == "crop"),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
         student_tap=begin.make().name,

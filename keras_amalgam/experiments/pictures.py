@@ -23,7 +23,8 @@ def draw(
 ) -> tuple[Pictures, CommonSpaceResult | None]:
     """The pictures, and what was measured in the common space if the student has one.
 
-    They are of test images, so teachers without any are left out.
+    They are of test images, so teachers without any are left out, and the common space is where
+    there are too few for a picture.
     """
     samples = []
     tested = [teacher for teacher in recipe.teachers if teacher.name in recipe.evaluation]
@@ -36,12 +37,12 @@ def draw(
             said.logits[task][task],
             teacher.class_names,
         )
-    terms = [term for term in amalgamator.terms if isinstance(term, CommonFeatures)]
+    terms = common_spaces(amalgamator)
     if not terms:
         return Pictures(samples), None
-    if not enough(recipe):
-        return Pictures(samples), None
     features, tasks, classes = _embed(recipe, tested, amalgamator, terms[0])
+    if 2 * len(tasks) < MIN_POINTS:  # Each image as the student sees it, and as its teacher does.
+        return Pictures(samples), None
     space = evaluation.common_space(
         features,
         tasks,
@@ -60,13 +61,9 @@ def draw(
     return Pictures(samples, space), measured
 
 
-def enough(recipe: Recipe) -> bool:
-    """Whether there are test images enough for a picture of the common space.
-
-    Each is shown twice, as the student sees it and as its teacher does.
-    """
-    images = [list(labelled.unbatch().take(MIN_POINTS)) for labelled in recipe.evaluation.values()]
-    return 2 * sum(map(len, images)) >= MIN_POINTS
+def common_spaces(amalgamator: Amalgamator) -> list[CommonFeatures]:
+    """The terms of a training that compare features in a common space."""
+    return [term for term in amalgamator.terms if isinstance(term, CommonFeatures)]
 
 
 def _embed(

@@ -1,7 +1,7 @@
 """What a student starts from: an architecture with new weights, or a network that sees already."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -35,6 +35,8 @@ class Start:
         trained: Whether they were trained before.
         normalisation: How they want their images; `None` where the backbone normalises images
             itself, or its weights are new.
+        channels: Number of channels of the raw images, 1 (grey) or 3 (RGB).
+        dtype_policy: The precision that the student computes in.
     """
 
     make: Callable[[], keras.Model]
@@ -42,24 +44,22 @@ class Start:
     weights: str = "random"
     trained: bool = False
     normalisation: Preprocessing | None = None
+    channels: int = 3
+    dtype_policy: str = "float32"
 
-    def student(
-        self, teachers: Sequence[Teacher], channels: int, cuts: bool, dtype_policy: str
-    ) -> keras.Model:
+    def student(self, teachers: Sequence[Teacher], cuts: bool) -> keras.Model:
         """The student of some teachers.
 
         Args:
             teachers: Whose tasks it learns.
-            channels: Of the raw images, 1 or 3.
             cuts: Whether it cuts a whole photograph to its own shape, as the canvas does.
-            dtype_policy: What it computes in.
         """
         before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(dtype_policy)
+        keras.config.set_dtype_policy(self.dtype_policy)
         try:
             backbone = self.make()
             way = own_preprocessing(backbone, cuts, self.normalisation)
-            return build_student(backbone, teachers, way, image_channels=channels)
+            return build_student(backbone, teachers, way, image_channels=self.channels)
         finally:
             keras.config.set_dtype_policy(before)
 
@@ -67,7 +67,7 @@ class Start:
         """A word to whoever trains from scratch on few photographs, `None` for all others.
 
         Args:
-            num_images: That the student learns from.
+            num_images: Number of images that the student learns from.
         """
         if self.trained or num_images >= FEW_IMAGES:
             return None
@@ -82,9 +82,9 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
     """Refuse a student or weights that do not exist, before anything is read.
 
     Args:
-        student: As in `start`.
-        weights: As in `start`.
-        dtype_policy: What the student is to compute in.
+        student: A name, file or folder that `start` takes.
+        weights: `"imagenet"`, `"none"`, a file of weights, or `None`.
+        dtype_policy: The precision that the student is to compute in.
 
     Raises:
         ValueError: Naming what does not exist, or does not fit.
@@ -92,7 +92,7 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
     path, from_file = Path(student), _is_file(student)
     if not from_file and student not in backbones.names():
         raise ValueError(
-            f"There is no student {student!r}. Expected: a .keras file, the folder of a teacher, "
+            f"Unknown student {student!r}. Expected: a .keras file, the folder of a teacher, "
             f"or one of {backbones.names()}."
         )
     if path.is_dir() and from_file and not (path / CARD).is_file():
@@ -107,13 +107,13 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
         )
     if weights == IMAGENET and student == backbones.COMPACT:
         raise ValueError(
-            "There are no ImageNet weights of 'compact'. Received: --weights=imagenet. Take a "
+            "The student 'compact' has no ImageNet weights. Received: --weights=imagenet. Take a "
             "network of keras.applications, such as --student=MobileNetV3Small."
         )
     if weights not in (None, NEW, IMAGENET) and not Path(weights).is_file():
         raise ValueError(
-            f"There are no weights {weights!r}. Expected: 'imagenet', 'none', or a file of the "
-            "backbone's weights."
+            f"There is no file of weights {weights!r}. Expected: 'imagenet', 'none', or a file of "
+            "the backbone's weights."
         )
     if from_file and dtype_policy != "float32":
         raise ValueError(
@@ -124,7 +124,11 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
 
 
 def start(
-    student: str, weights: str | None = None, size: tuple[int, int] | None = None, channels: int = 3
+    student: str,
+    weights: str | None = None,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+    dtype_policy: str = "float32",
 ) -> Start:
     """What a student starts from.
 
@@ -138,16 +142,24 @@ def start(
             or folder, and new ones for a name.
         size: `(height, width)` of the student's images, in pixels; by default what the file or
             folder takes, or 96 × 96 where that is open.
-        channels: Of the raw images, 1 or 3.
+        channels: Number of channels of the raw images, 1 (grey) or 3 (RGB).
+        dtype_policy: The precision that the student computes in; `"float32"` for one from a file.
 
     Raises:
         ValueError: If there is no such student or weights, the size is not the network's, or
             nothing says how images were normalised in its training.
         OSError: If the weights cannot be downloaded.
     """
-    check(student, weights)
-    if not _is_file(student):
-        return _named(student, weights, size or (SIDE, SIDE), channels)
+    check(student, weights, dtype_policy)
+    if _is_file(student):
+        begun = _from_file(student, weights, size)
+    else:
+        begun = _named(student, weights, size or (SIDE, SIDE), channels)
+    return replace(begun, channels=channels, dtype_policy=dtype_policy)
+
+
+def _from_file(student: str, weights: str | None, size: tuple[int, int] | None) -> Start:
+    """A network that a file or a teacher's folder holds."""
     read = _read_teacher if Path(student).is_dir() else _read_file
     network, where, normalisation = read(student)
     size = _size_of(network, student, size)
@@ -168,6 +180,7 @@ def _is_file(student: str) -> bool:
 
 
 def _named(name: str, weights: str | None, size: tuple[int, int], channels: int) -> Start:
+    """An architecture known by its name."""
     if weights in (None, NEW):
         return Start(lambda: backbones.backbone(name, (*size, channels)), size)
     is_compact = name == backbones.COMPACT
@@ -271,9 +284,23 @@ def _size_of(network: keras.Model, student: str, size: tuple[int, int] | None) -
 
 
 def _copy(network: keras.Model, new_weights: bool = False) -> keras.Model:
-    """A network of the same layers with weights of its own, all of them to be trained."""
+    """A network of the same layers with weights of its own, all of them to be trained but masks.
+
+    A conversion holds a mask in an `Embedding` that is not trained: no weight, but a part of the
+    architecture. Other layers that a file says are frozen are trained here.
+    """
     copy = keras.models.clone_model(network)
+    pairs = zip(network._flatten_layers(), copy._flatten_layers(), strict=True)
+    masks = [
+        (before, layer)
+        for before, layer in pairs
+        if isinstance(layer, keras.layers.Embedding) and not layer.trainable
+    ]
     if not new_weights:
         copy.set_weights(network.get_weights())
-    copy.trainable = True  # A teacher's are frozen.
+    for layer in copy._flatten_layers():  # Told to a functional model, its layers do not hear it.
+        layer.trainable = True
+    for before, layer in masks:
+        layer.set_weights(before.get_weights())
+        layer.trainable = False
     return copy

@@ -37,9 +37,9 @@ def build_student(
         preprocessing: The student's own, needed where the backbone was trained before and does not
             normalise images itself: `teachers.preprocessing_of("ResNet50")` for one. By default
             images are resized to the backbone's input size and scaled to -1..1, or to what the
-            backbone's own normalisation takes. Where the
-            images' canvas cuts photographs, `Preprocessing(…, crop_to_aspect_ratio=True)` lets the
-            student do so too, with a whole photograph.
+            backbone's own normalisation takes. Where the images' canvas cuts photographs,
+            `Preprocessing(…, crop_to_aspect_ratio=True)` lets the student do so too, with a whole
+            photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
         dropout: Rate before the heads.
         name: The student's name.
@@ -142,9 +142,10 @@ def _check_backbone(backbone: keras.Model) -> None:
 
 
 def _was_trained(backbone: keras.Model) -> bool:
-    """Whether biases or batch norms' means are no longer the zeros that layers begin with."""
-    means = [w for w in backbone.weights if w.path.rsplit("/")[-1] in ("bias", "moving_mean")]
-    return any(np.any(keras.ops.convert_to_numpy(weight)) for weight in means)
+    """Whether biases, or norms' means and offsets, are not the zeros that layers begin with."""
+    zeros = ("beta", "bias", "moving_mean")
+    begun = [weight for weight in backbone.weights if weight.path.split("/")[-1] in zeros]
+    return any(np.any(keras.ops.convert_to_numpy(weight)) for weight in begun)
 
 
 def check_names(teachers: Sequence[Teacher]) -> None:

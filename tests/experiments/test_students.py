@@ -43,7 +43,7 @@ def test_student_from_a_teacher_has_its_features_on_the_images_it_normalises(tmp
     model = network()
     teacher = saved_teacher(tmp_path / "cars", model)
     start = students.start(str(tmp_path / "cars"), size=(32, 32))
-    student = start.student([teacher], 3, False, "float32")
+    student = start.student([teacher], False)
     pixels = images(32)
     expected = keras.Model(model.input, model.get_layer("late").output)(
         (pixels / 255 - np.array(MEAN)) / np.array(STD)
@@ -56,7 +56,7 @@ def test_student_from_a_teacher_has_its_features_on_the_images_it_normalises(tmp
 def test_student_from_a_teacher_shares_no_weights_with_it_and_trains_all(tmp_path):
     teacher = saved_teacher(tmp_path / "cars", network())
     start = students.start(str(tmp_path / "cars"))
-    first, second = (start.student([teacher], 3, False, "float32") for _ in range(2))
+    first, second = (start.student([teacher], False) for _ in range(2))
     before = second.get_layer("backbone").get_weights()
     assert len(first.get_layer("backbone").trainable_weights) == len(before) == 4
     first.get_layer("backbone").set_weights([0 * weight for weight in before])
@@ -71,7 +71,7 @@ def test_student_goes_on_from_a_students_file_without_its_resize_and_heads(tmp_p
     earlier.save(tmp_path / "student.keras")
     start = students.start(str(tmp_path / "student.keras"))
     assert start.size == (16, 16) and start.trained
-    student = start.student(teachers, 3, True, "float32")
+    student = start.student(teachers, True)
     features = keras.Model(student.input, student.get_layer("pooled").output)
     expected = keras.Model(earlier.input, earlier.get_layer("pooled").output)
     np.testing.assert_allclose(features(images(24)), expected(images(24)), atol=1e-5)
@@ -111,7 +111,7 @@ def test_file_of_weights_fills_a_network_of_keras_with_its_own_normalisation(tmp
     start = students.start("VGG16", str(tmp_path / "vgg.weights.h5"), (32, 32))
     assert start.normalisation == teachers_island.preprocessing_of("VGG16")
     teacher = saved_teacher(tmp_path / "cars", network())
-    student = start.student([teacher], 3, False, "float32")
+    student = start.student([teacher], False)
     pixels = images(32)
     expected = trained(keras.applications.vgg16.preprocess_input(pixels.copy()))
     (features,) = with_taps(student, ["vgg16"])(pixels)["taps"]
@@ -130,11 +130,11 @@ def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch):
 @pytest.mark.parametrize(
     ("student", "weights", "policy", "message"),
     [
-        ("nowhere", None, "float32", "There is no student 'nowhere'"),
-        ("", None, "float32", "There is no student ''"),
+        ("nowhere", None, "float32", "Unknown student 'nowhere'"),
+        ("", None, "float32", "Unknown student ''"),
         ("photos", None, "float32", "not a teacher's: it has no card.json"),
-        ("compact", "imagenet", "float32", "no ImageNet weights of 'compact'"),
-        ("MobileNetV2", "missing.h5", "float32", "There are no weights 'missing.h5'"),
+        ("compact", "imagenet", "float32", "'compact' has no ImageNet weights"),
+        ("MobileNetV2", "missing.h5", "float32", "There is no file of weights 'missing.h5'"),
         ("network.keras", "imagenet", "float32", "has that file's weights"),
         ("network.keras", None, "mixed_bfloat16", "computes in float32"),
     ],
@@ -185,3 +185,22 @@ def test_trained_backbone_without_a_known_normalisation_is_refused(tmp_path):
         ka.build_student(network(16, top=False), [teacher])
     ka.build_student(network(16, top=False, normalises=True), [teacher])
     ka.build_student(backbones.compact((16, 16, 3), width=8, depth=1), [teacher])
+
+
+@pytest.mark.parametrize("weights", [None, "none"])
+def test_mask_of_a_converted_network_stays_and_what_was_frozen_is_trained(tmp_path, weights):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(4, 3, padding="same", trainable=False, name="late")(x)
+    zero = keras.ops.cast(keras.ops.argmin(keras.ops.zeros_like(x[:, :1, 0, 0]), axis=1), "int32")
+    x = x + keras.ops.reshape(
+        keras.layers.Embedding(1, 4, trainable=False, name="mask")(zero), (-1, 1, 1, 4)
+    )
+    model = keras.Model(images, x)
+    model.get_layer("mask").set_weights([np.array([[0.0, -100.0, 0.0, -100.0]], "float32")])
+    model.save(tmp_path / "network.keras")
+    made = students.start(str(tmp_path / "network.keras"), weights).make()
+    np.testing.assert_array_equal(made.get_layer("mask").get_weights(), [[[0, -100, 0, -100]]])
+    assert {w.path for w in made.trainable_weights} == {"late/kernel", "late/bias"}
+    same = np.array_equal(made.get_layer("late").kernel, model.get_layer("late").kernel)
+    assert same is (weights is None)
