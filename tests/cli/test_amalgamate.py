@@ -74,7 +74,7 @@ def test_restart_refuses_a_folder_that_is_no_earlier_run(inputs, capsys):
     ("wrong", "said"),
     [
         (["--ownership", "source"], "needs one sub-folder of photos per teacher"),
-        (["--student", "MobilNet"], "There is no student 'MobilNet'"),
+        (["--student", "MobilNet"], "Unknown student 'MobilNet'. Expected: a .keras file"),
         (["--test", "digits=photos", "--test", "digits=photos"], "one folder per teacher"),
         (["--test", "cats=photos"], "tasks that no teacher has. Received: ['cats']"),
         (
