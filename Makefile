@@ -39,7 +39,7 @@ demo-full: $(VENV)/.ready
 
 FAST := $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-## test         the tests, six to seven minutes on two cores
+## test         the tests, five to six minutes on two cores
 test: $(VENV)/.ready
 	$(FAST)
 
