@@ -102,7 +102,7 @@ def run(
         recipe = estimate.cut_short(recipe, steps)
         described["steps"] = steps
     if values.dry_run:
-        estimate.plan(recipe, out, values.keep, print)
+        estimate.plan(recipe, out, values.keep, print, restart=values.restart)
         return
     settings = job.Settings(
         only=values.only,

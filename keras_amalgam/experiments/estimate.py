@@ -105,7 +105,14 @@ def estimate(recipe: Recipe, keep: int = 3) -> Estimate:
     )
 
 
-def plan(recipe: Recipe, folder: Path, keep: int, say: Callable[[str], None]) -> Estimate:
+def plan(
+    recipe: Recipe,
+    folder: Path,
+    keep: int,
+    say: Callable[[str], None],
+    *,
+    restart: bool = False,
+) -> Estimate:
     """Say what a run would do and what it would take; nothing is written.
 
     Args:
@@ -113,11 +120,13 @@ def plan(recipe: Recipe, folder: Path, keep: int, say: Callable[[str], None]) ->
         folder: Where; what is done there already is said.
         keep: How many states of each training would stay.
         say: Where it goes.
+        restart: Whether what is done there would be begun anew.
     """
-    done, about = RunFolder(folder, say).steps, made_from.images(recipe)
+    done = {} if restart else RunFolder(folder, say).steps
+    about = made_from.images(recipe)
     epoch = int(recipe.streams["train"].cardinality())
     for method in recipe.methods:
-        found = state.latest(folder / "training" / method.name / "states")
+        found = None if restart else state.latest(folder / "training" / method.name / "states")
         steps = sum(stage.length(epoch) for stage in method.stages)
         told = f"{steps} steps in epochs of {epoch}"
         changed = []

@@ -7,6 +7,7 @@ import pytest
 
 from keras_amalgam.experiments import estimate as module
 from keras_amalgam.experiments.estimate import Estimate, cut_short, estimate, plan, steps_in
+from keras_amalgam.files.writing import write_json
 from keras_amalgam.training import train
 from keras_amalgam.training.keeping import Keeping
 
@@ -48,6 +49,22 @@ def test_plan_says_what_would_be_done_and_takes_and_writes_nothing(one, tmp_path
     packaging = module.PACKAGING + module.PACKAGING_PER_WEIGHT * len(one.student().weights)
     assert estimated.after == pytest.approx(evaluation + packaging)
     assert 10**8 < estimated.memory < 10**11
+
+
+def test_plan_of_a_restart_says_that_all_is_done_again(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "estimate", lambda *_: MEASURED)
+    train(
+        cut_short(one, 1).methods[0], one.teachers, one.student, one.student_tap,
+        one.streams["train"], keeping=Keeping(tmp_path / "training/main/states"), verbose=0,
+    )  # fmt: skip
+    write_json(tmp_path / "steps.json", {"package": {"made_from": {}, "seconds": 1.0}})
+    on, anew = [], []
+    plan(one, tmp_path, 2, on.append)
+    assert "refused as another was begun there" in on[0]
+    assert on[2] == "package: done before."
+    plan(one, tmp_path, 2, anew.append, restart=True)
+    assert anew[0] == "training main: 20 steps in epochs of 4."
+    assert anew[1:4] == ["evaluate: to do.", "package: to do.", "report: to do."]
 
 
 def test_median_of_steady_steps_is_told_apart_from_the_first_ones():
