@@ -49,6 +49,17 @@ PREDICT: Table = (
 AMALGAMATE: Table = (
     (r"`canvas=\((\d+), (\d+), \d, '(\w+)'\)`", r"--canvas=\1,\2,\3"),
     (r"`canvas=\(height, width, channels, method\)`", "--canvas=HEIGHT,WIDTH,METHOD"),
+    (r"`size=\((\d+), (\d+)\)`", r"--size=\1,\2"),
+    (r"`(student|weights|ownership|dtype_policy)='([^']*)'`", r"--\1=\2"),
+    (r"`batch_size(=\d+)?`", r"--batch_size\1"),
+)
+
+
+RUN: Table = (
+    (r"begin anew in another folder", "begin anew with --restart or in another --out"),
+    (r"\banother folder\b", "another --out"),
+    (r"`restart=True`", "--restart"),
+    (r"`only`", "--only"),
 )
 
 

@@ -181,7 +181,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         own_teachers.check_choices(names, Path(values.images), _tests(values), values.ownership)
         students.check(values.student, values.weights, values.dtype_policy)
     except ValueError as error:
-        raise flags.IllegalFlagValueError(str(error)) from error
+        raise flags.IllegalFlagValueError(in_flags(str(error), AMALGAMATE)) from error
     try:
         made = recipe_of(
             teachers, values.images, _tests(values), student_size(values), values.channels, print,

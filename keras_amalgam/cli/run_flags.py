@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import flags
 
+from keras_amalgam.cli import advice
+
 STEPS = ("train", "evaluate", "package", "compare", "report")
 # Of this process, not of the run: they are not written into run.json.
 _NOT_KEPT = {"help", "out", "restart", "only", "dry_run"}
@@ -67,7 +69,7 @@ def check(values: flags.FlagValues) -> None:
     try:
         check_folder(Path(values.out), values.restart)
     except FileExistsError as error:
-        raise ValueError(str(error).replace("another folder", "another --out")) from error
+        raise ValueError(advice.in_flags(str(error), advice.RUN)) from error
 
 
 def run(
@@ -115,8 +117,7 @@ def run(
     try:
         job.run(recipe, out, settings, started)
     except ValueError as error:
-        anew = "begin anew with --restart or in another --out"
-        raise ValueError(str(error).replace("begin anew in another folder", anew)) from error
+        raise ValueError(advice.in_flags(str(error), advice.RUN)) from error
 
 
 def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:

@@ -220,7 +220,7 @@ class _Job:
         if not begun.finished and settings.only not in (None, "train", "compare"):
             raise ValueError(
                 f"Only the step {settings.only!r} was wanted, and the training before it has not "
-                f"finished. Received: {training}. Run without --only first."
+                f"finished. Received: {training}. Run without `only` first."
             )
         return _Prepared(method, student, training, keeping, begun)
 
@@ -413,7 +413,7 @@ class _Job:
             if record is None:
                 raise ValueError(
                     f"Only the step {only!r} was wanted, and the step {name!r} before it is not "
-                    f"done. Received: {self.folder.path}. Run without --only first."
+                    f"done. Received: {self.folder.path}. Run without `only` first."
                 )
             self.earlier += record["seconds"]
             return

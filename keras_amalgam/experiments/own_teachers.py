@@ -216,8 +216,8 @@ def check_choices(
     check_evaluated(" and ".join(names), names, tests)
     if ownership == "source" and not _has_collections(images, names):
         raise ValueError(
-            f"--ownership=source needs one sub-folder of {images} per teacher. Expected: "
-            f"{list(names)}. Sort the images by collection, or use --ownership=per_task."
+            f"`ownership='source'` needs one sub-folder of {images} per teacher. Expected: "
+            f"{list(names)}. Sort the images by collection, or use `ownership='per_task'`."
         )
 
 
@@ -238,7 +238,7 @@ def _check_batch_size(batch_size: int, counts: Mapping[str, int], images: Path) 
     if batch_size > total:
         raise ValueError(
             f"A batch must not be larger than the number of images. Received: {total} images "
-            f"below {images}, --batch_size={batch_size}. Lower --batch_size to {total} or less, or "
+            f"below {images}, `batch_size={batch_size}`. Lower `batch_size` to {total} or less, or "
             "give more images."
         )
 

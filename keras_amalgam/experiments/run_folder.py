@@ -145,7 +145,7 @@ def check_folder(path: Path, restart: bool = False) -> None:
     if not restart:
         raise FileExistsError(
             f"{path} holds the result of a version that could not go on with it. Choose another "
-            "folder, or replace it with --restart."
+            "folder, or replace it with `restart=True`."
         )
 
 

@@ -73,8 +73,8 @@ class Start:
             return None
         return (
             f"The student starts from random weights, and {num_images:,} photographs are few to "
-            "learn to see from. Trained weights are a better start: --student=NAME "
-            "--weights=imagenet, or --student=FOLDER of a converted network."
+            "learn to see from. Trained weights are a better start: as student a network of "
+            "keras.applications with weights 'imagenet', or the folder of a converted network."
         )
 
 
@@ -102,13 +102,13 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
         )
     if from_file and weights not in (None, NEW):
         raise ValueError(
-            f"A student from a file has that file's weights. Received: --weights={weights} for "
-            f"--student={student}. Leave it out, or take new weights with --weights=none."
+            f"A student from a file has that file's weights. Received: `weights={weights!r}` for "
+            f"`student={student!r}`. Leave it out, or take new weights with `weights='none'`."
         )
     if weights == IMAGENET and student == backbones.COMPACT:
         raise ValueError(
-            "The student 'compact' has no ImageNet weights. Received: --weights=imagenet. Take a "
-            "network of keras.applications, such as --student=MobileNetV3Small."
+            "The student 'compact' has no ImageNet weights. Received: `weights='imagenet'`. Take "
+            "a network of keras.applications, such as `student='MobileNetV3Small'`."
         )
     if weights not in (None, NEW, IMAGENET) and not Path(weights).is_file():
         raise ValueError(
@@ -118,7 +118,7 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
     if from_file and dtype_policy != "float32":
         raise ValueError(
             f"A student from a file computes in float32, as its layers say. Received: "
-            f"--dtype_policy={dtype_policy} for --student={student}. Leave it out, or take a "
+            f"`dtype_policy={dtype_policy!r}` for `student={student!r}`. Leave it out, or take a "
             "network of keras.applications."
         )
 
@@ -170,7 +170,7 @@ def _from_file(student: str, weights: str | None, size: tuple[int, int] | None) 
             f"Nothing says how images were normalised in the training of {student!r}. Received: a "
             "network that begins without rescaling. Make it the folder of a teacher with "
             "keras-amalgam convert and --scale, --mean and --std, and give that, or take new "
-            "weights with --weights=none."
+            "weights with `weights='none'`."
         )
     return Start(lambda: _copy(network), size, f"{student}, {where}", True, normalisation)
 
@@ -277,8 +277,8 @@ def _size_of(network: keras.Model, student: str, size: tuple[int, int] | None) -
         return size or (SIDE, SIDE)
     if size not in (None, (height, width)):
         raise ValueError(
-            f"The student {student!r} takes images of one size. Received: --size={size[0]},"
-            f"{size[1]}. Expected: --size={height},{width}, or none."
+            f"The student {student!r} takes images of one size. Received: `size={size}`. "
+            f"Expected: `size={(height, width)}`, or none."
         )
     return height, width
 

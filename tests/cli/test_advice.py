@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 
 import keras_amalgam as ka
+from keras_amalgam.cli import advice
 from keras_amalgam.cli.advice import in_flags
 from keras_amalgam.cli.main import main
 
@@ -48,6 +49,20 @@ def test_advice_is_given_in_flags(flags, said, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert "`" not in error and "keras_amalgam." not in error
+
+
+def test_advice_of_runs_is_given_in_flags():
+    table = advice.AMALGAMATE + advice.RUN
+    said = (
+        "`student='a b'`, `weights='none'`, `size=(32, 24)`, `batch_size=7`, `batch_size`, `only`"
+    )
+    assert in_flags(said, table) == (
+        "--student=a b, --weights=none, --size=32,24, --batch_size=7, --batch_size, --only"
+    )
+    said = "Begin anew in another folder: begin anew in another folder, or `restart=True`."
+    assert in_flags(said, table) == (
+        "Begin anew in another --out: begin anew with --restart or in another --out, or --restart."
+    )
 
 
 def test_advice_for_differences_and_open_sizes_is_given_in_flags():

@@ -73,7 +73,11 @@ def test_restart_refuses_a_folder_that_is_no_earlier_run(inputs, capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["--ownership", "source"], "needs one sub-folder of photos per teacher"),
+        (
+            ["--ownership", "source"],
+            "--ownership=source needs one sub-folder of photos per teacher",
+        ),
+        (["--student", "compact", "--weights", "imagenet"], "Received: --weights=imagenet. Take"),
         (["--student", "MobilNet"], "Unknown student 'MobilNet'. Expected: a .keras file"),
         (["--test", "digits=photos", "--test", "digits=photos"], "one folder per teacher"),
         (["--test", "cats=photos"], "tasks that no teacher has. Received: ['cats']"),

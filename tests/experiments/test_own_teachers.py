@@ -269,8 +269,8 @@ def test_notes_say_what_the_canvas_costs_where_it_is_worth_a_sentence(loss, is_n
     )
 
 
-def test_a_batch_larger_than_the_images_is_refused_with_the_flag_to_lower(vehicles):
-    with pytest.raises(ValueError, match=r"6 images .*Lower --batch_size to 6"):
+def test_a_batch_larger_than_the_images_is_refused_with_what_to_lower(vehicles):
+    with pytest.raises(ValueError, match=r"6 images .*Lower `batch_size` to 6"):
         make_recipe(vehicles, batch_size=7)
 
 

@@ -152,7 +152,7 @@ def test_what_does_not_exist_or_fit_is_refused_before_it_is_read(
 def test_size_that_is_not_the_networks_is_refused_and_an_open_one_is_taken(tmp_path):
     network(16, normalises=True).save(tmp_path / "fixed.keras")
     network(None, normalises=True).save(tmp_path / "open.keras")
-    with pytest.raises(ValueError, match=r"one size. Received: --size=32,24. Expected: --size=16,"):
+    with pytest.raises(ValueError, match=r"Received: `size=\(32, 24\)`. Expected: `size=\(16, "):
         students.start(str(tmp_path / "fixed.keras"), size=(32, 24))
     assert students.start(str(tmp_path / "open.keras"), size=(32, 24)).size == (32, 24)
     assert students.start(str(tmp_path / "open.keras")).size == (96, 96)
