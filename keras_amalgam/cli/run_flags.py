@@ -58,17 +58,20 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
 
 def check(values: flags.FlagValues) -> None:
     """Refuse a missing folder, one that holds something else, and flags that contradict."""
-    from keras_amalgam.experiments.run_folder import check_folder
+    from keras_amalgam.experiments.run_folder import check_begun, check_folder
 
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the run is.")
     if values.hours is not None and values.steps is not None:
         raise ValueError("--hours become a number of steps. Give it or --steps.")
+    if values.dry_run and values.only:
+        raise ValueError("--dry_run plans all steps, --only does one. Give one of them.")
     if values.restart and values.only:
         raise ValueError("--restart removes what --only would build upon. Give one of them.")
     try:
         check_folder(Path(values.out), values.restart)
-    except FileExistsError as error:
+        check_begun(Path(values.out), values.only)
+    except (FileExistsError, ValueError) as error:
         raise ValueError(advice.in_flags(str(error), advice.RUN)) from error
 
 
@@ -125,8 +128,11 @@ def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
     from keras_amalgam.experiments import estimate
     from keras_amalgam.experiments.run_folder import RUN
 
-    if (out / RUN).is_file() and not values.restart:
-        told = json.loads((out / RUN).read_text(encoding="utf-8"))
+    if not values.restart:
+        try:
+            told = json.loads((out / RUN).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):  # It is written anew.
+            told = {}
         if told.get("flags", {}).get("hours") == values.hours and "steps" in told:
             return told["steps"]
     estimated = estimate.estimate(recipe, values.keep)

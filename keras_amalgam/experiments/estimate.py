@@ -4,7 +4,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,19 @@ import tensorflow as tf
 
 from keras_amalgam.experiments import made_from
 from keras_amalgam.experiments.recipe import Recipe
-from keras_amalgam.experiments.run_folder import RunFolder
+from keras_amalgam.experiments.run_folder import RunFolder, listed
 from keras_amalgam.text import file_size
-from keras_amalgam.training import state
 from keras_amalgam.training.amalgamator import Amalgamator
+from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.method import Method
 from keras_amalgam.training.progress import in_words
+from keras_amalgam.training.state import State
 
+LATER = ("evaluate", "package", "report")
 STEPS, STEADY = 10, 4  # Measured, of which so many build graphs and fill caches first.
 # What packaging takes on two cores, measured on the demo's student and on MobileNetV3Small: most of
 # it for every array of weights, whose size matters little.
-PACKAGING, PACKAGING_PER_WEIGHT = 45.0, 0.5
+PACKAGING, PACKAGING_PER_WEIGHT = 20.0, 0.5
 # An artifact holds a float32 weight in four bytes, int8 in one: Keras, SavedModel, TFLite, ONNX.
 _BYTES_OF_ARTIFACTS = 4 + 4 + 4 + 1 + 4
 
@@ -38,8 +41,8 @@ class Estimate:
         images_per_second: In the training.
         once: Seconds before the steps are steady: graphs are built, and images that are kept in
             memory are read.
-        training: Seconds of that, and of all steps of all methods.
-        after: Seconds of evaluation and packaging.
+        training: Seconds of that, and of all steps of all methods that are left.
+        after: Seconds of evaluation and packaging, as far as they are left.
         memory: Largest number of bytes that the process held so far; `None` where the system does
             not tell.
         disk: Bytes that the run's folder will hold at most.
@@ -64,19 +67,24 @@ class Estimate:
         )
 
 
-def estimate(recipe: Recipe, keep: int = 3) -> Estimate:
+def estimate(
+    recipe: Recipe, keep: int = 3, steps: int | None = None, left: Collection[str] = LATER
+) -> Estimate:
     """Measure a few steps of a recipe's first training.
 
     Args:
         recipe: The recipe.
         keep: How many states of each training stay on the disk.
+        steps: Of the trainings that are left; `None` for all.
+        left: Steps of the run after the training that are left.
     """
     method = recipe.methods[0]
     stream = recipe.streams["train"]
     epoch = int(stream.cardinality())
     keras.utils.set_random_seed(method.seed)
+    student = recipe.student()
     amalgamator = Amalgamator(
-        recipe.student(), recipe.teachers, recipe.student_tap, terms=method.stages[0].terms()
+        student, recipe.teachers, recipe.student_tap, terms=method.stages[0].terms()
     )
     amalgamator.compile(optimizer=method.stages[0].optimizer(epoch))
     timed = _Timed()
@@ -86,20 +94,22 @@ def estimate(recipe: Recipe, keep: int = 3) -> Estimate:
     seconds = statistics.median(timed.seconds[len(unsteady) :])
     once = max(0.0, sum(unsteady) - len(unsteady) * seconds)
     batch = recipe.batch_size
-    steps = sum(stage.length(epoch) for one in recipe.methods for stage in one.stages)
+    if steps is None:
+        steps = sum(stage.length(epoch) for one in recipe.methods for stage in one.stages)
+    # Teachers and student answer each test image once, without the way back.
     tested = sum(_images(labelled, batch) for labelled in recipe.evaluation.values())
+    after = {"evaluate": tested / batch * seconds, "package": packaging_seconds(student)}
     kept = sum(
         np.prod(variable.shape) * 4
         for variable in (*amalgamator.variables, *amalgamator.optimizer.variables)
     )
-    artifacts = amalgamator.student.count_params() * _BYTES_OF_ARTIFACTS
+    artifacts = student.count_params() * _BYTES_OF_ARTIFACTS
     return Estimate(
         seconds_per_step=seconds,
         images_per_second=batch / seconds,
         once=once,
-        training=once + steps * seconds,
-        # Teachers and student answer each test image once, without the way back.
-        after=tested / batch * seconds + _packaging(amalgamator.student),
+        training=once + steps * seconds if steps else 0.0,
+        after=sum(after.get(step, 0.0) for step in left),
         memory=_peak_memory(),
         disk=int(kept * (keep + 1) * len(recipe.methods) + artifacts),
     )
@@ -121,38 +131,71 @@ def plan(
         keep: How many states of each training would stay.
         say: Where it goes.
         restart: Whether what is done there would be begun anew.
+
+    Raises:
+        ValueError: If the run would be refused, as the training there was begun with something
+            else.
     """
-    done = {} if restart else RunFolder(folder, say).steps
-    about = made_from.images(recipe)
-    epoch = int(recipe.streams["train"].cardinality())
+    run, about = RunFolder(folder, say), made_from.images(recipe)
+    done = {} if restart else run.steps
+    later = LATER if recipe.evaluation else LATER[1:]
+    steps, left = 0, set()
     for method in recipe.methods:
-        found = None if restart else state.latest(folder / "training" / method.name / "states")
-        steps = sum(stage.length(epoch) for stage in method.stages)
-        told = f"{steps} steps in epochs of {epoch}"
-        changed = []
-        if found:
-            keras.utils.set_random_seed(method.seed)
-            now = made_from.training(recipe, method, recipe.student(), about)
-            changed = state.differences(found[0].made_from, now)
-        if changed:
-            told += f", refused as another was begun there: {'; '.join(changed)}"
-        elif found and found[0].finished:
-            told += ", done already"
-        elif found:
-            place = found[0].place
-            told += f", begun: stage {place.stage + 1}, epoch {place.epoch + 1}, step {place.step}"
-        say(f"training {method.name}: {told}.")
-    later = ["evaluate"] if recipe.evaluation else []
-    for step in (*later, "package", "report"):
-        say(f"{step}: {'done before' if step in done else 'to do'}.")
-    estimated = estimate(recipe, keep)
+        begun = State() if restart else _begun(recipe, method, folder, about)
+        missing = _say_training(method, begun, int(recipe.streams["train"].cardinality()), say)
+        steps += missing
+        left |= set(later) if missing else set()
+    for step in later:
+        lost = run.lost(step) if step in done else []
+        # The report tells of the others.
+        if step not in done or lost or (step == "report" and left):
+            left.add(step)
+        again = " again" if step in done else ""
+        why = f", as {listed(lost)}" if lost else ""
+        say(f"{step}: to do{again}{why}." if step in left else f"{step}: done already.")
+    estimated = estimate(recipe, keep, steps, left)
     say(estimated.sentence)
     return estimated
 
 
+def _begun(recipe: Recipe, method: Method, folder: Path, about: Mapping[str, Any]) -> State:
+    """What is done of a training, refused if it was begun with something else."""
+    keras.utils.set_random_seed(method.seed)
+    made = made_from.training(recipe, method, recipe.student(), about)
+    return Keeping(folder / "training" / method.name / "states", made).begun()[0]
+
+
+def _say_training(method: Method, begun: State, epoch: int, say: Callable[[str], None]) -> int:
+    """Say what there is to do of a training; gives its steps that are left."""
+    place, lengths = begun.place, [stage.length(epoch) for stage in method.stages]
+    steps = sum(lengths)
+    told = f"training {method.name}: {steps} steps in epochs of {epoch}"
+    if begun.finished:
+        say(f"{told}, done already.")
+        return 0
+    behind = sum(lengths[: place.stage]) + place.epoch * epoch + place.step
+    if behind:
+        told += f", begun: stage {place.stage + 1}, epoch {place.epoch + 1}, step {place.step}"
+    say(f"{told}.")
+    return steps - behind
+
+
 def steps_in(seconds: float, estimated: Estimate) -> int:
-    """How many steps of training fit into a time, with what follows it; at least one."""
-    return max(1, int((seconds - estimated.once - estimated.after) / estimated.seconds_per_step))
+    """How many steps of training fit into a time, with what follows it.
+
+    Raises:
+        ValueError: If not even one does.
+    """
+    beside = estimated.once + estimated.after
+    steps = int((seconds - beside) / estimated.seconds_per_step)
+    if steps < 1:
+        least = beside + estimated.seconds_per_step
+        raise ValueError(
+            f"No step of training fits into {in_words(seconds)}. Expected: more than "
+            f"{in_words(least)}, as reading, evaluation and packaging take {in_words(beside)}. "
+            "Give more hours, or a number of steps."
+        )
+    return steps
 
 
 def cut_short(recipe: Recipe, steps: int) -> Recipe:
@@ -196,8 +239,8 @@ class _Timed(keras.callbacks.Callback):
         self._last = now
 
 
-def _packaging(student: keras.Model) -> float:
-    """Seconds that packaging is expected to take."""
+def packaging_seconds(student: keras.Model) -> float:
+    """How long packaging is expected to take, before it was done once."""
     return PACKAGING + PACKAGING_PER_WEIGHT * len(student.weights)
 
 

@@ -6,6 +6,7 @@ step that fails loses nothing of those before it.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from keras_amalgam import evaluation
 from keras_amalgam.evaluation.gradients import gradient_norms
 from keras_amalgam.experiments import (
     canvas_cost,
+    estimate,
     first_look,
     made_from,
     package,
@@ -32,8 +34,8 @@ from keras_amalgam.experiments import (
 from keras_amalgam.experiments.package import Packaged
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
-from keras_amalgam.experiments.run_folder import RunFolder, Say
-from keras_amalgam.files.writing import whole_directory, whole_entries, write_json
+from keras_amalgam.experiments.run_folder import RunFolder, Say, check_begun
+from keras_amalgam.files.writing import whole_entries, write_json
 from keras_amalgam.report import (
     AblationRun,
     ComparedOwnership,
@@ -52,8 +54,8 @@ from keras_amalgam.training.progress import Length, Progress, WriteHistory
 from keras_amalgam.training.state import Place, State
 
 STEPS = ("train", "evaluate", "package", "compare", "report")
-# What follows a training takes about so long on two cores, where this run has not measured it yet.
-_LATER = 90.0
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 MakeCallbacks = Callable[[], Sequence[keras.callbacks.Callback]]
 
@@ -128,11 +130,20 @@ def run(
         KeyboardInterrupt: If it was told to end. What was done is kept.
     """
     started = time.perf_counter() if started is None else started
+    if not settings.restart:
+        check_begun(Path(directory), settings.only)
     with RunFolder.opened(directory, settings.restart, say) as folder, ended_by_sigterm():
         try:
             report = _Job(recipe, folder, settings, started, say).run()
         except KeyboardInterrupt:
-            say(f"Interrupted. All that was done is kept in {directory}.")
+            say(f"Told to end. All that was done is kept in {directory}.")
+            raise
+        except OSError as error:
+            if error.errno in _FULL:
+                say(
+                    f"The disk is full. All that was done is kept in {directory}: make room, and "
+                    "the same command goes on."
+                )
             raise
     if report is not None:
         say(f"Everything is in {directory}: open {Path(directory) / 'report.html'}.")
@@ -192,12 +203,13 @@ class _Job:
         """What some images tell of the teachers, said before anything is trained."""
         path = self.folder.path / "first_look.json"
 
-        def look() -> None:
+        def look() -> list[str]:
             notes = [f"Warning: {doubt}" for doubt in first_look.doubts(self.recipe)]
             write_json(path, notes + _untested_note(self.recipe))
+            return [path.name]
 
         about = {"teachers": made_from.teachers(self.recipe), "images": self.images}
-        self._step("look at the images", about, [path.name], look)
+        self._step("look at the images", about, look)
         notes = json.loads(path.read_text(encoding="utf-8"))
         for note in notes:
             self.say(note)
@@ -214,7 +226,8 @@ class _Job:
         keras.utils.set_random_seed(method.seed)
         with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
             student = recipe.student()
-        made = made_from.training(recipe, method, student, self.images)
+        replicas = settings.strategy.num_replicas_in_sync if settings.strategy else 1
+        made = made_from.training(recipe, method, student, self.images, replicas)
         keeping = Keeping(training / "states", made, settings.keep, settings.minutes)
         begun, _ = keeping.begun()
         if not begun.finished and settings.only not in (None, "train", "compare"):
@@ -261,7 +274,8 @@ class _Job:
         others = methods[methods.index(method) + 1 :]
         later = sum(each.length(steps) for one in others for each in one.stages)
         known = [record["seconds"] for record in self.folder.steps.values()]
-        rest = sum(known) if len(known) > 1 else _LATER
+        # The first step looks at the images; of those after it nothing is known yet.
+        rest = sum(known) if len(known) > 1 else estimate.packaging_seconds(prepared.student)
         length = Length(
             [one.epochs for one in method.stages],
             sum(one.length(steps) for one in method.stages),
@@ -281,22 +295,23 @@ class _Job:
         if not recipe.evaluation:
             return Tested()
 
-        def test() -> None:
+        def test() -> list[str]:
             self.say("Evaluating teachers and student on the test images.")
             said = {
                 "student": _evaluate(evaluation.predictor(student), recipe),
                 "teachers": _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe),
             }
             own = canvas_cost.own_accuracies(recipe)
-            with whole_directory(place, True, "own_accuracies.json") as folder:
+            with whole_entries(place.parent, place.name) as hidden:
+                folder = hidden / place.name
+                folder.mkdir()
                 for name, one in said.items():
                     with open(folder / f"{name}.npz", "wb") as file:
                         one.save(file)
                 write_json(folder / "own_accuracies.json", own)
+            return [place.name]
 
-        self._step(
-            "evaluate", {**about, "teachers": made_from.teachers(recipe)}, [place.name], test
-        )
+        self._step("evaluate", {**about, "teachers": made_from.teachers(recipe)}, test)
         space, said = _space(recipe), {}
         for name in ("student", "teachers"):
             with open(place / f"{name}.npz", "rb") as file:
@@ -307,7 +322,7 @@ class _Job:
     def _package(self, student: keras.Model, about: Mapping[str, Any]) -> Packaged:
         path = self.folder.path / "package.json"
 
-        def pack() -> None:
+        def pack() -> list[str]:
             self.say("Packaging the student and checking every artifact against it.")
             with tempfile.TemporaryDirectory(prefix=".package-", dir=path.parent) as folder:
                 packaged = package.package(student, self.recipe, Path(folder))
@@ -318,17 +333,20 @@ class _Job:
                     for name in names:
                         Path(folder, name).replace(place / name)
                     write_json(place / path.name, {**records.plain(packaged), "files": names})
+            return [path.name, *names]
 
-        files = [path.name, *self._packaged_files()]
-        self._step("package", {**about, "images": self.images}, files, pack)
+        self._step("package", {**about, "images": self.images}, pack)
         content = json.loads(path.read_text(encoding="utf-8"))
         content.pop("files")
         return records.build(Packaged, content)
 
     def _packaged_files(self) -> list[str]:
         """What an earlier packaging left in the folder."""
-        path = self.folder.path / "package.json"
-        return json.loads(path.read_text(encoding="utf-8"))["files"] if path.is_file() else []
+        try:
+            told = (self.folder.path / "package.json").read_text(encoding="utf-8")
+            return json.loads(told)["files"]
+        except (FileNotFoundError, ValueError):  # None was done, or it is done again.
+            return []
 
     def _remove_artifacts(self, but: Sequence[str]) -> None:
         """Remove an earlier packaging's files that the new one does not replace."""
@@ -348,12 +366,13 @@ class _Job:
             return None
         amalgamator = amalgamation.amalgamator
         ownership = reporting.ownership_of(amalgamation)
-        path = self.folder.path / "training" / method.name / "compared.json"
+        name = f"training/{method.name}/compared.json"
+        path = self.folder.path / name
         kind = AblationRun
         if method.removes is None and ownership != own:
             kind = ComparedOwnership
 
-        def measure() -> None:
+        def measure() -> list[str]:
             tested = _evaluate(evaluation.predictor(amalgamator.student), self.recipe)
             joint, batch = tested.joint_accuracy, first_batch(self.recipe.streams["train"])
             if kind is ComparedOwnership:
@@ -367,10 +386,10 @@ class _Job:
                     gradient_norms=gradient_norms(amalgamator, batch),
                 )
             write_json(path, records.plain(one))
+            return [name]
 
         about = {"student": made_from.of_weights(amalgamator.student), "test_images": tests}
-        name = str(path.relative_to(self.folder.path))
-        self._step(f"compare {method.name}", about, [name], measure)
+        self._step(f"compare {method.name}", about, measure)
         return records.build(kind, json.loads(path.read_text(encoding="utf-8")))
 
     def _report(
@@ -382,7 +401,7 @@ class _Job:
     ) -> Report:
         path = self.folder.path / "report.json"
 
-        def draw() -> None:
+        def draw() -> list[str]:
             self.say("Drawing the report.")
             shown, finished = None, report
             if tested.student and tested.teachers:
@@ -396,16 +415,15 @@ class _Job:
             total = time.perf_counter() - self.started + self.earlier
             finished = _ended(finished, self.recipe, total)
             write_report(self.folder.path, finished, shown, self.settings.full_run)
+            return [path.name, "report.html"]
 
         measured = records.plain(dataclasses.replace(report, history=None))
-        self._step("report", {**about, "measured": measured}, [path.name, "report.html"], draw)
+        self._step("report", {**about, "measured": measured}, draw)
         finished = Report.from_dict(json.loads(path.read_text(encoding="utf-8")))
         self.say(format_table(finished))
         return finished
 
-    def _step(
-        self, name: str, made: Mapping[str, Any], files: Sequence[str], do: Callable[[], None]
-    ) -> None:
+    def _step(self, name: str, made: Mapping[str, Any], do: Callable[[], Sequence[str]]) -> None:
         """Do a step of the folder if it is wanted, and count what it took in earlier processes."""
         only, kind = self.settings.only, name.split()[0]
         record = self.folder.steps.get(name)
@@ -415,9 +433,14 @@ class _Job:
                     f"Only the step {only!r} was wanted, and the step {name!r} before it is not "
                     f"done. Received: {self.folder.path}. Run without `only` first."
                 )
+            if lost := self.folder.lost(name):
+                raise ValueError(
+                    f"Only the step {only!r} was wanted, and what the step {name!r} before it left "
+                    f"is gone. Received: {'; '.join(lost)}. Run without `only` first."
+                )
             self.earlier += record["seconds"]
             return
-        done = self.folder.step(name, made, files, do, anew=kind == only)
+        done = self.folder.step(name, made, do, anew=kind == only)
         if not done and record:
             self.earlier += record["seconds"]
 

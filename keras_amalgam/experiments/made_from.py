@@ -20,7 +20,11 @@ from keras_amalgam.versions import versions
 
 
 def training(
-    recipe: Recipe, method: Method, student: keras.Model, about_images: Mapping[str, Any]
+    recipe: Recipe,
+    method: Method,
+    student: keras.Model,
+    about_images: Mapping[str, Any],
+    replicas: int = 1,
 ) -> dict[str, Any]:
     """What a training depends on: with anything else it would not be the same one.
 
@@ -29,6 +33,8 @@ def training(
         method: How the student is trained.
         student: Before its training, with its initial weights.
         about_images: From `images`.
+        replicas: Of the student that are trained in step. Terms that compare distributions, such
+            as MMD, see the images of one replica alone.
     """
     return _json_ready(
         {
@@ -41,6 +47,7 @@ def training(
                 "initial_weights": of_weights(student),
             },
             "images": about_images,
+            "replicas": replicas,
             "method": {
                 "name": method.name,
                 "seed": method.seed,

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from keras_amalgam.files.contents import sha256_of, sha256_of_directory
 from keras_amalgam.files.writing import write_json
 from keras_amalgam.training.state import differences
 
 RUN, STEPS, LOCK = "run.json", "steps.json", ".run.lock"
+_STATES = "training/*/states/state_*.npz"
 _KIND = "keras-amalgam run"  # What `run.json` is, as other programs write such files, too.
 # All that a run leaves in its folder, and that --restart removes: what else lies there stays.
 _LEFT = (
@@ -73,16 +75,30 @@ class RunFolder:
 
     @property
     def steps(self) -> dict[str, dict[str, Any]]:
-        """What is done: by step `made_from` and `seconds`."""
-        path = self.path / STEPS
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        """What is done: by step `made_from`, `seconds` and `files`, these with their hashes.
+
+        Nothing, where the file that says so is damaged: all but the training is done again then.
+        """
+        try:
+            return json.loads((self.path / STEPS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def lost(self, name: str) -> list[str]:
+        """What a step left and is not there any more as it was, each in a few words."""
+        found = []
+        for file, was in self.steps.get(name, {}).get("files", {}).items():
+            if not (self.path / file).exists():
+                found.append(f"{file} is missing")
+            elif _hash_of(self.path / file) != was:
+                found.append(f"{file} is not as it was left")
+        return found
 
     def step(
         self,
         name: str,
         made_from: Mapping[str, Any],
-        files: Sequence[str],
-        do: Callable[[], None],
+        do: Callable[[], Iterable[str]],
         anew: bool = False,
     ) -> bool:
         """Do a step, unless it is done and nothing that it was made from has changed.
@@ -90,8 +106,7 @@ class RunFolder:
         Args:
             name: Of the step.
             made_from: What its result depends on, JSON-ready.
-            files: Names, in the folder, of what it leaves.
-            do: Does it.
+            do: Does it, and returns the names, in the folder, of what it leaves.
             anew: Whether it is done in any case.
 
         Returns:
@@ -100,21 +115,20 @@ class RunFolder:
         made_from = json.loads(json.dumps(made_from))
         steps = self.steps
         record = steps.get(name)
-        missing = [file for file in files if not (self.path / file).exists()]
         if record and not anew:
-            changed = differences(record["made_from"], made_from)
-            if not changed and not missing:
+            changed = differences(record["made_from"], made_from) + self.lost(name)
+            if not changed:
                 self._say(f"{name}: done already.")
                 return False
-            missing = [f"{file} is missing" for file in missing]
-            self._say(f"{name}: again, as something has changed: {'; '.join(changed + missing)}.")
+            self._say(f"{name}: again, as something has changed: {listed(changed)}.")
         # What is about to be replaced is no longer the result of the step.
         if steps.pop(name, None):
             write_json(self.path / STEPS, steps)
         start = time.perf_counter()
-        do()
+        files = do()
         seconds = time.perf_counter() - start
-        steps[name] = {"made_from": made_from, "seconds": seconds}
+        hashes = {file: _hash_of(self.path / file) for file in files}
+        steps[name] = {"made_from": made_from, "seconds": seconds, "files": hashes}
         write_json(self.path / STEPS, steps)
         return True
 
@@ -134,7 +148,7 @@ def check_folder(path: Path, restart: bool = False) -> None:
     inside = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
     # A process that was killed early has locked the folder, and perhaps begun to write run.json.
     begun = {name for name in inside if name == LOCK or name.startswith(f".{RUN}-")}
-    if path.is_dir() and (inside == begun or _is_run(path / RUN)):
+    if path.is_dir() and (inside == begun or _is_run(path)):
         return
     # A result of versions that had no run.json.
     if not {"report.json", "report.html"} <= inside:
@@ -149,11 +163,40 @@ def check_folder(path: Path, restart: bool = False) -> None:
         )
 
 
-def _is_run(path: Path) -> bool:
+def check_begun(path: Path, only: str | None) -> None:
+    """Refuse one step of a run of which no training was begun.
+
+    Args:
+        path: The folder; it need not exist.
+        only: The step that is wanted, if it is one alone.
+
+    Raises:
+        ValueError: Saying what to do.
+    """
+    if only not in (None, "train") and not any(path.glob(_STATES)):
+        raise ValueError(
+            f"Only the step {only!r} was wanted, and nothing was trained in {path}. Run without "
+            "`only` first."
+        )
+
+
+def listed(changes: Sequence[str], most: int = 4) -> str:
+    """The first of some changes, and how many others there are, in one line."""
+    more = len(changes) - most
+    return "; ".join([*changes[:most], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a run was begun there; without its run.json, or with half of it, a training tells."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("kind") == _KIND
-    except (OSError, ValueError, AttributeError):
-        return False
+        told = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return any(folder.glob(_STATES))
+    return isinstance(told, dict) and told.get("kind") == _KIND
+
+
+def _hash_of(path: Path) -> str:
+    return (sha256_of_directory if path.is_dir() else sha256_of)(path)
 
 
 def _unfinished(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,9 @@ epoch.
 
 import json
 import re
+import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,11 +17,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_amalgam.files.writing import whole_file
+from keras_amalgam.files.writing import named, whole_file
 from keras_amalgam.training.amalgamator import Amalgamator
 
 VERSION = 1
 _ABOUT = "about"
+_DAMAGED = (EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 _NAME = re.compile(r"state_(\d{3})_(\d{6})_(\d{8})\.npz")
 # NumPy's format knows no bfloat16: its bits are stored as whole numbers.
 _AS_BITS = {"bfloat16": "uint16"}
@@ -86,28 +89,66 @@ def save(folder: Path, state: State, amalgamator: Amalgamator, keep: int) -> Pat
     arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     place = state.place
     path = folder / f"state_{place.stage:03}_{place.epoch:06}_{place.step:08}.npz"
-    with whole_file(path) as partial, open(partial, "wb") as file:
+    with whole_file(path) as partial, named(path), open(partial, "wb") as file:
         np.savez(file, **arrays)
-    for old in _files(folder)[:-keep]:
-        old.unlink(missing_ok=True)
+    files = _files(folder)
+    at = files.index(path)
+    # Those of later places are damaged: the training went on from before them.
+    for stale in files[: max(0, at + 1 - keep)] + files[at + 1 :]:
+        stale.unlink(missing_ok=True)
     return path
 
 
 def latest(folder: Path) -> tuple[State, Path] | None:
-    """The newest whole state of a folder, and its file; `None` if there is none.
+    """The newest whole state of a folder, and its file; `None` if there is no state.
 
-    A damaged file, as a failing disk leaves, is passed over for the one before it.
+    A damaged file, as a failing disk leaves, is passed over with a warning for the one before it.
+
+    Raises:
+        ValueError: If no state of the folder is whole, or another version wrote the newest one.
+        OSError: If a file cannot be read.
     """
-    for path in reversed(_files(folder)):
+    files = _files(folder)
+    for path in reversed(files):
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                about = json.loads(arrays[_ABOUT].tobytes())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            about = _whole(path)
+        except _DAMAGED as error:
+            damage = error
             continue
-        if about.pop("version", None) == VERSION:
-            about.pop("variables")
-            return State(**{**about, "place": Place(**about["place"])}), path
+        if path != files[-1]:
+            warnings.warn(
+                f"The training goes on from {path.name}: {files[-1]}, which is newer, is damaged.",
+                stacklevel=2,
+            )
+        return _read(about, path), path
+    if files:
+        raise ValueError(
+            f"No state of the training in {folder} is whole. Received: {len(files)} damaged files, "
+            f"the oldest with {damage!r}. Put them back from a copy, or begin anew in another "
+            "folder."
+        )
     return None
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """What a state file says of itself, read after all numbers in it."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        damaged = arrays.zip.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+        return json.loads(arrays[_ABOUT].tobytes())
+
+
+def _read(about: dict[str, Any], path: Path) -> State:
+    version = about.pop("version", None)
+    if version != VERSION:
+        raise ValueError(
+            f"Another version of keras-amalgam wrote the training in {path.parent}. Received: a "
+            f"state of version {version}. Expected: {VERSION}. Go on with that version, or begin "
+            "anew in another folder."
+        )
+    about.pop("variables")
+    return State(**{**about, "place": Place(**about["place"])})
 
 
 def restore(path: Path, amalgamator: Amalgamator) -> list[np.ndarray]:
@@ -154,7 +195,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
-        if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        if isinstance(old, list) and isinstance(new, list):
             old, new = (dict(enumerate(one, 1)) for one in (old, new))
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += differences(old, new, f"{path}{key}.")

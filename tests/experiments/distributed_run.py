@@ -84,6 +84,10 @@ def main(folder):
         except KeyboardInterrupt:
             ended = "interrupted"
         watched[name] = [watch.steps, watch.epochs, watch.replicas, ended]
+    try:
+        job.run(recipe(), folder / "broken", job.Settings(only="train"))
+    except ValueError as refused:
+        watched["without the strategy"] = str(refused)
     (folder / "watched.json").write_text(json.dumps(watched))
 
 

@@ -1,15 +1,19 @@
 """What a run will take: what is measured, and what follows from it by hand."""
 
 import dataclasses
+import json
 
+import keras
 import numpy as np
 import pytest
 
 from keras_amalgam.experiments import estimate as module
+from keras_amalgam.experiments import made_from
 from keras_amalgam.experiments.estimate import Estimate, cut_short, estimate, plan, steps_in
 from keras_amalgam.files.writing import write_json
-from keras_amalgam.training import train
+from keras_amalgam.training import state, train
 from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.state import Place, State
 
 MEASURED = Estimate(
     seconds_per_step=0.5, images_per_second=128.0, once=20.0, training=600.0, after=100.0,
@@ -58,13 +62,47 @@ def test_plan_of_a_restart_says_that_all_is_done_again(one, tmp_path, monkeypatc
         one.streams["train"], keeping=Keeping(tmp_path / "training/main/states"), verbose=0,
     )  # fmt: skip
     write_json(tmp_path / "steps.json", {"package": {"made_from": {}, "seconds": 1.0}})
-    on, anew = [], []
-    plan(one, tmp_path, 2, on.append)
-    assert "refused as another was begun there" in on[0]
-    assert on[2] == "package: done before."
+    with pytest.raises(ValueError, match="cannot go on with something else"):
+        plan(one, tmp_path, 2, print)
+    anew = []
     plan(one, tmp_path, 2, anew.append, restart=True)
     assert anew[0] == "training main: 20 steps in epochs of 4."
     assert anew[1:4] == ["evaluate: to do.", "package: to do.", "report: to do."]
+
+
+@pytest.mark.parametrize(
+    ("steps", "lost", "said", "left"),
+    [
+        (20, False, ["20 steps in epochs of 4, done already", "evaluate: to do", "done already",
+                     "report: to do"], (0, {"evaluate", "report"})),
+        (20, True, ["done already", "evaluate: to do",
+                    "package: to do again, as student.keras is missing", "report: to do"],
+         (0, {"evaluate", "package", "report"})),
+        (6, False, ["begun: stage 1, epoch 2, step 2.", "evaluate: to do", "package: to do again",
+                    "report: to do"], (14, {"evaluate", "package", "report"})),
+    ],
+)  # fmt: skip
+def test_plan_says_and_counts_only_what_is_left(
+    one, tmp_path, monkeypatch, steps, lost, said, left
+):
+    measured = []
+    monkeypatch.setattr(module, "estimate", lambda *told: measured.append(told) or MEASURED)
+    method, stream = one.methods[0], one.streams["train"]
+    keras.utils.set_random_seed(method.seed)
+    about = made_from.training(one, method, one.student(), made_from.images(one))
+    about = json.loads(json.dumps(about))
+    place = Place(0, *divmod(steps, 4))
+    keeping = Keeping(tmp_path / "training/main/states", about)
+    monkeypatch.setattr(state, "_variables", lambda _: [])
+    state.save(keeping.folder, State(place, made_from=about, finished=steps == 20), None, 2)
+    files = {"student.keras": "0"} if lost else {}
+    record = {"made_from": {}, "seconds": 1.0, "files": files}
+    write_json(tmp_path / "steps.json", {"package": record})
+    heard = []
+    plan(one, tmp_path, 2, heard.append)
+    assert all(part in line for part, line in zip(said, heard, strict=False)), heard
+    assert measured[0][2:] == left
+    assert int(stream.cardinality()) == 4
 
 
 def test_median_of_steady_steps_is_told_apart_from_the_first_ones():
@@ -77,7 +115,8 @@ def test_median_of_steady_steps_is_told_apart_from_the_first_ones():
 
 def test_hours_become_the_steps_that_fit_beside_what_follows():
     assert steps_in(1120.0, MEASURED) == 2000
-    assert steps_in(10.0, MEASURED) == 1
+    with pytest.raises(ValueError, match="fits into 10 s. Expected: more than 2 min, as reading"):
+        steps_in(10.0, MEASURED)
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(3, 1), (4, 1), (9, 3)])

@@ -9,7 +9,7 @@ import pytest
 
 from keras_amalgam.cli import run_flags
 from keras_amalgam.experiments import job
-from keras_amalgam.experiments.run_folder import RunFolder
+from keras_amalgam.experiments.run_folder import RunFolder, check_begun
 
 
 @pytest.fixture
@@ -32,15 +32,16 @@ class Counted:
     def __call__(self):
         self.times += 1
         self.path.write_text("result")
+        return [self.path.name]
 
 
 def test_step_is_done_once_and_again_when_what_it_was_made_from_has_changed(opened, said):
     with opened() as folder:
         step = Counted(folder.path / "a")
-        assert folder.step("measure", {"seed": 1, "data": {"images": 3}}, ["a"], step)
-        assert not folder.step("measure", {"seed": 1, "data": {"images": 3}}, ["a"], step)
+        assert folder.step("measure", {"seed": 1, "data": {"images": 3}}, step)
+        assert not folder.step("measure", {"seed": 1, "data": {"images": 3}}, step)
         assert step.times == 1 and said == ["measure: done already."]
-        assert folder.step("measure", {"seed": 1, "data": {"images": 4}}, ["a"], step)
+        assert folder.step("measure", {"seed": 1, "data": {"images": 4}}, step)
     assert step.times == 2
     assert "data.images: 4, was 3" in said[-1] and "seed" not in said[-1]
 
@@ -49,13 +50,69 @@ def test_step_is_remembered_by_the_next_process_and_done_again_if_its_file_is_go
     with opened() as folder:
         folder.describe({"recipe": "tiny"})
         step = Counted(folder.path / "a")
-        folder.step("measure", {}, ["a"], step)
+        folder.step("measure", {}, step)
     with opened() as folder:
-        folder.step("measure", {}, ["a"], step)
+        folder.step("measure", {}, step)
         assert step.times == 1
         (folder.path / "a").unlink()
-        folder.step("measure", {}, ["a"], step)
-    assert step.times == 2 and "a is missing" in said[-1]
+        folder.step("measure", {}, step)
+        assert step.times == 2 and "a is missing" in said[-1]
+        (folder.path / "a").write_text("resu")
+        folder.step("measure", {}, step)
+        assert step.times == 3 and "a is not as it was left" in said[-1]
+        folder.step("measure", {}, step)
+    assert step.times == 3
+
+
+def test_many_changes_are_counted(opened, said):
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        folder.step("measure", dict.fromkeys("abcdefg", 1), step)
+        folder.step("measure", dict.fromkeys("abcdefg", 2), step)
+    assert said[-1].endswith("a: 2, was 1; b: 2, was 1; c: 2, was 1; d: 2, was 1; and 3 more.")
+
+
+def begin(folder):
+    """What a training leaves."""
+    state = folder / "training" / "main" / "states" / "state_000_000001_00000000.npz"
+    state.parent.mkdir(parents=True)
+    state.write_text("trained")
+    return state
+
+
+@pytest.mark.parametrize("told", [None, "", '{"kind": "keras-am'])
+@pytest.mark.parametrize("reported", [False, True])
+def test_run_is_known_by_its_training_where_run_json_is_damaged(opened, tmp_path, told, reported):
+    state = begin(tmp_path / "run")
+    if told is not None:
+        (tmp_path / "run" / "run.json").write_text(told)
+    if reported:
+        for name in ("report.json", "report.html"):
+            (tmp_path / "run" / name).write_text("{}")
+    with opened() as folder:
+        folder.describe({"recipe": "tiny"})
+    assert state.read_text() == "trained"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"] == "tiny"
+
+
+def test_steps_are_done_again_where_the_file_that_tells_of_them_is_damaged(opened):
+    with opened() as folder:
+        step = Counted(folder.path / "a")
+        folder.step("measure", {}, step)
+        (folder.path / "steps.json").write_text('{"measure": {"made')
+        assert folder.steps == {} and folder.lost("measure") == []
+        folder.step("measure", {}, step)
+        assert step.times == 2 and list(folder.steps) == ["measure"]
+
+
+@pytest.mark.parametrize("only", ["report", "evaluate", "package", "compare"])
+def test_one_step_of_a_run_that_was_not_begun_is_refused(tmp_path, only):
+    with pytest.raises(ValueError, match=f"Only the step '{only}' was wanted, and nothing was"):
+        check_begun(tmp_path, only)
+    check_begun(tmp_path, None)
+    check_begun(tmp_path, "train")
+    begin(tmp_path)
+    check_begun(tmp_path, only)
 
 
 def test_step_that_fails_is_not_done(opened):
@@ -64,11 +121,11 @@ def test_step_that_fails_is_not_done(opened):
 
     with opened() as folder:
         step = Counted(folder.path / "a")
-        folder.step("measure", {}, ["a"], step)
+        folder.step("measure", {}, step)
         with pytest.raises(OSError, match="No space"):
-            folder.step("measure", {"seed": 2}, ["a"], fail)
-        assert folder.step("measure", {"seed": 2}, ["a"], step)
-        assert folder.step("other", {}, [], step)
+            folder.step("measure", {"seed": 2}, fail)
+        assert folder.step("measure", {"seed": 2}, step)
+        assert folder.step("other", {}, step)
         assert set(folder.steps) == {"measure", "other"}
 
 
@@ -76,7 +133,7 @@ def test_step_that_is_wanted_is_done_again_though_nothing_has_changed(opened):
     with opened() as folder:
         step = Counted(folder.path / "a")
         for _ in range(2):
-            assert folder.step("measure", {}, ["a"], step, anew=True)
+            assert folder.step("measure", {}, step, anew=True)
     assert step.times == 2
 
 
@@ -170,7 +227,7 @@ def test_result_of_an_earlier_version_is_replaced_only_if_told_to(opened, tmp_pa
     (tmp_path / "run").mkdir()
     for name in ("report.json", "report.html"):
         (tmp_path / "run" / name).write_text("{}")
-    with pytest.raises(FileExistsError, match="--restart"), opened():
+    with pytest.raises(FileExistsError, match="restart=True"), opened():
         pass
     with opened(restart=True) as folder:
         folder.describe({"recipe": "tiny"})

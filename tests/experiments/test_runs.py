@@ -124,14 +124,16 @@ def test_same_run_again_does_nothing_but_the_step_that_is_wanted(go, tmp_path):
 
 
 @pytest.mark.slow
-def test_packaging_that_fails_loses_nothing_that_was_trained(go, whole, tmp_path, monkeypatch):
+def test_packaging_that_fails_loses_nothing_that_was_trained(go, one, whole, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
+    heard = []
     with monkeypatch.context() as broken:
         broken.setattr(package, "package", full)
         with pytest.raises(OSError, match="No space left"):
-            go()
+            job.run(one, tmp_path / "out", say=heard.append)
+    assert "The disk is full. All that was done is kept" in heard[-1]
     report, said = go()
     assert "training main: done already." in said and "evaluate: done already." in said
     assert student_of(tmp_path / "out") == whole[1]
@@ -164,6 +166,8 @@ def test_run_with_another_seed_or_other_images_is_refused_and_leaves_the_first(
     stream = data.stream(data.from_arrays(make.images(48)), batch_size=8)
     with pytest.raises(ValueError, match=r"images\.batches: 6, was 5"):
         go(dataclasses.replace(one, streams={"train": stream}))
+    with pytest.raises(ValueError, match="the training before it has not finished"):
+        go(only="report")
     told = (tmp_path / "out" / "run.json").read_text()
     with pytest.raises(ValueError, match="cannot go on with something else"):
         go(dataclasses.replace(one, methods=[seed], name="other"))
@@ -214,9 +218,27 @@ def test_artifact_that_is_packaged_no_more_is_removed(go, tmp_path, monkeypatch)
     assert (tmp_path / "out" / "student.keras").exists()
 
 
-def test_only_a_step_whose_predecessors_are_done(go):
-    with pytest.raises(ValueError, match="the training before it has not finished"):
+def test_only_a_step_of_a_run_that_was_begun(go, tmp_path):
+    with pytest.raises(ValueError, match="nothing was trained in"):
         go(only="report")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_damaged_result_is_made_again_and_refused_where_another_step_reads_it(go, tmp_path):
+    go()
+    student, evaluated = tmp_path / "out" / "student.keras", tmp_path / "out" / "evaluation"
+    trained = student_of(tmp_path / "out")
+    student.write_bytes(student.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="student.keras is not as it was left. Run without"):
+        go(only="report")
+    (evaluated / "own_accuracies.json").unlink()
+    (tmp_path / "out" / "package.json").write_text("{")
+    _, said = go()
+    assert "evaluate: again, as something has changed: evaluation is not as it was left" in said
+    assert "package: again" in said
+    assert student_of(tmp_path / "out") == trained
+    assert (evaluated / "own_accuracies.json").is_file()
 
 
 @pytest.mark.slow
