@@ -108,7 +108,7 @@ def latest(folder: Path) -> tuple[State, Path] | None:
         ValueError: If no state of the folder is whole, or another version wrote the newest one.
         OSError: If a file cannot be read.
     """
-    files = _files(folder)
+    files, damage = _files(folder), None
     for path in reversed(files):
         try:
             about = _whole(path)
