@@ -157,11 +157,6 @@ def check(values: flags.FlagValues) -> list[str]:
     class_names(values.classes)
     if values.images:
         output.check_folder(values.images, "images")
-    if not math.isfinite(values.tolerance):
-        raise ValueError(
-            f"--tolerance must be finite. Received: {values.tolerance}. Expected a fraction of a "
-            "tensor's range, as 1e-4; --allow_difference writes what differs."
-        )
     for flag in ("size", "input_shape"):
         whole_numbers(values, flag)
     for flag in ("mean", "std"):

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from absl import flags
 
+from keras_amalgam.cli import flag_values
 from keras_amalgam.onednn import prefer_onednn
 
 COMMANDS = {
@@ -95,7 +96,7 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
         if values.help:
             print(f"{(command.__doc__ or '').strip()}\n\nflags:\n{_flag_help(values)}")
             return 0
-        _check_empty(values, positional)
+        flag_values.check(values, positional)
         importlib.import_module("keras_amalgam.backend")
         with _without_greetings():  # Some checks need Keras.
             command.check(values, positional)
@@ -112,19 +113,6 @@ def _run(name: str, command: ModuleType, arguments: list[str]) -> int:
     except (ValueError, TypeError, RuntimeError, ImportError, OSError, ArithmeticError) as error:
         return _failure(name, error)
     return 0
-
-
-def _check_empty(values: flags.FlagValues, positional: list[str]) -> None:
-    """Refuse what an unset variable of the shell leaves: as a path it would mean this folder."""
-    given = {f"--{name}": values[name].value for name in values if values[name].present}
-    given |= {f"argument {number}": value for number, value in enumerate(positional, 1)}
-    lists = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
-    empty = [name for name, texts in lists.items() if not texts or "" in texts]
-    if empty:
-        raise ValueError(
-            f"{' and '.join(empty)} must not be empty. Received: ''. Give a value, or leave it "
-            "out; a variable of the shell that is not set leaves nothing behind."
-        )
 
 
 def _under_keras_defaults(command: ModuleType, values: flags.FlagValues, rest: list[str]) -> None:

@@ -1,14 +1,16 @@
 """Flags that say nothing are refused before any work, and no stream ends a command."""
 
+import importlib
 import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from absl import flags as absl_flags
 
 import keras_amalgam as ka
-from keras_amalgam.cli.main import main
+from keras_amalgam.cli.main import COMMANDS, MODULES, main
 
 DIGITS = pathlib.Path(ka.__file__).parent / "data" / "demo" / "teachers" / "digits.onnx"
 
@@ -42,6 +44,25 @@ def test_flag_that_says_nothing_about_the_file_is_refused_unread(flags, said, ca
     told = capsys.readouterr()
     assert said in told.err and "Reading" not in told.out
     assert not pathlib.Path("out").exists()
+
+
+def float_flags():
+    """Every number with a fraction that some command takes."""
+    for command in COMMANDS:
+        values = absl_flags.FlagValues()
+        module = importlib.import_module(f"keras_amalgam.cli.{MODULES.get(command, command)}")
+        module.define_flags(values)
+        for name in values:
+            if isinstance(values[name].parser, absl_flags.FloatParser):
+                yield command, name
+
+
+@pytest.mark.parametrize(("command", "flag"), [*float_flags()])
+def test_number_that_is_not_finite_is_refused_by_every_command(command, flag, capsys):
+    for value in ("nan", "inf", "1e999"):
+        assert main([command, f"--{flag}={value}"]) == 2
+        error = capsys.readouterr().err
+        assert f"--{flag} must be finite. Received: {float(value)}. Give a number" in error
 
 
 def test_signature_of_a_file_without_one_is_refused_by_inspect(capsys):
