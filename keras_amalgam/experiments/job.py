@@ -86,16 +86,24 @@ class Settings:
     described: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a step that does not exist, and numbers below one."""
+        """Refuse a step that does not exist, numbers out of bounds, and callbacks not yet made."""
         if self.only is not None and self.only not in STEPS:
             raise ValueError(
                 f"There is no step {self.only!r}. Received: only={self.only!r}. Choose one of "
                 f"{list(STEPS)}."
             )
-        if self.keep < 1 or self.minutes < 0:
+        if not (self.keep >= 1 and 0 <= self.minutes < float("inf")):  # NaN is neither.
             raise ValueError(
                 "At least one state stays, and time between two is not negative. Received: "
-                f"keep={self.keep}, minutes={self.minutes}."
+                f"keep={self.keep}, minutes={self.minutes}. Leave them out for 3 and 5."
+            )
+        made = self.callbacks
+        is_class = isinstance(made, type) and issubclass(made, keras.callbacks.Callback)
+        if not callable(made) or is_class:
+            raise TypeError(
+                "`callbacks` is a function that makes a list of callbacks for each fit: a callback "
+                f"keeps what it saw in one. Received: {made!r}. Expected: such as "
+                "`callbacks=lambda: [callback]`."
             )
 
 

@@ -259,6 +259,23 @@ def test_test_images_of_the_teachers_class_names_or_none_are_taken(recipe, make,
     assert dataclasses.replace(recipe, evaluation=evaluation).evaluation["digits"] is images
 
 
+@pytest.mark.parametrize(
+    "given",
+    [[keras.callbacks.Callback()], (), keras.callbacks.Callback(), keras.callbacks.Callback, None],
+    ids=str,
+)
+def test_callbacks_that_nothing_makes_are_refused_before_any_training(given):
+    with pytest.raises(TypeError, match=r"a function that .*`callbacks=lambda: \[callback\]`"):
+        job.Settings(callbacks=given)
+
+
+@pytest.mark.parametrize("wrong", [{"keep": 0}, {"minutes": -1}, {"minutes": np.nan}], ids=str)
+def test_states_that_cannot_be_kept_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=rf"Received: .*{name}={wrong[name]}"):
+        job.Settings(**wrong)
+
+
 def test_an_unknown_recipe_lists_the_shipped_ones_that_run():
     with pytest.raises(ValueError, match=r"or one of \['digits_fashion'\]"):
         load("no_such_recipe")
