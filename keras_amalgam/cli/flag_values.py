@@ -1,6 +1,7 @@
 """What the values of flags must be, whichever command they are of."""
 
 import math
+from typing import Any
 
 from absl import flags
 
@@ -41,3 +42,41 @@ def _check_finite(values: flags.FlagValues) -> None:
                 f"--{name} must be finite. Received: {value}. Give a number, or leave --{name} "
                 "out for its default."
             )
+
+
+def from_json(flag: flags.Flag[Any], value: Any) -> Any:
+    """A flag's value out of JSON, checked as on the command line.
+
+    Args:
+        flag: As it is before anything is given.
+        value: What JSON holds, of the type that the flag has.
+
+    Raises:
+        ValueError: If the flag does not take it; says what it takes.
+    """
+    several = isinstance(flag, flags.MultiFlag) or isinstance(flag.parser, flags.ListParser)
+    if value is None and flag.default is None:
+        return None
+    if isinstance(value, list) != several:
+        raise ValueError(f"Expected: {_expected(flag, several)}.")
+    try:
+        if isinstance(flag, flags.MultiFlag):
+            return [flag.parser.parse(one) for one in value]
+        if several and not all(isinstance(one, str) for one in value):
+            raise TypeError("a list of other things than texts")
+        return flag.parser.parse(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"Expected: {_expected(flag, several)}.") from error
+
+
+def _expected(flag: flags.Flag[Any], several: bool) -> str:
+    """What a flag takes, in words; `null` where it may be left out."""
+    if several:
+        what = "a list of texts"
+    elif flag.boolean:
+        what = "true or false"
+    elif isinstance(flag.parser, flags.EnumParser):
+        what = f"one of {list(flag.parser.enum_values)}"
+    else:
+        what = flag.parser.syntactic_help or "a text"
+    return f"{what}, or null" if flag.default is None else what

@@ -22,7 +22,7 @@ from typing import Any
 
 from absl import flags
 
-from keras_amalgam.cli import run_flags
+from keras_amalgam.cli import flag_values, run_flags
 from keras_amalgam.files.contents import sha256_of
 
 
@@ -111,6 +111,9 @@ class _Told:
                 content.get("steps"),
                 content.get("recipe_sha256"),
             )
+            texts = [told.name, *told.arguments, told.folder, told.recipe_sha256 or ""]
+            if not isinstance(told.arguments, list) or not all(isinstance(t, str) for t in texts):
+                raise TypeError("'command', 'arguments', 'folder' and 'recipe_sha256' are texts")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} is not the run.json of a run that a command began. Received: {error!r}. "
@@ -123,9 +126,10 @@ class _Told:
                 f"{path} was begun in a folder that is gone. Received: {told.folder}. Give the "
                 "command itself, with the paths as they are now."
             )
-        if told.recipe_sha256 and sha256_of(told.arguments[0]) != told.recipe_sha256:
+        recipe = next(iter(told.arguments), None)
+        if recipe and told.recipe_sha256 and sha256_of(recipe) != told.recipe_sha256:
             raise ValueError(
-                f"The recipe {told.arguments[0]} has changed since {path} was written. Give the "
+                f"The recipe {recipe} has changed since {path} was written. Give the "
                 "recipe itself to run it as it is now."
             )
         return told
@@ -134,6 +138,17 @@ class _Told:
     def command(self) -> Any:
         """The command's module."""
         return importlib.import_module(f"keras_amalgam.cli.{self.name}")
+
+    def _give(self, flag: flags.Flag[Any], value: Any) -> None:
+        """Set a flag as if the command line had given it."""
+        try:
+            flag.value = flag_values.from_json(flag, value)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} has a wrong value for --{flag.name}. Received: {json.dumps(value)}. "
+                f"{error} Mend the file, or give the command itself."
+            ) from error
+        flag.present = int(flag.value != flag.default)
 
     def flags(self, values: flags.FlagValues) -> flags.FlagValues:
         """The command's flags as they were, for the folder of this command line.
@@ -148,9 +163,11 @@ class _Told:
                 raise ValueError(
                     f"{self.path} has a flag that {self.name} does not. Received: --{flag}."
                 )
-            again[flag].value = value
+            self._give(again[flag], value)
+        flag_values.check(again, self.arguments)
         if self.given.get("hours") is not None and self.steps is not None:
-            again["hours"].value, again["steps"].value = None, self.steps
+            again["hours"].value = None
+            self._give(again["steps"], self.steps)
         for flag in ("restart", "only", "dry_run"):
             again[flag].value = values[flag].value
         again["out"].value = values.out and str(Path(values.out).resolve())

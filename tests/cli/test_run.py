@@ -69,3 +69,54 @@ def test_run_json_whose_folder_or_recipe_is_another_is_refused(tmp_path, capsys)
     (tmp_path / "run.json").write_text(json.dumps(told))
     assert main(words) == 2
     assert "begun in a folder that is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("epochs", "many", "a positive integer"),
+        ("epochs", [3], "a positive integer"),
+        ("epochs", None, "a positive integer"),
+        ("epochs", True, "a positive integer"),
+        ("epochs", 2.5, "a positive integer"),
+        ("batch_size", 0, "integer >= 2"),
+        ("learning_rate", -1, "a non-negative number"),
+        ("learning_rate", 10**400, "a non-negative number"),
+        ("student", True, "a text"),
+        ("images", 3, "a text, or null"),
+        ("teacher", "digits", "a list of texts"),
+        ("teacher", [3], "a list of texts"),
+        ("size", [16, 16], "a list of texts, or null"),
+        ("ownership", "mine", "one of ['joint', 'per_task', 'source'], or null"),
+        ("flip", "maybe", "true or false"),
+        ("flip", [True], "true or false"),
+    ],
+)
+def test_value_of_a_run_json_is_checked_as_a_flags(tmp_path, capsys, flag, value, expected):
+    told = {"command": "amalgamate", "arguments": [], "flags": {"images": "photos", flag: value}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    assert main(["run", str(tmp_path / "run.json"), f"--out={tmp_path / 'out'}"]) == 2
+    assert (
+        f"run.json has a wrong value for --{flag}. Received: {json.dumps(value)}. "
+        f"Expected: {expected}. Mend the file"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"flags": {"images": ""}}, "--images must not be empty"),
+        ({"flags": {"learning_rate": float("nan")}}, "--learning_rate must be finite"),
+        ({"flags": {"hours": 1}, "steps": "many"}, 'for --steps. Received: "many"'),
+        ({"flags": {"hours": 1}, "steps": 0}, "for --steps. Received: 0"),
+        ({"folder": 3}, "is not the run.json of a run"),
+        ({"arguments": "ab"}, "is not the run.json of a run"),
+        ({"arguments": [1]}, "is not the run.json of a run"),
+        ({"command": ["demo"]}, "is not the run.json of a run"),
+    ],
+)
+def test_run_json_that_no_command_wrote_is_a_usage_error(tmp_path, capsys, change, said):
+    told = {"command": "amalgamate", "arguments": [], "flags": {}, **change}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    assert main(["run", str(tmp_path / "run.json"), f"--out={tmp_path / 'out'}"]) == 2
+    assert said in capsys.readouterr().err
