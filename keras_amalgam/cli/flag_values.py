@@ -54,17 +54,18 @@ def from_json(flag: flags.Flag[Any], value: Any) -> Any:
     Raises:
         ValueError: If the flag does not take it; says what it takes.
     """
+    parser: Any = flag.parser
     several = isinstance(flag, flags.MultiFlag) or isinstance(flag.parser, flags.ListParser)
     if value is None and flag.default is None:
         return None
-    if isinstance(value, list) != several:
+    if value is None or isinstance(value, list) != several:
         raise ValueError(f"Expected: {_expected(flag, several)}.")
     try:
         if isinstance(flag, flags.MultiFlag):
-            return [flag.parser.parse(one) for one in value]
+            return [parser.parse(one) for one in value]
         if several and not all(isinstance(one, str) for one in value):
             raise TypeError("a list of other things than texts")
-        return flag.parser.parse(value)
+        return parser.parse(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"Expected: {_expected(flag, several)}.") from error
 
