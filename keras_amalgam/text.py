@@ -1,7 +1,8 @@
 """Tables and numbers for people, the same in the terminal, in documents and on pages."""
 
+import difflib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import jinja2
@@ -67,6 +68,17 @@ def page_template(path: Path) -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template(path.name)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, to go on with after a message; empty where nothing is close.
+
+    Args:
+        word: What was given.
+        known: What there is.
+    """
+    close = difflib.get_close_matches(word, known, n=3)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def file_size(number: float) -> str:

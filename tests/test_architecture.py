@@ -17,7 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
-    {"backend", "keras_settings", "onednn", "text", "version"},
+    {"backend", "choices", "keras_settings", "onednn", "text", "version"},
     {"versions"},
     {"files", "losses"},
     {"images", "layers"},

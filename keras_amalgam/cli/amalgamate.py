@@ -35,11 +35,11 @@ from pathlib import Path
 
 from absl import flags
 
+from keras_amalgam.choices import DTYPE_POLICIES, LEAST_SIDE, NUMBERS, OWNERSHIPS
 from keras_amalgam.cli import output, run_flags
 from keras_amalgam.cli.advice import AMALGAMATE, in_flags
 from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
 
-LEAST_SIDE = 8  # Of the student's images.
 # Flags that are arguments of the recipe, under the same names.
 _CHOICES = (
     "student",
@@ -93,15 +93,27 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
-    flags.DEFINE_integer("epochs", 30, "Passes over the images.", 1, flag_values=values)
-    flags.DEFINE_integer("batch_size", 64, "Images per step.", 2, flag_values=values)
-    flags.DEFINE_float("learning_rate", 1e-3, "Peak of the schedule.", 0.0, flag_values=values)
-    flags.DEFINE_float("temperature", 2.0, "Of the soft targets.", 0.01, flag_values=values)
+    flags.DEFINE_integer(
+        "epochs", 30, "Passes over the images.", *NUMBERS["epochs"].ends, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "batch_size", 64, "Images per step.", *NUMBERS["batch_size"].ends, flag_values=values
+    )
+    flags.DEFINE_float(
+        "learning_rate",
+        1e-3,
+        "Peak of the schedule.",
+        *NUMBERS["learning_rate"].ends,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "temperature", 2.0, "Of the soft targets.", *NUMBERS["temperature"].ends, flag_values=values
+    )
     flags.DEFINE_float(
         "common_features",
         0.1,
         "Weight of the common space; 0 leaves it out.",
-        0.0,
+        *NUMBERS["common_features"].ends,
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -114,7 +126,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "ownership",
         None,
-        ["joint", "per_task", "source"],
+        OWNERSHIPS,
         "Which teacher is believed on an image. By default 'source' if the images' folder has one "
         "sub-folder per teacher, else 'per_task'.",
         flag_values=values,
@@ -123,17 +135,25 @@ def define_flags(values: flags.FlagValues) -> None:
         "test", [], "TEACHER=DIR: labelled test images of a teacher.", flag_values=values
     )
     flags.DEFINE_integer(
-        "seed", 0, "Of initial weights, order and augmentation.", 0, flag_values=values
+        "seed",
+        0,
+        "Of initial weights, order and augmentation.",
+        *NUMBERS["seed"].ends,
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "dtype_policy",
         "float32",
-        ["float32", "mixed_bfloat16", "mixed_float16"],
+        DTYPE_POLICIES,
         "Precision that the student computes in; its weights are float32 in any case.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "workers", None, "Threads that read images; by default one per core.", 1, flag_values=values
+        "workers",
+        None,
+        "Threads that read images; by default one per core.",
+        *NUMBERS["workers"].ends,
+        flag_values=values,
     )
     run_flags.define_flags(values, default=None)
 
@@ -184,8 +204,10 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
         raise flags.IllegalFlagValueError(in_flags(str(error), AMALGAMATE)) from error
     try:
         made = recipe_of(
-            teachers, values.images, _tests(values), student_size(values), values.channels, print,
+            teachers, values.images, _tests(values), print,
             {
+                "size": student_size(values),
+                "channels": values.channels,
                 "canvas": canvas_of(values),
                 "teacher_bytes": sum(network_bytes(folder) for folder in values.teacher),
                 **{name: values[name].value for name in _CHOICES},

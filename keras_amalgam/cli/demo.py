@@ -16,6 +16,7 @@ import time
 
 from absl import flags
 
+from keras_amalgam.choices import NUMBERS
 from keras_amalgam.cli import output, run_flags
 
 
@@ -25,10 +26,18 @@ def define_flags(values: flags.FlagValues) -> None:
         "full", False, "Train longer, and compare with each term removed.", flag_values=values
     )
     flags.DEFINE_integer(
-        "seed", 0, "Of initial weights, order and augmentation.", 0, flag_values=values
+        "seed",
+        0,
+        "Of initial weights, order and augmentation.",
+        *NUMBERS["seed"].ends,
+        flag_values=values,
     )
     flags.DEFINE_integer(
-        "epochs", None, "Of the training, if other than the demo's own.", 1, flag_values=values
+        "epochs",
+        None,
+        "Of the training, if other than the demo's own.",
+        *NUMBERS["epochs"].ends,
+        flag_values=values,
     )
     run_flags.define_flags(values, default="runs/demo")
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_amalgam import teachers as teachers_island
-from keras_amalgam.experiments import job, own_teachers
+from keras_amalgam.experiments import arguments, job, own_teachers
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.models.student import check_names
 from keras_amalgam.models.teacher import Teacher
@@ -73,7 +73,9 @@ def amalgamate(
         The run: its folder, report and student.
 
     Raises:
-        ValueError: If something does not fit, or the run there was begun with something else.
+        TypeError: If an argument is of another type, or there is none of that name.
+        ValueError: If something does not fit, or the run there was begun with something else. What
+            is wrong with the arguments themselves is said before anything is read or written.
         FileExistsError: If `out` holds something else than a run.
 
     Example:
@@ -84,16 +86,32 @@ def amalgamate(
     ```
     """
     started = time.perf_counter() if started is None else started
-    recipe = recipe_of(teachers, images, tests, size, channels, say, choices)
+    arguments.check_names(choices, amalgamate, own_teachers.recipe, job.Settings)
+    arguments.check_teachers(teachers)
+    _check_types(tests, settings)
+    choices = {**choices, "size": size, "channels": channels}
+    arguments.check_choices(choices)
+    recipe = recipe_of(teachers, images, tests, say, arguments.plain(choices))
     return Run(Path(out), job.run(recipe, out, settings, started, say))
+
+
+def _check_types(tests: Any, settings: Any) -> None:
+    if tests is not None and not isinstance(tests, Mapping):
+        raise TypeError(
+            f"`tests` must say which teacher each folder is for. Received: {tests!r:.80}. Give "
+            'such as {"cars": "test/cars"}.'
+        )
+    if not isinstance(settings, job.Settings):
+        raise TypeError(
+            f"`settings` must be a job.Settings. Received: {settings!r:.80}. Give such as "
+            "job.Settings(restart=True), with `from keras_amalgam.experiments import job`."
+        )
 
 
 def recipe_of(
     teachers: Sequence[Teacher | str | Path],
     images: str | Path,
     tests: Mapping[str, str | Path] | None,
-    size: int | tuple[int, int] | None,
-    channels: int,
     say: Callable[[str], None],
     choices: Mapping[str, Any],
 ) -> Recipe:
@@ -103,8 +121,6 @@ def recipe_of(
         teachers: As in `amalgamate`, like all others.
         images: Folder.
         tests: Folders by teacher.
-        size: Of the student's images.
-        channels: Of the images.
         say: Where it goes.
         choices: Further arguments of `own_teachers.recipe`.
     """
@@ -112,13 +128,10 @@ def recipe_of(
     check_names(known)
     files = [one for one in teachers if not isinstance(one, Teacher)]
     own_bytes = sum(map(network_bytes, files)) if len(files) == len(known) else None
-    sides = (size, size) if isinstance(size, int) else size
     recipe = own_teachers.recipe(
         known,
         Path(images),
         {name: str(folder) for name, folder in (tests or {}).items()},
-        size=sides,
-        channels=channels,
         say=say,
         **{"teacher_bytes": own_bytes, **DEFAULTS, **choices},
     )

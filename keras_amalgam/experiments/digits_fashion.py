@@ -14,6 +14,7 @@ import keras
 
 from keras_amalgam import data, teachers
 from keras_amalgam.evaluation import difference
+from keras_amalgam.experiments import arguments
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.models import backbones
@@ -51,9 +52,13 @@ def recipe(full: bool = False, seed: int = 0, epochs: int | None = None) -> Reci
             without knowing the images' source.
         seed: Of the initial weights, the order and the augmentation.
         epochs: Of the exported student's training; by default those that its goals are set for.
+
+    Raises:
+        ValueError: If the seed or the epochs are out of their bounds.
     """
     if epochs is None:
         epochs = FULL_EPOCHS if full else EPOCHS
+    arguments.check_choices({"seed": seed, "epochs": epochs})
     known = [_teacher("digits", teachers.from_onnx), _teacher("fashion", teachers.from_keras)]
     folder = data.demo_data_dir()
     unlabelled = {

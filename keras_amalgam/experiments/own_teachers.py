@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_amalgam import data
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.experiments import canvas_choice, students
+from keras_amalgam.experiments import arguments, canvas_choice, students
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.images.folders import Walk, walk
@@ -59,10 +59,10 @@ def recipe(
         size: `(height, width)` of the student's own images, in pixels; `None` for its default.
         channels: Number of channels of every image, 1 (grey) or 3 (RGB).
         epochs: Passes over the images, at least 1.
-        batch_size: Images per step.
-        learning_rate: Peak of the schedule.
-        temperature: Temperature of the soft targets, positive.
-        common_features: Weight of the common space.
+        batch_size: Images per step, at least 2.
+        learning_rate: Peak of the schedule, finite and at least 0.
+        temperature: Temperature of the soft targets, at least 0.01.
+        common_features: Weight of the common space, at least 0, which leaves it out.
         ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
         flip: Whether images are mirrored at random.
         weights: Where the student's weights come from; see `students.start`.
@@ -76,9 +76,28 @@ def recipe(
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
-        ValueError: If the sources are wanted and the images' folder has no sub-folder for a
-            teacher, the canvas is not right for a teacher, or something does not fit.
+        ValueError: If an argument is out of its bounds, the sources are wanted and the images'
+            folder has no sub-folder for a teacher, the canvas is not right for a teacher, or
+            something does not fit.
     """
+    arguments.check_choices(
+        {
+            "size": size,
+            "channels": channels,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "temperature": temperature,
+            "common_features": common_features,
+            "ownership": ownership,
+            "flip": flip,
+            "canvas": canvas,
+            "seed": seed,
+            "steps": steps,
+            "dtype_policy": dtype_policy,
+            "workers": workers,
+        }
+    )
     names = [teacher.name for teacher in teachers]
     check_choices(names, images, tests, ownership)
     begin = students.start(student, weights, size, channels, dtype_policy)

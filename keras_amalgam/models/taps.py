@@ -1,6 +1,5 @@
 """Named layers of a model, read in the same forward pass as its outputs."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +8,8 @@ import keras_amalgam.backend  # noqa: F401
 
 import keras
 from keras import ops
+
+from keras_amalgam.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,7 @@ def _guess(model: keras.Model, name: str, layers: Iterable[str]) -> str:
     """What was probably meant, of a converted model the source's own names among it."""
     provenance = getattr(model, "provenance", None)
     known = dict.fromkeys([*layers, *(provenance.names if provenance else ())])
-    close = difflib.get_close_matches(name, known, n=3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return did_you_mean(name, known)
 
 
 def _replay(model: keras.Model, paths: Sequence[str]) -> keras.Model:

@@ -12,9 +12,10 @@ from absl import flags
 from PIL import Image
 
 import keras_amalgam as ka
+from keras_amalgam.choices import NUMBERS
 from keras_amalgam.cli import amalgamate as command
 from keras_amalgam.cli import demo, run, run_flags
-from keras_amalgam.experiments import Recipe, own_teachers
+from keras_amalgam.experiments import Recipe, arguments, job, own_teachers
 from keras_amalgam.experiments.amalgamate import DEFAULTS, recipe_of
 from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.training.epoch_numbers import epoch_numbers
@@ -38,8 +39,9 @@ def recipe(inputs):
 
     def make(**choices):
         folders = [inputs / "digits", inputs / "shapes"]
-        settings = {**DEFAULTS, "batch_size": 4, "epochs": 1, **choices}
-        return recipe_of(folders, inputs / "photos", None, 16, 1, lambda line: None, settings)
+        small = {"size": (16, 16), "channels": 1, "batch_size": 4, "epochs": 1}
+        settings = {**DEFAULTS, **small, **choices}
+        return recipe_of(folders, inputs / "photos", None, lambda line: None, settings)
 
     return make
 
@@ -108,6 +110,105 @@ def test_streams_are_made_when_they_are_asked_for_also_of_a_changed_recipe(recip
     assert isinstance(changed, Recipe)
 
 
+NOWHERE = ["nowhere/digits", "nowhere/shapes"], "nowhere/photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("epochs", (0, 2.5, True, "3", None), "a whole number, at least 1."),
+        ("batch_size", (0, 1, 4.0), "a whole number, at least 2."),
+        (
+            "learning_rate",
+            (np.nan, np.inf, 10**400, -1e-3, "big", None),
+            "a finite number, at least 0.",
+        ),
+        ("temperature", (0, -1, np.nan), "a finite number, at least 0.01."),
+        ("common_features", (-0.1, np.nan, True), "a finite number, at least 0."),
+        ("seed", (-1, 1.5, None, 2**32), "a whole number, at least 0, at most 4294967295."),
+        ("steps", (0, 2.5), "a whole number, at least 1, or None."),
+        ("workers", (0, -1, "all"), "a whole number, at least 1, or None."),
+        ("size", ("big", (0, 32), 7, (32, 32, 3), 32.5, (), True), "a side or (height, width)"),
+        ("canvas", ("big", 32, (0, 32), (32, 32, "crap"), (32, 32, 3)), "(height, width) or"),
+        ("channels", (2, 0, "3", True), "1 for grey images or 3 for RGB."),
+        ("ownership", ("mine", 3, ["joint"]), "one of ['joint', 'per_task', 'source'], or None"),
+        ("dtype_policy", ("float64", None, 16), "one of ['float32', 'mixed_bfloat16', "),
+        ("flip", ("no", None, 1), "True or False."),
+    ],
+)
+def test_value_that_no_run_takes_is_refused_before_anything_is_read(
+    tmp_path, teachers, name, values, expected
+):
+    for value in values:
+        with pytest.raises(ValueError) as refused:
+            ka.amalgamate(*NOWHERE, tmp_path / "out", **{name: value})
+        begin = f"`{name}` is not right. Received: {name}={value!r:.80}. Expected: {expected}"
+        assert str(refused.value).startswith(begin)
+        with pytest.raises(ValueError) as below:
+            settings = {**DEFAULTS, "size": None, "channels": 3, name: value}
+            own_teachers.recipe(teachers, Path("nowhere"), {}, **settings)
+        assert str(below.value) == str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    given = {"epochs": np.int64(3), "learning_rate": np.float32(0.5), "size": np.int64(32)}
+    given |= {"canvas": (np.int64(32), 40, "pad"), "workers": None, "learning_rate": 1}
+    arguments.check_choices(given)
+    taken = arguments.plain(given)
+    assert taken == {
+        "epochs": 3,
+        "learning_rate": 1.0,
+        "size": (32, 32),
+        "canvas": (32, 40, "pad"),
+        "workers": None,
+    }
+    numbers = (taken["epochs"], *taken["size"], *taken["canvas"][:2])
+    assert {type(number) for number in numbers} == {int}
+
+
+@pytest.mark.parametrize("value", ["t/cars", Path("t/cars"), b"t/cars", {"cars": "t/cars"}, None])
+def test_teachers_that_are_no_list_are_refused(value):
+    with pytest.raises(TypeError, match=r"must be a list of teachers or folders. Received: \w+ "):
+        ka.amalgamate(value, "photos", "out")
+
+
+def test_list_without_teachers_or_with_something_else_in_it_is_refused():
+    with pytest.raises(ValueError, match="At least one teacher is needed"):
+        ka.amalgamate([], "photos", "out")
+    with pytest.raises(TypeError, match="Received: int 3 in it"):
+        ka.amalgamate(["cars/", 3], "photos", "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"epoch": 1}, "has no argument 'epoch'. Did you mean 'epochs'? Received: epoch=1."),
+        ({"test": {}}, "has no argument 'test'. Did you mean 'tests'?"),
+        ({"xyz": 1}, "has no argument 'xyz'. Received: xyz=1. Expected: some of ['teachers', "),
+        *(
+            ({field.name: 1}, f"Pass it in `settings=job.Settings({field.name}=…)`")
+            for field in dataclasses.fields(job.Settings)
+        ),
+    ],
+    ids=str,
+)
+def test_unknown_argument_is_refused_in_the_name_of_the_function_called(given, said):
+    with pytest.raises(TypeError) as refused:
+        ka.amalgamate(*NOWHERE, "out", **given)
+    assert str(refused.value).startswith("amalgamate() has no argument '")
+    assert said in str(refused.value)
+
+
+def test_tests_and_settings_of_another_type_are_refused():
+    with pytest.raises(TypeError, match=r"`tests` must say which teacher .* Received: 'test/'"):
+        ka.amalgamate(*NOWHERE, "out", tests="test/")
+    with pytest.raises(
+        TypeError, match=r"`settings` must be a job.Settings. Received: {'keep': 1}"
+    ):
+        ka.amalgamate(*NOWHERE, "out", settings={"keep": 1})
+
+
 def parsed(module, *words):
     values = flags.FlagValues()
     module.define_flags(values)
@@ -124,6 +225,17 @@ def test_function_and_command_have_the_same_defaults():
     recipes = inspect.signature(own_teachers.recipe).parameters
     for name in ("seed", "dtype_policy", "workers", "steps"):
         assert recipes[name].default == values[name].value, name
+
+
+@pytest.mark.parametrize("module", [command, demo])
+def test_function_and_command_have_the_same_bounds(module):
+    values = parsed(module)
+    known = [name for name in NUMBERS if name in values]
+    assert known == list(NUMBERS) if module is command else {"seed", "epochs"} <= {*known}
+    for name in known:
+        parser = values[name].parser
+        assert (parser.lower_bound, parser.upper_bound) == NUMBERS[name].ends, name
+        assert parser.flag_type() == NUMBERS[name].kind.__name__, name
 
 
 @pytest.mark.parametrize(

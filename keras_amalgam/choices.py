@@ -1,0 +1,43 @@
+"""What may be chosen of a run: one list for the command's flags and for Python's arguments."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Number(NamedTuple):
+    """What a number may be.
+
+    Args:
+        kind: `int` or `float`; the latter must be finite.
+        lowest: The smallest that is allowed.
+        highest: The largest; `None` for no such end.
+        is_optional: Whether it may be left open, as `None`.
+    """
+
+    kind: type[int] | type[float]
+    lowest: int | float
+    highest: int | None = None
+    is_optional: bool = False
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The smallest and the largest, as absl's numbers take them."""
+        return self.lowest, self.highest
+
+
+NUMBERS: Mapping[str, Number] = {
+    "epochs": Number(int, 1),
+    "batch_size": Number(int, 2),
+    "learning_rate": Number(float, 0.0),
+    "temperature": Number(float, 0.01),
+    "common_features": Number(float, 0.0),
+    "seed": Number(int, 0, 2**32 - 1),  # NumPy's generator takes 32 bits.
+    "steps": Number(int, 1, is_optional=True),
+    "workers": Number(int, 1, is_optional=True),
+}
+"""By the argument's name, which is the flag's."""
+
+OWNERSHIPS = ("joint", "per_task", "source")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+CHANNELS = (1, 3)  # Grey, RGB.
+LEAST_SIDE = 8  # Of the student's images, in pixels.
