@@ -93,7 +93,9 @@ def predict(
             f"No image can be read. Received: {len(unreadable)} that cannot, such as '{first}' "
             f"({why}). Expected: images that can be decoded to their end. Check the files."
         )
-    return Predictions(opened.name, opened.format, asked.labels, tuple(said), unreadable)
+    return Predictions(
+        opened.name, opened.format, asked.labels, tuple(said), unreadable, opened.notes
+    )
 
 
 class _Asked:

@@ -26,6 +26,7 @@ from keras_amalgam.export.verification.encoded import as_jpeg_or_png
 from keras_amalgam.files.keras_bounds import check_file, read_config
 from keras_amalgam.files.keras_code import refuse_code
 from keras_amalgam.files.keras_demand import refuse_excess
+from keras_amalgam.images.measuring import built_in_normalisation
 
 if TYPE_CHECKING:
     from keras_amalgam.models.teacher import Teacher
@@ -43,12 +44,14 @@ class Opening:
         format: As in `Predictions`.
         labels: Output to class names; `None` where the artifact holds none.
         answer: What it says of an image.
+        notes: What makes its answers doubtful, in sentences.
     """
 
     name: str
     format: str
     labels: Labels | None
     answer: Answer
+    notes: tuple[str, ...] = ()
 
 
 def of_path(path: Path) -> Opening:
@@ -69,7 +72,9 @@ def of_path(path: Path) -> Opening:
         holds_labels = labels_module.FILE_NAME in labels_module.carried(path)
     labels = labels_module.read_labels(path) if holds_labels else None
     if kind == "keras":
-        return Opening(str(path), kind, labels, _of_model(_load(path), labels))
+        model = _load(path)
+        answer = _of_model(model, labels)
+        return Opening(str(path), kind, labels, answer, _notes(str(path), model, labels))
     with _refused(path):
         if kind == "saved_model":
             kind, answer = _of_saved_model(path)
@@ -91,7 +96,8 @@ def of_model(model: keras.Model) -> Opening:
     """
     given = getattr(model, "class_names", None)
     labels = None if given is None else {task: tuple(names) for task, names in given.items()}
-    return Opening(model.name, "keras", labels, _of_model(model, labels))
+    answer = _of_model(model, labels)
+    return Opening(model.name, "keras", labels, answer, _notes(model.name, model, labels))
 
 
 def of_teacher(teacher: "Teacher") -> Opening:
@@ -105,6 +111,32 @@ def of_teacher(teacher: "Teacher") -> Opening:
         return {teacher.name: np.asarray(logits)}
 
     return Opening(teacher.name, TEACHER, {teacher.name: tuple(teacher.class_names)}, answer)
+
+
+def _notes(name: str, model: keras.Model, labels: Labels | None) -> tuple[str, ...]:
+    """A doubt about a network of others: it may want images that were normalised before it.
+
+    Our students normalise images themselves, and where there are labels an exporter of ours wrote
+    the file, with a student from raw images. An input of whole numbers takes pixels as they are.
+    """
+    is_whole = "int" in keras.backend.standardize_dtype(model.inputs[0].dtype)
+    if labels is not None or is_whole or _normalises(model):
+        return ()
+    return (
+        f"Nothing says how the training images of {name} were normalised: it begins without "
+        "rescaling, and no labels of an export lie beside it. Pixels 0..255 went in as they are, "
+        "so the scores may mean nothing. Make it a teacher's folder with `keras-amalgam convert` "
+        "and --scale, --mean and --std, and ask that.",
+    )
+
+
+def _normalises(model: keras.Model) -> bool:
+    """Whether something inside normalises images, also where it cannot be measured."""
+    layers = model._flatten_layers()
+    if any(isinstance(one, keras.layers.Rescaling | keras.layers.Normalization) for one in layers):
+        return True
+    entrance = entrance_of(model)  # Pixels are not followed through an antialiased resize.
+    return built_in_normalisation(entrance.rest if entrance else model) is not None
 
 
 def _of_model(model: keras.Model, labels: Labels | None) -> Answer:

@@ -67,6 +67,7 @@ class Predictions:
         class_names: Task to its class names in order, none where the artifact holds none.
         images: What was said of each image, in order.
         unreadable: File or folder to the reason why it could not be read.
+        notes: What makes the answers doubtful, in sentences.
     """
 
     artifact: str
@@ -74,6 +75,7 @@ class Predictions:
     class_names: Mapping[str, tuple[str, ...]]
     images: tuple[ImagePrediction, ...]
     unreadable: Mapping[Path, str]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values, the images under `predictions`."""
@@ -83,4 +85,5 @@ class Predictions:
             "class_names": {task: list(names) for task, names in self.class_names.items()},
             "predictions": [one.to_dict() for one in self.images],
             "unreadable": {printable(path): why for path, why in self.unreadable.items()},
+            "notes": list(self.notes),
         }

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 40  # Of a class's name in the table, where its beginning tells it from others.
 _KEYS = {"artifact", "format", "class_names", "predictions", "unreadable"}
+_LATER_KEYS = {"notes"}  # Which the files of earlier versions lack.
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -124,7 +125,7 @@ def _is_json(path: Path) -> bool:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.keys() == _KEYS
+    return isinstance(content, dict) and content.keys() - _LATER_KEYS == _KEYS
 
 
 def _is_page(path: Path) -> bool:
@@ -181,11 +182,12 @@ def _note(images: str) -> str:
 
 
 def _notes(said: "Predictions") -> Iterator[str]:
-    """What was not read, and which tasks have no class names."""
+    """What was not read, what is doubtful, and which tasks have no class names."""
     from keras_amalgam.images.folders import printable
 
     for path, why in said.unreadable.items():
         yield f"Not read: {printable(path)}: {why}"
+    yield from said.notes
     nameless = [task for task, names in said.class_names.items() if not names]
     if nameless:
         yield (

@@ -164,6 +164,30 @@ def test_classes_that_are_not_known_are_numbers_until_they_are_named(here, made,
     assert re.search(r"photos/blue.png +colour +blau +\d", printed.out)
 
 
+def test_network_that_says_nothing_of_its_normalisation_is_doubted(here, capsys):
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(image)
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    keras.Model(image, x, name="cars").save(here / "cars.keras")
+    words = ["cars.keras", "photos/red.png", "--out", "said.json", "--page", "page.html"]
+    assert predict(*words) == 0
+    doubt = "Nothing says how the training images of cars.keras were normalised"
+    error = capsys.readouterr().err
+    assert doubt in error and "Pixels 0..255 went in as they are" in error
+    assert "teacher's folder with `keras-amalgam convert`" in error
+    (note,) = json.loads(pathlib.Path("said.json").read_text())["notes"]
+    assert note.startswith(doubt) and note in error
+    assert doubt in pathlib.Path("page.html").read_text()
+    assert predict(*words, "--overwrite") == 0
+
+
+def test_json_of_an_earlier_version_is_replaced_too(here):
+    told = expected(top=1)
+    del told["notes"]
+    (here / "said.json").write_text(json.dumps(told))
+    assert predict("hues.keras", "photos", "--out", "said.json", "--overwrite") == 0
+
+
 def test_long_name_of_a_class_is_cut_at_its_end_in_the_table_alone(here, capsys):
     long = "great white shark, white shark, man-eater, Carcharodon carcharias"
     (here / "colours.txt").write_text(f"red\ngreen\n{long}\n")

@@ -332,6 +332,33 @@ def test_classes_without_names_are_numbers(made, tmp_path):
     assert named.images[0].tasks["colour"][0].name == "blue" and named.images[0].joint
 
 
+@pytest.mark.parametrize("cuts", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_student_of_ours_is_not_doubted_even_without_its_labels(
+    made, make, tmp_path, channels, cuts
+):
+    shape = (SIDE, SIDE, channels)
+    features = keras.Sequential([keras.Input(shape), keras.layers.Conv2D(4, 3)])
+    teacher = make.teacher("digits", ("0", "1", "2"))
+    way = ka.Preprocessing(size=shape[:2], scale=1 / 127.5, mean=1.0, crop_to_aspect_ratio=cuts)
+    student = ka.build_student(features, [teacher], way)
+    student.save(tmp_path / "bare.keras")
+    said = export.predict(tmp_path / "bare.keras", made.photos / "0.png")
+    assert said.class_names == {"digits": ()} and said.notes == ()
+    # The twin: the same network without what normalises.
+    plain = keras.Model(features.inputs, {"digits": keras.layers.Flatten()(features.outputs[0])})
+    assert export.predict(plain, made.photos / "0.png").notes
+    plain.class_names = {"digits": tuple(map(str, range(plain.output["digits"].shape[-1])))}
+    assert export.predict(plain, made.photos / "0.png").notes == ()
+
+
+def test_input_of_whole_numbers_takes_pixels_as_they_are(made):
+    image = keras.Input((SIDE, SIDE, 3), dtype="uint8")
+    x = keras.layers.Flatten()(keras.ops.cast(image, "float32"))
+    network = keras.Model(image, {"a": keras.layers.Dense(2)(x)})
+    assert export.predict(network, made.photos / "0.png").notes == ()
+
+
 def test_class_that_two_tasks_know_counts_once_in_the_joint_decision(made):
     names = {"colour": ("red", "green", "blue"), "side": ("red", "right")}
     path = made.folder / "tints.keras"
@@ -411,6 +438,7 @@ def test_values_are_json_ready(made):
             }
         ],
         "unreadable": {},
+        "notes": [],
     }
 
 
