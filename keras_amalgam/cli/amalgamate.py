@@ -209,6 +209,9 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
                 "size": student_size(values),
                 "channels": values.channels,
                 "canvas": canvas_of(values),
+                "read_once": None
+                if values.restart
+                else own_teachers.begun_with(Path(values.out)),
                 "teacher_bytes": sum(network_bytes(folder) for folder in values.teacher),
                 **{name: values[name].value for name in _CHOICES},
             },

@@ -20,8 +20,8 @@ class Epoch:
             bytes), read once when the stream is made. If not, they are read anew in each epoch and
             shuffled within a window of `window` images. None keeps them while they take at most a
             quarter of the memory that is free, and warns where they take more.
-        window: Images that an uncached stream holds per source to shuffle within; fewer where they
-            would take more than a quarter of the memory that is free.
+        window: Images that an uncached stream holds per source to shuffle within; fewer where those
+            of all sources would take more than 1 GiB.
 
     Raises:
         ValueError: If `steps` or `window` is not positive.

@@ -13,6 +13,9 @@ from keras_amalgam.text import file_size
 
 # Reading holds images up to three times: as chunks, as sources and as one pool.
 SHARE = 0.25
+# Of a window to shuffle within, for all sources together. The same on every machine and whatever is
+# free: the order of the images hangs on it.
+WINDOW_BYTES = 2**30
 
 _MEMORY_INFO = Path("/proc/meminfo")
 
@@ -94,26 +97,33 @@ class Footprint:
         return self.free is None or self.num_images * self.bytes_per_image <= SHARE * self.free
 
     def window(self, most: int, num_sources: int) -> int:
-        """Images of each source that a window can hold in that share of memory, at least one."""
-        if self.free is None:
-            return most
-        room = SHARE * self.free / (self.bytes_per_image * num_sources)
-        return max(1, min(most, int(room)))
+        """Images of each source that a window may hold, at least one."""
+        return max(1, min(most, WINDOW_BYTES // (self.bytes_per_image * num_sources)))
 
     @property
     def sentence(self) -> str:
         """What is done with the images, and why, for people."""
-        height, width, channels = self.shape
-        needed = self.num_images * self.bytes_per_image
-        start = (
-            f"{self.num_images:,} images of {height} × {width} × {channels}, {file_size(needed)}"
-        )
         if self.fits:
-            return f"{start} decoded: kept in memory."
+            return f"{self._decoded}: kept in memory."
         return (
-            f"{start} decoded, which is more than a quarter of the {file_size(self.free or 0)} of "
+            f"{self._decoded}, which is more than a quarter of the {file_size(self.free or 0)} of "
             "memory that is free: read anew from disk in each epoch, shuffled within a window."
         )
+
+    def sentence_of_run(self, kept: bool) -> str:
+        """What is done with the images of a run that was begun, for people.
+
+        Args:
+            kept: Whether they are kept in memory; the order of the images hangs on it.
+        """
+        done = "kept in memory" if kept else "read anew from disk in each epoch"
+        return f"{self._decoded}: {done}, as when the run was begun."
+
+    @property
+    def _decoded(self) -> str:
+        height, width, channels = self.shape
+        size = file_size(self.num_images * self.bytes_per_image)
+        return f"{self.num_images:,} images of {height} × {width} × {channels}, {size} decoded"
 
 
 def free_memory() -> int | None:

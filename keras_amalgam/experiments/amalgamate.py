@@ -91,6 +91,8 @@ def amalgamate(
     _check_types(tests, settings)
     choices = {**choices, "size": size, "channels": channels}
     arguments.check_choices(choices)
+    begun = None if settings.restart else own_teachers.begun_with(Path(out))
+    choices = {"read_once": begun, **choices}
     recipe = recipe_of(teachers, images, tests, say, arguments.plain(choices))
     return Run(Path(out), job.run(recipe, out, settings, started, say))
 

@@ -192,4 +192,8 @@ _OTHERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         f"one of {list(DTYPE_POLICIES)}",
     ),
     "flip": (lambda value: isinstance(value, bool), "True or False"),
+    "read_once": (
+        lambda value: value is None or isinstance(value, bool),
+        "True or False, or None for what the memory that is free allows",
+    ),
 }

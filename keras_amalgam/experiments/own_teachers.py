@@ -19,6 +19,7 @@ from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
 from keras_amalgam.training import Method, Stage, cosine_adamw
+from keras_amalgam.training.state import latest
 
 _END = 4096  # Bytes of a file, by which another picture of the same size is told.
 NAMED_FOLDERS = 5  # In one line; a tree can have thousands.
@@ -47,6 +48,7 @@ def recipe(
     steps: int | None = None,
     dtype_policy: str = "float32",
     workers: int | None = None,
+    read_once: bool | None = None,
     say: Callable[[str], None] = print,
 ) -> Recipe:
     """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
@@ -73,6 +75,8 @@ def recipe(
         steps: Of the training at most, if the last epoch is to be cut short.
         dtype_policy: The student's: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         workers: Threads that read images; `None` for one per core.
+        read_once: Whether decoded images are kept in memory, as `begun_with` says of a run that was
+            begun; `None` for what the memory that is free allows.
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
@@ -96,6 +100,7 @@ def recipe(
             "steps": steps,
             "dtype_policy": dtype_policy,
             "workers": workers,
+            "read_once": read_once,
         }
     )
     names = [teacher.name for teacher in teachers]
@@ -120,7 +125,8 @@ def recipe(
         return [soft, *space]
 
     footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
-    say(footprint.sentence)
+    kept = footprint.fits if read_once is None else read_once
+    say(footprint.sentence if read_once is None else footprint.sentence_of_run(kept))
     return Recipe(
         name=" and ".join(names),
         teachers=teachers,
@@ -133,7 +139,7 @@ def recipe(
             batch_size,
             place,
             flip,
-            footprint.fits,
+            kept,
             seed,
             workers,
         ),
@@ -147,13 +153,14 @@ def recipe(
             )
         ],
         made_from={
-            "files": _files_print(found),
+            "number": len(found.files),
+            "names_sizes_and_ends": _files_print(found),
             "collections": collections,
             "batch_size": batch_size,
             "canvas": place,
             "flip": flip,
             "seed": seed,
-            "read_once": footprint.fits,
+            "read_once": kept,
         },
         settings={
             "student": student,
@@ -213,6 +220,22 @@ def _files_print(found: Walk) -> str:
             content.seek(-min(_END, file.stat().st_size), os.SEEK_END)
             said.update(content.read())
     return said.hexdigest()[:16]
+
+
+def begun_with(run: Path) -> bool | None:
+    """Whether the images of a run that was begun are kept in memory, which their order hangs on.
+
+    Args:
+        run: Its folder; it need not exist.
+
+    Returns:
+        The `read_once` of its recipe; `None` if nothing was trained there.
+    """
+    for states in run.glob("training/*/states"):
+        found = latest(states)
+        if found is not None:
+            return found[0].made_from.get("images", {}).get("read_once")
+    return None
 
 
 def check_choices(

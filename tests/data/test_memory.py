@@ -24,12 +24,23 @@ def test_footprint_is_images_times_their_pixels_and_fits_in_a_quarter():
     assert Footprint(10**12, (200, 300, 3), free=None).fits  # Nothing says otherwise.
 
 
-def test_window_holds_what_the_share_allows_of_all_sources_together():
-    footprint = Footprint(10**6, (100, 100, 1), free=4 * 100 * 100 * 1200)
-    assert footprint.window(2048, num_sources=1) == 1200
-    assert footprint.window(2048, num_sources=3) == 400
+@pytest.mark.parametrize("free", [None, 1000, 10**12])
+def test_window_holds_a_gibibyte_of_all_sources_together_whatever_is_free(free):
+    footprint = Footprint(10**6, (1024, 1024, 1), free=free)
+    assert footprint.window(2048, num_sources=1) == 1024
+    assert footprint.window(2048, num_sources=3) == 341
     assert footprint.window(50, num_sources=3) == 50
-    assert Footprint(1, (9000, 9000, 3), free=1000).window(2048, num_sources=1) == 1
+    assert Footprint(1, (20000, 20000, 3), free=free).window(2048, num_sources=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"), [(True, "kept in memory"), (False, "read anew from disk in each epoch")]
+)
+def test_sentence_of_a_run_says_what_it_was_begun_with(kept, said):
+    footprint = Footprint(12_000, (256, 256, 3), free=8 * GIGABYTE)
+    assert footprint.sentence_of_run(kept) == (
+        f"12,000 images of 256 × 256 × 3, 2.36 GB decoded: {said}, as when the run was begun."
+    )
 
 
 def test_sentence_says_how_much_and_what_follows():

@@ -94,7 +94,7 @@ def test_other_picture_of_the_same_size_is_other_data(recipe, inputs):
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(bytes(content))
-    assert recipe().made_from["files"] != before["files"]
+    assert recipe().made_from["names_sizes_and_ends"] != before["names_sizes_and_ends"]
 
 
 def test_streams_are_made_when_they_are_asked_for_also_of_a_changed_recipe(recipe, monkeypatch):

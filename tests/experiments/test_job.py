@@ -262,7 +262,7 @@ def test_test_images_of_the_teachers_class_names_or_none_are_taken(recipe, make,
 @pytest.mark.parametrize(
     "given",
     [[keras.callbacks.Callback()], (), keras.callbacks.Callback(), keras.callbacks.Callback, None],
-    ids=str,
+    ids=["a list", "a tuple", "a callback", "a class", "None"],
 )
 def test_callbacks_that_nothing_makes_are_refused_before_any_training(given):
     with pytest.raises(TypeError, match=r"a function that .*`callbacks=lambda: \[callback\]`"):

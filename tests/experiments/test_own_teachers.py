@@ -17,6 +17,7 @@ from keras_amalgam.images.resizing import Resize, first_resize
 from keras_amalgam.models import backbones
 from keras_amalgam.models.taps import with_taps
 from keras_amalgam.report import TaskResult
+from keras_amalgam.training import state as states
 
 # Not in alphabetical order, which is that of the folders.
 VEHICLES = ("van", "bus", "sedan")
@@ -267,6 +268,22 @@ def test_notes_say_what_the_canvas_costs_where_it_is_worth_a_sentence(loss, is_n
     assert [note[:44] for note in notes] == (
         ["The canvas costs teacher 'cars' 75.00 points"] if is_noted else []
     )
+
+
+def test_run_goes_on_as_it_was_begun_whatever_memory_is_free(vehicles, monkeypatch):
+    run = vehicles.folder / "run"
+    assert own_teachers.begun_with(run) is None
+    begun, said = make_recipe(vehicles), []
+    monkeypatch.setattr(states, "_variables", lambda _: [])
+    state = states.State(made_from={"images": dict(begun.made_from)})
+    states.save(run / "training" / "main" / "states", state, None, 1)
+    monkeypatch.setattr(own_teachers, "free_memory", lambda: 1000)
+    assert not make_recipe(vehicles).made_from["read_once"]
+    goes_on = make_recipe(vehicles, read_once=own_teachers.begun_with(run), say=said.append)
+    assert goes_on.made_from == begun.made_from and begun.made_from["read_once"]
+    assert said == [
+        "6 images of 16 × 16 × 3, 4.61 kB decoded: kept in memory, as when the run was begun."
+    ]
 
 
 def test_a_batch_larger_than_the_images_is_refused_with_what_to_lower(vehicles):
