@@ -57,7 +57,8 @@ def main() -> None:
     small_plan = _timed([*plan, *short], folder)
     small_run = _timed([*run, *short], folder)
     _link(folder, arguments.photographs)
-    whole_plan = _timed(plan, folder)
+    # In place of the small run, as another training than the one that is there is refused.
+    whole_plan = _timed([*plan, "--restart"], folder)
     table = _table(folder, arguments.photographs, converted, small_plan, small_run, whole_plan)
     print(table)
     if arguments.guide:

@@ -106,9 +106,6 @@ def run(
         steps = values.steps or _steps_of_hours(recipe, values, out)
         recipe = estimate.cut_short(recipe, steps)
         described["steps"] = steps
-    if values.dry_run:
-        estimate.plan(recipe, out, values.keep, print, restart=values.restart)
-        return
     settings = job.Settings(
         only=values.only,
         restart=values.restart,
@@ -118,7 +115,10 @@ def run(
         **more,
     )
     try:
-        job.run(recipe, out, settings, started)
+        if values.dry_run:
+            estimate.plan(recipe, out, values.keep, print, restart=values.restart)
+        else:
+            job.run(recipe, out, settings, started)
     except ValueError as error:
         raise ValueError(advice.in_flags(str(error), advice.RUN)) from error
 

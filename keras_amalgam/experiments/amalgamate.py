@@ -31,8 +31,18 @@ class Run:
 
     @property
     def student(self) -> keras.Model:
-        """The student as it was packaged: a plain Keras model, from `student.keras`."""
-        return keras.saving.load_model(self.folder / "student.keras")
+        """The student as it was packaged: a plain Keras model, from `student.keras`.
+
+        Raises:
+            FileNotFoundError: If it is not packaged yet.
+        """
+        path = self.folder / "student.keras"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"The student is not packaged yet. Received: {self.folder}, which has no "
+                f"{path.name}. Run it without `only`, or with `only='package'` once it is trained."
+            )
+        return keras.saving.load_model(path)
 
 
 def amalgamate(

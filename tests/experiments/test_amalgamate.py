@@ -16,7 +16,7 @@ from keras_amalgam.choices import NUMBERS
 from keras_amalgam.cli import amalgamate as command
 from keras_amalgam.cli import demo, run, run_flags
 from keras_amalgam.experiments import Recipe, arguments, job, own_teachers
-from keras_amalgam.experiments.amalgamate import DEFAULTS, recipe_of
+from keras_amalgam.experiments.amalgamate import DEFAULTS, Run, recipe_of
 from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.training.epoch_numbers import epoch_numbers
 from keras_amalgam.training.guards import source_names
@@ -85,6 +85,11 @@ def test_unlabelled_images_are_the_same_whatever_was_read_before(recipe):
     again, same = unlabelled_images(made, 12)
     np.testing.assert_array_equal(again, images)
     np.testing.assert_array_equal(same, sources)
+
+
+def test_student_that_is_not_packaged_is_missed_in_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not packaged yet.*without `only`"):
+        assert Run(tmp_path, None).student
 
 
 def test_other_picture_of_the_same_size_is_other_data(recipe, inputs):
