@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,20 @@ def run(
         if values.dry_run:
             estimate.plan(recipe, out, values.keep, print, restart=values.restart)
         else:
-            job.run(recipe, out, settings, started)
+            # On a terminal, `print` is known to be one: a line changes there.
+            job.run(recipe, out, settings, started, print if sys.stdout.isatty() else _say)
     except ValueError as error:
         raise ValueError(advice.in_flags(str(error), advice.RUN)) from error
+
+
+def _say(line: str) -> None:
+    """Print a line at once; a reader that went away, as `head` does, does not end the run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:

@@ -122,7 +122,7 @@ def plan(
     say: Callable[[str], None],
     *,
     restart: bool = False,
-) -> Estimate:
+) -> Estimate | None:
     """Say what a run would do and what it would take; nothing is written.
 
     Args:
@@ -131,6 +131,9 @@ def plan(
         keep: How many states of each training would stay.
         say: Where it goes.
         restart: Whether what is done there would be begun anew.
+
+    Returns:
+        What is left; `None` if that is nothing.
 
     Raises:
         ValueError: If the run would be refused, as the training there was begun with something
@@ -153,6 +156,9 @@ def plan(
         again = " again" if step in done else ""
         why = f", as {listed(lost)}" if lost else ""
         say(f"{step}: to do{again}{why}." if step in left else f"{step}: done already.")
+    if not left:
+        say("Nothing is left to do.")
+        return None
     estimated = estimate(recipe, keep, steps, left)
     say(estimated.sentence)
     return estimated

@@ -296,7 +296,16 @@ class _Job:
         progress = Progress(length, place, begun.seconds if goes_on else 0.0, self.say)
         done = len(begun.history.get("loss", ())) if goes_on else None
         history = WriteHistory(prepared.training / "history.csv", done, progress)
-        return [progress, history, *self.settings.callbacks()]
+        return [progress, history, *self._made_callbacks()]
+
+    def _made_callbacks(self) -> Sequence[keras.callbacks.Callback]:
+        made = self.settings.callbacks()
+        if not isinstance(made, (list, tuple)):
+            raise TypeError(
+                f"`callbacks` must make a list of callbacks. Received: {made!r}. Expected: such as "
+                "`callbacks=lambda: [callback]`."
+            )
+        return made
 
     def _test(self, student: keras.Model, about: Mapping[str, Any]) -> Tested:
         recipe, place = self.recipe, self.folder.path / "evaluation"

@@ -108,23 +108,22 @@ def latest(folder: Path) -> tuple[State, Path] | None:
         ValueError: If no state of the folder is whole, or another version wrote the newest one.
         OSError: If a file cannot be read.
     """
-    files, damage = _files(folder), None
+    files = _files(folder)
     for path in reversed(files):
         try:
             about = _whole(path)
-        except _DAMAGED as error:
-            damage = error
+        except _DAMAGED:
             continue
         if path != files[-1]:
             warnings.warn(
                 f"The training goes on from {path.name}: {files[-1]}, which is newer, is damaged.",
-                stacklevel=2,
+                stacklevel=1,  # Whoever asks, it is said once.
             )
         return _read(about, path), path
     if files:
         raise ValueError(
             f"No state of the training in {folder} is whole. Received: {len(files)} damaged files, "
-            f"the oldest with {damage!r}. Put them back from a copy, or begin anew in another "
+            f"the newest {files[-1].name}. Put them back from a copy, or begin anew in another "
             "folder."
         )
     return None

@@ -211,3 +211,20 @@ def test_nothing_foreign_is_printed_by_a_command_whose_check_needs_keras(tmp_pat
     assert done.returncode == 0
     assert done.stderr == ""
     assert done.stdout.startswith("Reading digits.onnx\n")
+
+
+SAYING = """
+from keras_amalgam.cli.run_flags import _say
+for number in range(1000):
+    _say(f"line {number} " + 1000 * "x")
+open("went_on", "w").close()
+"""
+
+
+def test_reader_that_goes_away_does_not_end_a_run(tmp_path):
+    command, pipe = [sys.executable, "-c", SAYING], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=tmp_path) as reading:
+        assert reading.stdout.readline().startswith(b"line 0 ")
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+    assert reading.returncode == 0 and (tmp_path / "went_on").exists()

@@ -40,6 +40,7 @@ def one(recipe):
 def test_plan_says_what_would_be_done_and_takes_and_writes_nothing(one, tmp_path):
     said = []
     estimated = plan(one, tmp_path / "out", 2, said.append)
+    assert estimated is not None
     assert not (tmp_path / "out").exists()
     assert said[0] == "training main: 20 steps in epochs of 4."
     assert said[1:4] == ["evaluate: to do.", "package: to do.", "report: to do."]
@@ -103,6 +104,17 @@ def test_plan_says_and_counts_only_what_is_left(
     assert all(part in line for part, line in zip(said, heard, strict=False)), heard
     assert measured[0][2:] == left
     assert int(stream.cardinality()) == 4
+
+
+def test_plan_of_a_finished_run_measures_nothing(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "estimate", None)
+    monkeypatch.setattr(module, "_begun", lambda *_: State(finished=True))
+    record = {"made_from": {}, "seconds": 1.0}
+    steps = ("evaluate", "package", "report")
+    write_json(tmp_path / "steps.json", dict.fromkeys(steps, record))
+    said = []
+    assert plan(one, tmp_path, 2, said.append) is None
+    assert said[1:] == [*(f"{step}: done already." for step in steps), "Nothing is left to do."]
 
 
 def test_median_of_steady_steps_is_told_apart_from_the_first_ones():

@@ -63,7 +63,7 @@ def test_folder_without_a_whole_state_is_refused_and_left_as_it_is(save, tmp_pat
     for epoch in (1, 2):
         damage(save(epoch))
     before = names(tmp_path)
-    with pytest.raises(ValueError, match="No state .*is whole. Received: 2 damaged files"):
+    with pytest.raises(ValueError, match="is whole. Received: 2 damaged files, the newest state_"):
         Keeping(tmp_path).begun()
     assert names(tmp_path) == before
 
