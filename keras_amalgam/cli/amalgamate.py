@@ -37,7 +37,7 @@ from absl import flags
 
 from keras_amalgam.choices import DTYPE_POLICIES, LEAST_SIDE, NUMBERS, OWNERSHIPS
 from keras_amalgam.cli import output, run_flags
-from keras_amalgam.cli.advice import AMALGAMATE, in_flags
+from keras_amalgam.cli.advice import AMALGAMATE, RUN, in_flags
 from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
 
 # Flags that are arguments of the recipe, under the same names.
@@ -217,7 +217,7 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
             },
         )  # fmt: skip
     except ValueError as error:
-        raise ValueError(in_flags(str(error), AMALGAMATE)) from error
+        raise ValueError(in_flags(str(error), AMALGAMATE + RUN)) from error
     run_flags.run(made, values, "amalgamate", positional, started)
 
 

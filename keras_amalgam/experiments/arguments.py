@@ -23,7 +23,7 @@ from keras_amalgam.text import did_you_mean
 
 
 def check_teachers(teachers: Any) -> None:
-    """Refuse what is no list of teachers and folders.
+    """Refuse anything but a list of teachers and folders.
 
     Args:
         teachers: As `amalgamate` is given them.

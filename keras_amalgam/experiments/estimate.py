@@ -75,7 +75,7 @@ def estimate(
     Args:
         recipe: The recipe.
         keep: How many states of each training stay on the disk.
-        steps: Of the trainings that are left; `None` for all.
+        steps: Number of training steps that are left; `None` for all of them.
         left: Steps of the run after the training that are left.
     """
     method = recipe.methods[0]

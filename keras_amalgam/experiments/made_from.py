@@ -33,8 +33,8 @@ def training(
         method: How the student is trained.
         student: Before its training, with its initial weights.
         about_images: From `images`.
-        replicas: Of the student that are trained in step. Terms that compare distributions, such
-            as MMD, see the images of one replica alone.
+        replicas: Number of replicas of the student. Terms that compare distributions, such as
+            MMD, see the images of one replica alone.
     """
     return _json_ready(
         {

@@ -112,8 +112,8 @@ def check(student: str, weights: str | None, dtype_policy: str = "float32") -> N
         )
     if weights not in (None, NEW, IMAGENET) and not Path(weights).is_file():
         raise ValueError(
-            f"There is no file of weights {weights!r}. Expected: 'imagenet', 'none', or a file of "
-            "the backbone's weights."
+            f"The weights file {weights!r} does not exist. Expected: 'imagenet', 'none', or a file "
+            "of the backbone's weights."
         )
     if from_file and dtype_policy != "float32":
         raise ValueError(

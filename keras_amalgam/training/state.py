@@ -100,7 +100,7 @@ def save(folder: Path, state: State, amalgamator: Amalgamator, keep: int) -> Pat
 
 
 def latest(folder: Path) -> tuple[State, Path] | None:
-    """The newest whole state of a folder, and its file; `None` if there is no state.
+    """The newest whole state of a folder, and its file; `None` if the folder has no states.
 
     A damaged file, as a failing disk leaves, is passed over with a warning for the one before it.
 

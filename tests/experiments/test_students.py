@@ -134,7 +134,7 @@ def test_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch):
         ("", None, "float32", "Unknown student ''"),
         ("photos", None, "float32", "not a teacher's: it has no card.json"),
         ("compact", "imagenet", "float32", "'compact' has no ImageNet weights"),
-        ("MobileNetV2", "missing.h5", "float32", "There is no file of weights 'missing.h5'"),
+        ("MobileNetV2", "missing.h5", "float32", "The weights file 'missing.h5' does not exist"),
         ("network.keras", "imagenet", "float32", "has that file's weights"),
         ("network.keras", None, "mixed_bfloat16", "computes in float32"),
     ],
