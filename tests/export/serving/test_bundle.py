@@ -171,7 +171,6 @@ def test_exports_at_once_get_a_version_each(student, tmp_path):
         ({"version": True}, "positive whole number. Received: True"),
         ({"top_k": 1.5}, "top_k=1.5. Expected: 1 or more"),
         ({"top_k": 0}, "top_k=0. Expected: 1 or more"),
-        ({"tolerance": 0.0}, "Bundle '.*1', signature 'serving_default', disagrees"),
         ({"images": np.zeros((1, 5, 5, 3), "uint8")}, "does not fit the model's input"),
     ],
 )
@@ -179,6 +178,21 @@ def test_exports_at_once_get_a_version_each(student, tmp_path):
 def test_refusal_leaves_nothing(arguments, message, student, tmp_path):
     with pytest.raises(ValueError, match=message):
         export.to_serving(student, tmp_path / "new" / "bundle", **arguments)
+    assert tree(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_disagreement_leaves_nothing(student, tmp_path, monkeypatch):
+    run = endpoints.run
+
+    def shifted(*arguments):
+        said = run(*arguments)
+        answers = {head: logits + 1.0 for head, logits in said["serving_default"].items()}
+        return said | {"serving_default": answers}
+
+    monkeypatch.setattr(endpoints, "run", shifted)
+    with pytest.raises(ValueError, match="Bundle '.*1', signature 'serving_default', disagrees"):
+        export.to_serving(student, tmp_path / "new" / "bundle")
     assert tree(tmp_path) == []
 
 
