@@ -65,7 +65,7 @@ test-variants: $(VENV)/.ready-torch
 test-networks: $(VENV)/.ready-torch
 	$(BIN)/python -m tests.networks --blind --table docs/networks.md
 
-## test-kills   kill a run at every moment that counts, half an hour; writes docs/kills.md
+## test-kills   kill a run at every moment that counts, an hour; writes docs/kills.md
 test-kills: $(VENV)/.ready
 	$(BIN)/python -m tests.kills --table docs/kills.md
 

@@ -23,7 +23,7 @@ class Outcome:
         moment: When it was killed.
         trained: Steps that were trained before.
         lost: Steps of these that had to be trained again.
-        same: Whether the weights and the history are those of an unbroken run.
+        same: Whether it ended with what an unbroken run ends with.
         killed: Whether it was killed, and had not ended before.
     """
 
@@ -49,9 +49,9 @@ def wait_for_work(folder: Path, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def finish(folder: Path) -> dict:
+def finish(folder: Path, *arguments: str) -> dict:
     """Let a run go on to its end, and give what it ended with."""
-    process = start(folder)
+    process = start(folder, *arguments)
     _, error = process.communicate()
     if process.returncode:
         raise RuntimeError(f"The run did not go on. Received: {error[-2000:]}")
@@ -65,25 +65,26 @@ def events_of(folder: Path) -> list[str]:
 
 def killed_at_event(folder: Path, event: int, when: str, name: str, whole: dict) -> Outcome:
     """Kill a run before or after one of its fsyncs or renames, and let it go on."""
-    process = start(folder, str(event), when)
+    process = start(folder, "--event", str(event), "--when", when)
     process.communicate()
     killed = process.returncode == -signal.SIGKILL
     return _outcome(folder, f"{when} {name} {event}", killed, whole)
 
 
-def killed_after(folder: Path, seconds: float, whole: dict) -> Outcome:
+def killed_after(folder: Path, seconds: float, whole: dict, artifacts: str = "few") -> Outcome:
     """Kill a run some seconds after it began to work, and let it go on.
 
     One that ended before, as speed varies, is given again for half as long.
     """
-    process = start(folder)
+    process = start(folder, "--artifacts", artifacts)
     wait_for_work(folder, process)
     time.sleep(seconds)
     process.kill()
     process.communicate()
     if process.returncode != -signal.SIGKILL:
-        return killed_after(folder.with_name(f"{folder.name}_again"), seconds / 2, whole)
-    return _outcome(folder, f"after {seconds:.1f} s", True, whole)
+        again = folder.with_name(f"{folder.name}_again")
+        return killed_after(again, seconds / 2, whole, artifacts)
+    return _outcome(folder, f"after {seconds:.1f} s", True, whole, artifacts)
 
 
 def moments(number: int, seconds: float, seed: int = 0) -> list[float]:
@@ -92,10 +93,13 @@ def moments(number: int, seconds: float, seed: int = 0) -> list[float]:
     return [chosen.uniform(0.0, seconds) for _ in range(number)]
 
 
-def _outcome(folder: Path, moment: str, killed: bool, whole: dict) -> Outcome:
+def _outcome(
+    folder: Path, moment: str, killed: bool, whole: dict, artifacts: str = "few"
+) -> Outcome:
     log = folder / "steps.log"
     trained = int(log.read_text().splitlines()[-1]) if log.exists() else 0
     found = states.latest(folder / "out" / "training" / "main" / "states")
     place = found[0].place if found else states.Place()
     kept = place.epoch * STEPS + place.step
-    return Outcome(moment, trained, trained - kept, finish(folder) == whole, killed)
+    same = finish(folder, "--artifacts", artifacts) == whole
+    return Outcome(moment, trained, trained - kept, same, killed)
