@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from benchmarks import normalization_report
-from keras_amalgam import data, teachers
+from keras_amalgam import data, teachers, text
 from keras_amalgam.images.preprocessing import Channels, Preprocessing
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.comparison.normalization_check import (
@@ -248,8 +248,10 @@ def main() -> None:
     measured = [row for name in wanted for row in json.loads(results[name].read_text())]
     page = normalization_report.markdown([Row(**row) for row in measured])
     if arguments.write:
-        text = normalization_report.filled(arguments.write.read_text(encoding="utf-8"), page)
-        arguments.write.write_text(text, encoding="utf-8")
+        guide = arguments.write.read_text(encoding="utf-8")
+        arguments.write.write_text(
+            text.filled(guide, normalization_report.MARK, page), encoding="utf-8"
+        )
     print(page)
 
 
