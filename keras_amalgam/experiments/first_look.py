@@ -1,11 +1,18 @@
-"""What some of the images tell of the teachers, before anything is trained."""
+"""What some of the images tell, before anything is trained."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_amalgam.evaluation.predictions import Labelled, labelled_batches, task_accuracy
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.models.plausibility import SIGN_IMAGES, doubt
 from keras_amalgam.teachers.comparison.normalization_check import check_normalization
+from keras_amalgam.training.guards import split
 
 IMAGES = 64  # Of each teacher.
 
@@ -30,3 +37,53 @@ def doubts(recipe: Recipe) -> list[str]:
         found.append(doubt(teacher, np.asarray(logits)))
         found.append(check_normalization(teacher, asked).warning)
     return [one for one in found if one]
+
+
+def check_tests(recipe: Recipe, student: keras.Model) -> None:
+    """Refuse test images that could not be evaluated, rather than after the training.
+
+    The first batch of each is looked at, and the student answers for its first image.
+
+    Args:
+        recipe: With its test images.
+        student: Not trained yet.
+
+    Raises:
+        ValueError: Naming the task whose test images do not fit.
+    """
+    for task, labelled in recipe.evaluation.items():
+        with _named(f"The test images of {task!r}"):
+            images, labels = _first(labelled)
+            _check_shape(images, recipe)
+            answer = student(images[:1], training=False)
+            classes = np.zeros((len(labels), answer[task].shape[-1]))
+            task_accuracy(classes, labels)
+    for task, photographs in recipe.photographs.items():
+        with _named(f"The test photographs of {task!r}"):
+            _first(photographs)
+
+
+def _check_shape(images: np.ndarray, recipe: Recipe) -> None:
+    """Refuse images that are not of the training's size and channels, as far as that is known."""
+    spec, _ = split(recipe.streams["train"].element_spec)
+    expected = tuple(spec.shape)[1:]
+    fits = (e in (None, s) for e, s in zip(expected, images.shape[1:], strict=True))
+    if not all(fits):
+        raise ValueError(
+            f"Received: images of {images.shape[1:]}. Expected: {expected}, as in training."
+        )
+
+
+def _first(labelled: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    found = next(labelled_batches(labelled), None)
+    if found is None:
+        raise ValueError("Received: no batch. Expected: at least one labelled image.")
+    return found
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(f"{what} cannot be evaluated. {error}") from error

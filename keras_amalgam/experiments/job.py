@@ -21,9 +21,9 @@ import keras
 import tensorflow as tf
 
 from keras_amalgam import evaluation
-from keras_amalgam.evaluation.gradients import gradient_norms
 from keras_amalgam.experiments import (
     canvas_cost,
+    comparisons,
     estimate,
     first_look,
     made_from,
@@ -36,18 +36,8 @@ from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
 from keras_amalgam.experiments.run_folder import RunFolder, Say, check_begun
 from keras_amalgam.files.writing import whole_entries, write_json
-from keras_amalgam.report import (
-    AblationRun,
-    ComparedOwnership,
-    Report,
-    format_table,
-    formats,
-    records,
-    write_report,
-)
-from keras_amalgam.tasks.label_space import LabelSpace
+from keras_amalgam.report import Report, format_table, formats, records, write_report
 from keras_amalgam.training import Amalgamation, Method, train
-from keras_amalgam.training.epoch_numbers import first_batch
 from keras_amalgam.training.interruption import ended_by_sigterm
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.progress import Length, Progress, WriteHistory
@@ -185,6 +175,7 @@ class _Job:
         only = self.settings.only
         main, *others = self.recipe.methods
         prepared = self._prepare(main)  # Refuses what does not fit the run that is there.
+        first_look.check_tests(self.recipe, prepared.student)
         self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
         notes = self._notes()
         amalgamation = self._train(prepared)
@@ -202,7 +193,7 @@ class _Job:
             return None
         report = reporting.report_of(self.recipe, amalgamation, tested, packaged, notes)
         own = report.student.ownership
-        report = with_comparisons(report, [self._compare(one, tests, own) for one in others])
+        report = comparisons.added(report, [self._compare(one, tests, own) for one in others])
         if only == "compare":
             return None
         return self._report(report, amalgamation, tested, about)
@@ -315,8 +306,8 @@ class _Job:
         def test() -> list[str]:
             self.say("Evaluating teachers and student on the test images.")
             said = {
-                "student": _evaluate(evaluation.predictor(student), recipe),
-                "teachers": _evaluate(evaluation.teachers_predictor(recipe.teachers), recipe),
+                "student": recipe.evaluated(evaluation.predictor(student)),
+                "teachers": recipe.evaluated(evaluation.teachers_predictor(recipe.teachers)),
             }
             own = canvas_cost.own_accuracies(recipe)
             with whole_entries(place.parent, place.name) as hidden:
@@ -329,7 +320,7 @@ class _Job:
             return [place.name]
 
         self._step("evaluate", {**about, "teachers": made_from.teachers(recipe)}, test)
-        space, said = _space(recipe), {}
+        space, said = recipe.label_space, {}
         for name in ("student", "teachers"):
             with open(place / f"{name}.npz", "rb") as file:
                 said[name] = evaluation.Evaluation.load(file, space)
@@ -373,7 +364,7 @@ class _Job:
 
     def _compare(
         self, method: Method, tests: Mapping[str, Any], own: str
-    ) -> AblationRun | ComparedOwnership | None:
+    ) -> comparisons.Compared | None:
         """What a method's student is worth, for comparison; `None` without test images."""
         with warnings.catch_warnings():
             # Heads that no term trains are what some comparisons are about.
@@ -381,33 +372,17 @@ class _Job:
             amalgamation = self._train(self._prepare(method))
         if not self.recipe.evaluation:
             return None
-        amalgamator = amalgamation.amalgamator
-        ownership = reporting.ownership_of(amalgamation)
         name = f"training/{method.name}/compared.json"
         path = self.folder.path / name
-        kind = AblationRun
-        if method.removes is None and ownership != own:
-            kind = ComparedOwnership
 
         def measure() -> list[str]:
-            tested = _evaluate(evaluation.predictor(amalgamator.student), self.recipe)
-            joint, batch = tested.joint_accuracy, first_batch(self.recipe.streams["train"])
-            if kind is ComparedOwnership:
-                one = kind(method=method.name, ownership=ownership, accuracy=joint)
-            else:
-                one = AblationRun(
-                    method=method.name,
-                    removed=method.removes,
-                    task_accuracy=reporting.task_accuracies(self.recipe, tested),
-                    joint_accuracy=joint,
-                    gradient_norms=gradient_norms(amalgamator, batch),
-                )
-            write_json(path, records.plain(one))
+            write_json(path, records.plain(comparisons.measured(self.recipe, amalgamation, own)))
             return [name]
 
-        about = {"student": made_from.of_weights(amalgamator.student), "test_images": tests}
+        student = amalgamation.amalgamator.student
+        about = {"student": made_from.of_weights(student), "test_images": tests}
         self._step(f"compare {method.name}", about, measure)
-        return records.build(kind, json.loads(path.read_text(encoding="utf-8")))
+        return comparisons.read(path, amalgamation, own)
 
     def _report(
         self,
@@ -462,35 +437,12 @@ class _Job:
             self.earlier += record["seconds"]
 
 
-def with_comparisons(
-    report: Report, compared: Sequence[AblationRun | ComparedOwnership | None]
-) -> Report:
-    """The report with what each term is worth, and with other ownerships.
-
-    Args:
-        report: Of the student that is exported.
-        compared: What was measured of the students trained for comparison.
-    """
-    ownerships = tuple(one for one in compared if isinstance(one, ComparedOwnership))
-    ablation = tuple(one for one in compared if isinstance(one, AblationRun))
-    joint = dataclasses.replace(report.joint_accuracy, compared=ownerships)
-    return dataclasses.replace(report, joint_accuracy=joint, ablation=ablation or None)
-
-
 def _ended(report: Report, recipe: Recipe, total: float) -> Report:
     """The report with the time the job took, and its goals, which may concern that."""
     seconds = dataclasses.replace(report.seconds, total=total)
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report = dataclasses.replace(report, created=now, seconds=seconds)
     return dataclasses.replace(report, goals=tuple(recipe.goals(report)))
-
-
-def _evaluate(predict: Any, recipe: Recipe) -> evaluation.Evaluation:
-    return evaluation.evaluate(predict, recipe.evaluation, _space(recipe))
-
-
-def _space(recipe: Recipe) -> LabelSpace:
-    return LabelSpace({teacher.name: teacher.class_names for teacher in recipe.teachers})
 
 
 def _untested_note(recipe: Recipe) -> list[str]:

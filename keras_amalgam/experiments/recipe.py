@@ -12,10 +12,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amalgam.evaluation import Evaluation, evaluate
+from keras_amalgam.evaluation.predictions import Predict
 from keras_amalgam.models.taps import Tap
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import Goal, Report, records
 from keras_amalgam.report.results import Setting
+from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training import Method
 from keras_amalgam.training.epoch_numbers import first_batch
 
@@ -92,6 +95,19 @@ class Recipe:
     teacher_bytes: int | None = None
     photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
     made_from: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes of all teachers side by side."""
+        return LabelSpace({teacher.name: teacher.class_names for teacher in self.teachers})
+
+    def evaluated(self, predict: Predict) -> Evaluation:
+        """What a model says of the test images.
+
+        Args:
+            predict: From images to logits by task; see `evaluation.predictor`.
+        """
+        return evaluate(predict, self.evaluation, self.label_space)
 
     @property
     def batch_size(self) -> int:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_amalgam as ka
 from keras_amalgam import data, export
-from keras_amalgam.experiments import Recipe, first_look, job
+from keras_amalgam.experiments import Recipe, comparisons, first_look, job
 from keras_amalgam.experiments.recipe import load
 from keras_amalgam.report import (
     AblationRun,
@@ -24,6 +24,8 @@ from keras_amalgam.report import (
     TaskResult,
     TeachersResult,
 )
+
+PAD = [[0, 0], [1, 1], [1, 1], [0, 0]]  # A pixel at each side of a batch's images.
 
 
 @pytest.mark.slow
@@ -131,11 +133,11 @@ def test_comparisons_leave_the_students_own_joint_accuracy_and_say_who_was_train
     full = AblationRun(
         method="all", removed=None, task_accuracy=accuracy, joint_accuracy=0.25, gradient_norms={}
     )
-    report = job.with_comparisons(_blind_report(recipe), [sources, None, full])
+    report = comparisons.added(_blind_report(recipe), [sources, None, full])
     assert report.joint_accuracy.student == 0.125
     assert report.joint_accuracy.compared == (sources,)
     assert report.ablation == (full,)
-    assert job.with_comparisons(_blind_report(recipe), [None]).ablation is None
+    assert comparisons.added(_blind_report(recipe), [None]).ablation is None
 
 
 def test_a_recipe_without_what_it_needs_is_refused(recipe):
@@ -296,3 +298,30 @@ def test_demo_student_is_at_most_a_quarter_of_the_teachers():
     assert student.count_params() <= teachers / 4
     assert set(student.output) == {"digits", "fashion"}
     assert isinstance(recipe.teachers[0].model, keras.Model)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("unlabelled", "Evaluation needs labelled images"),
+        ("batched twice", r"don't fit. Received: shapes \(1, 8, 12, 12, 1\)"),
+        ("a label too many", "labels 0 to 3 for 3 classes"),
+        ("another size", r"Received: images of \(14, 14, 1\). Expected: \(12, 12, 1\)"),
+        ("none", "no batch"),
+    ],
+)
+def test_test_images_that_cannot_be_evaluated_are_refused_before_the_training(
+    recipe, make, tmp_path, fault, message
+):
+    pairs = recipe.evaluation["digits"]
+    faulty = {
+        "unlabelled": pairs.map(lambda images, labels: images),
+        "batched twice": pairs.batch(1),
+        "a label too many": pairs.map(lambda images, labels: (images, tf.range(8) % 4)),
+        "another size": pairs.map(lambda images, labels: (tf.pad(images, PAD), labels)),
+        "none": pairs.take(0),
+    }[fault]
+    recipe = dataclasses.replace(recipe, evaluation={**recipe.evaluation, "digits": faulty})
+    with pytest.raises(ValueError, match=f"The test images of 'digits' .*{message}"):
+        job.run(recipe, tmp_path / "out", say=lambda line: None)
+    assert not (tmp_path / "out" / "training").exists()
