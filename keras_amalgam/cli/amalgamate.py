@@ -209,12 +209,10 @@ def run(values: flags.FlagValues, positional: list[str]) -> None:
                 "size": student_size(values),
                 "channels": values.channels,
                 "canvas": canvas_of(values),
-                "read_once": None
-                if values.restart
-                else own_teachers.begun_with(Path(values.out)),
                 "teacher_bytes": sum(network_bytes(folder) for folder in values.teacher),
                 **{name: values[name].value for name in _CHOICES},
             },
+            begun=None if values.restart else Path(values.out),
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(in_flags(str(error), AMALGAMATE + RUN)) from error

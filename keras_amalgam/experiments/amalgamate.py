@@ -101,9 +101,8 @@ def amalgamate(
     _check_types(tests, settings)
     choices = {**choices, "size": size, "channels": channels}
     arguments.check_choices(choices)
-    begun = None if settings.restart else own_teachers.begun_with(Path(out))
-    choices = {"read_once": begun, **choices}
-    recipe = recipe_of(teachers, images, tests, say, arguments.plain(choices))
+    begun = None if settings.restart else Path(out)
+    recipe = recipe_of(teachers, images, tests, say, arguments.plain(choices), begun)
     return Run(Path(out), job.run(recipe, out, settings, started, say))
 
 
@@ -126,6 +125,7 @@ def recipe_of(
     tests: Mapping[str, str | Path] | None,
     say: Callable[[str], None],
     choices: Mapping[str, Any],
+    begun: Path | None = None,
 ) -> Recipe:
     """The recipe that `amalgamate` runs, with what must be said of the images said.
 
@@ -135,6 +135,7 @@ def recipe_of(
         tests: Folders by teacher.
         say: Where it goes.
         choices: Further arguments of `own_teachers.recipe`.
+        begun: Folder of a run that is gone on with, if one is there.
     """
     known = [one if isinstance(one, Teacher) else teachers_island.load(one) for one in teachers]
     check_names(known)
@@ -145,7 +146,12 @@ def recipe_of(
         Path(images),
         {name: str(folder) for name, folder in (tests or {}).items()},
         say=say,
-        **{"teacher_bytes": own_bytes, **DEFAULTS, **choices},
+        **{
+            "teacher_bytes": own_bytes,
+            "read_once": own_teachers.begun_with(begun) if begun else None,
+            **DEFAULTS,
+            **choices,
+        },
     )
     for note in recipe.notes:
         say(note)

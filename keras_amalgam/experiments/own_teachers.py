@@ -16,6 +16,7 @@ from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.report import formats
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
 from keras_amalgam.training import Method, Stage, cosine_adamw
@@ -115,7 +116,8 @@ def recipe(
     _check_batch_size(batch_size, counts, images)
     found = walk(images)
     left_out = _left_out(found, names) if known else Counter()
-    with_space = common_features > 0 and all(teacher.tap for teacher in teachers)
+    without_tap = [teacher.name for teacher in teachers if not teacher.tap]
+    with_space = common_features > 0 and not without_tap
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
 
@@ -172,11 +174,17 @@ def recipe(
             "mirrored images": flip,
             "seed": seed,
             "precision": dtype_policy,
+            "weight of the common space": common_features if with_space else 0.0,
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
         },
-        notes=[*_notes(left_out, found), *notes, *filter(None, [begin.note(sum(counts.values()))])],
+        notes=[
+            *_notes(left_out, found),
+            *notes,
+            *filter(None, [begin.note(sum(counts.values()))]),
+            *([_without_space_note(without_tap)] if without_tap and common_features > 0 else []),
+        ],
         teacher_bytes=teacher_bytes,
     )
 
@@ -295,6 +303,13 @@ def _left_out(found: Walk, collections: Sequence[str]) -> Counter[str]:
 def _notes(left_out: Counter[str], found: Walk) -> list[str]:
     notes = [_left_out_note(left_out, found.folder)] if left_out else []
     return [*notes, found.note()] if found.note() else notes
+
+
+def _without_space_note(teachers: Sequence[str]) -> str:
+    return (
+        "The common space is left out, and the student learns from the teachers' answers alone: "
+        f"{formats.words(list(teachers))} named no layer at which features are read."
+    )
 
 
 def _left_out_note(left_out: Counter[str], images: Path) -> str:

@@ -333,3 +333,15 @@ def test_a_teacher_whose_statistics_another_normalisation_fits_is_doubted(make, 
     recipe = own_teachers.recipe(teachers, tmp_path / "photos", {}, **DEFAULTS)
     (note,) = first_look.doubts(recipe)
     assert note.startswith("Teacher 'wrong' seems") and "ImageNet's mean and std fits" in note
+
+
+def test_common_space_that_is_left_out_is_said(vehicles):
+    tapless = channel_teacher("cars", VEHICLES)
+    tapless.tap = None
+    recipe = own_teachers.recipe([tapless], vehicles.images, {}, **DEFAULTS)
+    assert recipe.notes[-1].startswith("The common space is left out, and")
+    assert "cars named no layer at which features are read" in recipe.notes[-1]
+    assert recipe.settings["weight of the common space"] == 0.0
+    unwanted = {**DEFAULTS, "common_features": 0.0}
+    recipe = own_teachers.recipe([tapless], vehicles.images, {}, **unwanted)
+    assert not [note for note in recipe.notes if "common space" in note]
