@@ -14,10 +14,10 @@ from keras_amalgam.export.labels import Labels, classified
 from keras_amalgam.export.prediction import choosing, opening
 from keras_amalgam.export.prediction.opening import Opening
 from keras_amalgam.export.prediction.results import ClassScore, ImagePrediction, Predictions
-from keras_amalgam.export.quiet import quiet
 from keras_amalgam.images.folders import walk
 from keras_amalgam.images.pillow_files import pixels_of
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.quiet import quiet
 from keras_amalgam.tasks.label_space import LabelSpace
 
 if TYPE_CHECKING:

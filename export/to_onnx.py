@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -18,10 +19,10 @@ from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.entrance import fitted_to_itself
 from keras_amalgam.export.handing_over import handing_over
 from keras_amalgam.export.preparation import Job, prepare
-from keras_amalgam.export.quiet import quiet, quiet_loggers
 from keras_amalgam.export.signatures import INPUT_NAME, Signature, serving_function
 from keras_amalgam.export.staging import staged
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.quiet import quiet, quiet_loggers
 
 OPSETS = range(13, 19)
 PHOTOGRAPH_KEY = "photograph"
@@ -185,7 +186,8 @@ def convert(
     finally:
         tf.config.run_functions_eagerly(eagerly)
     optimized = _transpositions_stay() if careful else contextlib.nullcontext()
-    with quiet(), quiet_loggers("tf2onnx", "tensorflow"), optimized:
+    loggers = quiet_loggers("tf2onnx", "tensorflow", least=logging.CRITICAL)
+    with quiet(), loggers, optimized:
         frozen = convert_variables_to_constants_v2(function)
         # Freezing keeps the tensors' names, so heads are followed by name, not by position.
         names = {function.structured_outputs[head].name: head for head in signature.heads}

@@ -13,10 +13,10 @@ from keras_amalgam.export import labels, parity
 from keras_amalgam.export.artifact import Artifact
 from keras_amalgam.export.entrance import fitted_to_itself
 from keras_amalgam.export.preparation import prepare
-from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, serving_function
 from keras_amalgam.export.staging import staged, system_error
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.quiet import quiet
 
 SIGNATURE_KEY = "serving_default"
 

@@ -17,7 +17,7 @@ ISLANDS = ("teachers", "export")
 
 # Inside the core imports run one way: from a floor only to those above it in this list.
 FLOORS = (
-    {"backend", "choices", "keras_settings", "onednn", "text", "version"},
+    {"backend", "choices", "keras_settings", "onednn", "quiet", "text", "version"},
     {"versions"},
     {"files", "losses"},
     {"images", "layers"},
@@ -47,6 +47,7 @@ SHARED = {
     "images",
     "keras_settings",
     "models",
+    "quiet",
     "tasks",
     "text",
     "version",

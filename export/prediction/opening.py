@@ -17,7 +17,6 @@ from keras_amalgam.export.handing_over import cuts_other_shapes
 from keras_amalgam.export.labels import Labels
 from keras_amalgam.export.prediction.choosing import TEACHER, format_of
 from keras_amalgam.export.preparation import check_logits
-from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.serving.endpoints import ENCODED
 from keras_amalgam.export.signatures import describe, outputs_of
 from keras_amalgam.export.tflite import metadata
@@ -27,6 +26,7 @@ from keras_amalgam.files.keras_bounds import check_file, read_config
 from keras_amalgam.files.keras_code import refuse_code
 from keras_amalgam.files.keras_demand import refuse_excess
 from keras_amalgam.images.measuring import built_in_normalisation
+from keras_amalgam.quiet import quiet
 
 if TYPE_CHECKING:
     from keras_amalgam.models.teacher import Teacher

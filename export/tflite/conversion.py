@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from keras_amalgam.export.interrupts import held_back
-from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME, flat_operations
 from keras_amalgam.export.tflite.plan import Plan
 from keras_amalgam.export.tflite.quantizers import QUANTIZERS, SIGNATURE_KEY
 from keras_amalgam.export.to_saved_model import write
+from keras_amalgam.quiet import quiet
 
 FLOAT32 = Plan()
 

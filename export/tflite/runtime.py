@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_amalgam.export.quiet import quiet
 from keras_amalgam.export.signatures import INPUT_NAME
+from keras_amalgam.quiet import quiet
 
 MAX_BATCH = 32
 

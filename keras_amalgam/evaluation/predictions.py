@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.quiet import quiet_loggers
 
 Predict = Callable[[np.ndarray], Mapping[str, Any]]
 """Maps raw images `(batch, height, width, channels)` to `{task: logits (batch, classes)}`."""
@@ -129,7 +130,9 @@ def collect(
     logits: dict[str, list[np.ndarray]] = {}
     labels: list[np.ndarray] = []
     for images, batch_labels in labelled_batches(labelled, batch_size):
-        for task, values in predict(images).items():
+        with quiet_loggers("tensorflow"):  # It warns where many shapes of batches are met.
+            answers = predict(images)
+        for task, values in answers.items():
             values = np.asarray(values, dtype="float32")
             if values.ndim != 2 or len(values) != len(images):
                 raise ValueError(

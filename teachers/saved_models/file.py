@@ -1,6 +1,5 @@
 """Reading TensorFlow SavedModels."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from keras_amalgam.quiet import quiet_loggers
 from keras_amalgam.teachers.saved_models.frozen_functions import load_frozen
 
 _OPSET = 17
@@ -141,19 +141,15 @@ def as_onnx(saved: SavedModel, output: str | None = None) -> onnx.ModelProto:
     function = tf.function(chosen)
     # A step of tf2onnx's optimizer that fails is left out and logged with a stack trace; what it
     # leaves undone, such as transpositions, is undone here, and the result is compared.
-    logger = logging.getLogger("tf2onnx.optimizer")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
+        with quiet_loggers("tf2onnx.optimizer"):
+            model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=_OPSET)
     except (ValueError, TypeError, KeyError, RuntimeError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise NotImplementedError(
             f"tf2onnx cannot convert the SavedModel {saved.directory.name!r}: {reason} If you have "
             "the model in Keras, use from_keras."
         ) from error
-    finally:
-        logger.setLevel(level)
     return _with_captured(model, function.get_concrete_function(spec))
 
 

@@ -1,12 +1,13 @@
 """The serving functions of a SavedModel without the objects around them."""
 
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from keras_amalgam.quiet import quiet_loggers
 
 
 def load_frozen(directory: Path) -> Any:
@@ -24,13 +25,8 @@ def load_frozen(directory: Path) -> Any:
     import tensorflow as tf
 
     # TensorFlow 1's loader says at every use that there is a newer one.
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
+    with quiet_loggers("tensorflow"):
         meta_graph = _frozen(directory)
-    finally:
-        logger.setLevel(level)
     with tempfile.TemporaryDirectory() as place:
         frozen = SavedModel(saved_model_schema_version=1, meta_graphs=[meta_graph])
         Path(place, "saved_model.pb").write_bytes(frozen.SerializeToString())

@@ -126,3 +126,15 @@ def test_standard_error_is_the_spread_of_repeated_draws():
     assert standard_error(0.9, 500) == pytest.approx((0.9 * 0.1 / 500) ** 0.5)
     with pytest.raises(ValueError, match="fraction in 0..1"):
         standard_error(97.0, 500)
+
+
+@pytest.mark.slow
+def test_many_models_and_sizes_of_batches_are_asked_without_a_word_of_tensorflow(caplog):
+    images, labels = np.zeros((20, 8, 8, 1), "float32"), np.zeros(20, "int64")
+    for _ in range(6):
+        image = keras.Input((8, 8, 1))
+        logits = keras.layers.Dense(3)(keras.layers.Flatten()(image))
+        model = keras.Model(image, {"a": logits})
+        with caplog.at_level("WARNING", "tensorflow"):
+            collect(predictor(model), (images, labels), batch_size=8)
+    assert [record for record in caplog.records if record.name == "tensorflow"] == []

@@ -1,4 +1,4 @@
-"""Keeps the native chatter of converters and interpreters off the screen."""
+"""Keeps the chatter of converters, interpreters and TensorFlow off the screen."""
 
 import contextlib
 import logging
@@ -32,11 +32,16 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_loggers(*names: str) -> Iterator[None]:
-    """Holds back everything below `CRITICAL` of the named Python loggers."""
+def quiet_loggers(*names: str, least: int = logging.ERROR) -> Iterator[None]:
+    """Holds back what the named Python loggers say below a level.
+
+    Args:
+        *names: Of the loggers.
+        least: What is still said.
+    """
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger(name).setLevel(least)
     try:
         yield
     finally:
