@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.experiments import made_from
+from keras_amalgam.experiments import first_look, made_from
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.run_folder import RunFolder, listed
 from keras_amalgam.text import file_size
@@ -77,12 +77,16 @@ def estimate(
         keep: How many states of each training stay on the disk.
         steps: Number of training steps that are left; `None` for all of them.
         left: Steps of the run after the training that are left.
+
+    Raises:
+        ValueError: If the test images of a task cannot be evaluated.
     """
     method = recipe.methods[0]
     stream = recipe.streams["train"]
     epoch = int(stream.cardinality())
     keras.utils.set_random_seed(method.seed)
     student = recipe.student()
+    first_look.check_tests(recipe, student)
     amalgamator = Amalgamator(
         student, recipe.teachers, recipe.student_tap, terms=method.stages[0].terms()
     )
@@ -137,7 +141,7 @@ def plan(
 
     Raises:
         ValueError: If the run would be refused, as the training there was begun with something
-            else.
+            else, or test images cannot be evaluated.
     """
     run, about = RunFolder(folder, say), made_from.images(recipe)
     done = {} if restart else run.steps
