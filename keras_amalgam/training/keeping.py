@@ -128,7 +128,9 @@ class KeepState(keras.callbacks.Callback):
         history = {key: [*values] for key, values in self.state.history.items()}
         for key, value in (logs or {}).items():
             history.setdefault(key, []).append(float(value))
-        place = Place(self.state.place.stage, epoch + 1, 0)
+        # A stage that is told to stop has no epoch left, whoever goes on from here.
+        done = self.params["epochs"] if self.model.stop_training else epoch + 1
+        place = Place(self.state.place.stage, done, 0)
         self._note(place=place, history=history)
         self._write()
 

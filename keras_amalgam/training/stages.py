@@ -94,7 +94,7 @@ def train(
             amalgamator.optimizer.build(amalgamator.trainable_variables)
         means = state.restore(path, amalgamator) if path else []
         last = number == len(method.stages) - 1
-        if not begun.finished and begun.place.epoch < stage.epochs:
+        if not begun.finished:  # Without an epoch left, `fit` still does what it does at its end.
             given = [*callbacks(number, steps)]
             if stage.length(steps) < stage.epochs * steps:
                 given.append(StopAfter(stage.length(steps), begun.place, steps))

@@ -1,5 +1,6 @@
 """A training that was interrupted goes on as if it had not been."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ from keras_amalgam import data
 from keras_amalgam.training import Method, Stage, cosine_adamw, train
 from keras_amalgam.training import state as states
 from keras_amalgam.training.interruption import Interrupted
-from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.keeping import Keeping, KeepState
 
 COUNT, BATCH, EPOCHS = 26, 8, 2
 STEPS = COUNT // BATCH
@@ -127,6 +128,26 @@ def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end
         with pytest.raises(Interrupted):
             run(tmp_path / "broken", stop_at(step), how=how)
     assert_same(whole, run(tmp_path / "broken", how=how))
+
+
+@pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("steps", [None, STEPS + 1])
+def test_training_that_ended_before_it_was_known_as_finished_is_finished_as_an_unbroken_one(
+    run, tmp_path, monkeypatch, steps
+):
+    def averaged(_):  # What `fit` does with the averages at its end must not be missing.
+        return keras.optimizers.SGD(1e-2, use_ema=True)
+
+    how = method(dataclasses.replace(stage(3, steps), optimizer=averaged))
+    whole = run(tmp_path / "whole", how=how, keep=1)
+    with monkeypatch.context() as killed:
+        killed.delattr(KeepState, "finish")
+        with pytest.raises(AttributeError, match="finish"):
+            run(tmp_path / "broken", how=how, keep=1)
+    assert not states.latest(tmp_path / "broken")[0].finished
+    assert_same(whole, run(tmp_path / "broken", how=how, keep=1))
+    left, path = states.latest(tmp_path / "broken")
+    assert left.finished and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.slow
