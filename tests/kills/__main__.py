@@ -44,16 +44,16 @@ def main() -> None:
         with ThreadPoolExecutor(options.workers) as pool:
             waiting = [
                 pool.submit(
+                    killing.killed_after, folder / f"random_{number}", moment, exported, "all"
+                )
+                for number, moment in enumerate(killing.moments(options.random, seconds))
+            ]
+            waiting += [
+                pool.submit(
                     killing.killed_at_event, folder / f"{number}_{when}", number, when, name, whole
                 )
                 for number, name in enumerate(events, 1)
                 for when in ("before", "after")
-            ]
-            waiting += [
-                pool.submit(
-                    killing.killed_after, folder / f"random_{number}", moment, exported, "all"
-                )
-                for number, moment in enumerate(killing.moments(options.random, seconds))
             ]
             outcomes = [_said(one.result()) for one in waiting]
     bad = [one for one in outcomes if not one.same or one.lost > 1]
