@@ -12,7 +12,7 @@ from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.unlabelled import unlabelled_images
 from keras_amalgam.models.plausibility import SIGN_IMAGES, doubt
 from keras_amalgam.teachers.comparison.normalization_check import check_normalization
-from keras_amalgam.training.guards import split
+from keras_amalgam.training.guards import split, without_labels
 
 IMAGES = 64  # Of each teacher.
 
@@ -49,12 +49,14 @@ def check_tests(recipe: Recipe, student: keras.Model) -> None:
         student: Not trained yet.
 
     Raises:
-        ValueError: Naming the task whose test images do not fit.
+        ValueError: Naming the task whose test images do not fit; if the training's images have
+            labels.
     """
+    spec, _ = split(without_labels(recipe.streams["train"].element_spec))
     for task, labelled in recipe.evaluation.items():
         with _named(f"The test images of {task!r}"):
             images, labels = _first(labelled)
-            _check_shape(images, recipe)
+            _check_shape(images, spec.shape)
             answer = student(images[:1], training=False)
             classes = np.zeros((len(labels), answer[task].shape[-1]))
             task_accuracy(classes, labels)
@@ -63,14 +65,11 @@ def check_tests(recipe: Recipe, student: keras.Model) -> None:
             _first(photographs)
 
 
-def _check_shape(images: np.ndarray, recipe: Recipe) -> None:
+def _check_shape(images: np.ndarray, batch: tf.TensorShape) -> None:
     """Refuse images that are not of the training's size and channels, as far as that is known."""
-    spec, _ = split(recipe.streams["train"].element_spec)
-    expected = tuple(spec.shape)[1:]
-    fits = (e in (None, s) for e, s in zip(expected, images.shape[1:], strict=True))
-    if not all(fits):
+    if not batch[1:].is_compatible_with(images.shape[1:]):
         raise ValueError(
-            f"Received: images of {images.shape[1:]}. Expected: {expected}, as in training."
+            f"Received: images of {images.shape[1:]}. Expected: {tuple(batch[1:])}, as in training."
         )
 
 

@@ -327,3 +327,11 @@ def test_test_images_that_cannot_be_evaluated_are_refused_before_the_training(
     assert not (tmp_path / "out" / "training").exists()
     with pytest.raises(ValueError, match=f"The test images of 'digits' .*{message}"):
         estimate.plan(recipe, tmp_path / "planned", 3, lambda line: None)
+
+
+def test_stream_with_labels_is_refused_before_the_training_and_by_its_name(recipe, make, tmp_path):
+    labelled = tf.data.Dataset.from_tensor_slices((make.images(16), np.zeros(16))).batch(8)
+    recipe = dataclasses.replace(recipe, streams={"train": labelled})
+    with pytest.raises(ValueError, match="labels") as refused:
+        job.run(recipe, tmp_path / "out", say=lambda line: None)
+    assert "test images" not in str(refused.value)
