@@ -8,18 +8,17 @@ import numpy as np
 
 import keras_amalgam as ka
 from keras_amalgam import data, export, teachers
-from keras_amalgam.experiments import digits_fashion, students
+from keras_amalgam.experiments import digits_fashion
 
 home = pathlib.Path(ka.__file__).parent
 if "site-packages" not in str(home):
     raise SystemExit(f"The package was not imported from its installation, but from {home}.")
 
-known = digits_fashion.recipe().teachers
-student = ka.build_student(students.compact((28, 28, 1)), known)
+recipe = digits_fashion.recipe()
 model = ka.Amalgamator(
-    student,
-    known,
-    student_tap=digits_fashion.STUDENT_TAP,
+    recipe.student(),
+    recipe.teachers,
+    student_tap=recipe.student_tap,
     terms=[ka.SoftTargets(), ka.CommonFeatures(units=8)],
 )
 model.compile(optimizer=keras.optimizers.AdamW(1e-3))
