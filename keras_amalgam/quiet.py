@@ -33,11 +33,11 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_loggers(*names: str, least: int = logging.ERROR) -> Iterator[None]:
-    """Holds back what the named Python loggers say below a level.
+    """Holds back what some Python loggers log below a level.
 
     Args:
-        *names: Of the loggers.
-        least: What is still said.
+        *names: Names of the loggers.
+        least: The lowest level that is still logged.
     """
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -175,13 +175,25 @@ def task_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
             f"Logits and labels don't fit. Received: shapes {logits.shape} and {labels.shape}. "
             "Expected (images, classes) and (images,), at least one image."
         )
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+    check_labels(labels, logits.shape[1])
+    return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def check_labels(labels: np.ndarray, num_classes: int) -> None:
+    """Refuse labels that are none of the classes.
+
+    Args:
+        labels: Class indices `(images,)`, at least one.
+        num_classes: Number of classes.
+
+    Raises:
+        ValueError: Saying which labels came.
+    """
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(
             f"A label is none of the classes. Received: labels {labels.min()} to {labels.max()} "
-            f"for {logits.shape[1]} classes. Evaluate on a labelled split: -1 marks unlabelled "
-            "images."
+            f"for {num_classes} classes. Evaluate on a labelled split: -1 marks unlabelled images."
         )
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def standard_error(accuracy: float, num_images: int) -> float:

@@ -1,4 +1,4 @@
-"""What the students that are trained for comparison tell, and the report with it."""
+"""What students trained for comparison are worth, and how the report says so."""
 
 import dataclasses
 import json
@@ -17,12 +17,12 @@ Compared = AblationRun | ComparedOwnership
 
 
 def measured(recipe: Recipe, amalgamation: Amalgamation, own: str) -> Compared:
-    """What a student that was trained for comparison is worth on the test images.
+    """What a student trained for comparison is worth on the test images.
 
     Args:
-        recipe: With test images.
-        amalgamation: As its method trained it.
-        own: The ownership of the student that is exported.
+        recipe: A recipe that has test images.
+        amalgamation: The training of that student.
+        own: The exported student's ownership.
     """
     tested = recipe.evaluated(evaluation.predictor(amalgamation.amalgamator.student))
     if _kind(amalgamation, own) is ComparedOwnership:
@@ -42,12 +42,12 @@ def measured(recipe: Recipe, amalgamation: Amalgamation, own: str) -> Compared:
 
 
 def read(path: Path, amalgamation: Amalgamation, own: str) -> Compared:
-    """What was measured before and written down.
+    """Read back what `measured` returned, from the file that holds it.
 
     Args:
-        path: Of the JSON file.
-        amalgamation: As in `measured`.
-        own: As in `measured`.
+        path: The JSON file.
+        amalgamation: The training that was measured.
+        own: The exported student's ownership.
     """
     return records.build(_kind(amalgamation, own), json.loads(path.read_text(encoding="utf-8")))
 
@@ -56,8 +56,8 @@ def added(report: Report, compared: Sequence[Compared | None]) -> Report:
     """The report with what each term is worth, and with other ownerships.
 
     Args:
-        report: Of the student that is exported.
-        compared: What was measured of the students trained for comparison.
+        report: The exported student's report.
+        compared: What was measured of each student trained for comparison.
     """
     ownerships = tuple(one for one in compared if isinstance(one, ComparedOwnership))
     ablation = tuple(one for one in compared if isinstance(one, AblationRun))

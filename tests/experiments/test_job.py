@@ -335,3 +335,13 @@ def test_stream_with_labels_is_refused_before_the_training_and_by_its_name(recip
     with pytest.raises(ValueError, match="labels") as refused:
         job.run(recipe, tmp_path / "out", say=lambda line: None)
     assert "test images" not in str(refused.value)
+
+
+def test_photographs_whose_labels_are_no_classes_are_refused_before_the_training(
+    recipe, make, tmp_path
+):
+    labelled = tf.data.Dataset.from_tensor_slices((make.images(4), [0, 1, 2, 3])).batch(4)
+    recipe = dataclasses.replace(recipe, photographs={"digits": labelled})
+    with pytest.raises(ValueError, match="The test photographs of 'digits' .*labels 0 to 3 for 3"):
+        job.run(recipe, tmp_path / "out", say=lambda line: None)
+    assert not (tmp_path / "out" / "training").exists()
