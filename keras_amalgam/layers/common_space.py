@@ -3,59 +3,9 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_amalgam.layers.adapter import check_at_least_one, pointwise, spatial
-
-
-@keras.saving.register_keras_serializable(package="keras_amalgam")
-class ResidualBlock(keras.layers.Layer):
-    """3×3 convolution, ReLU, 3×3 convolution, added to the skip, ReLU; no bias, no batch norm.
-
-    The skip is a 1×1 convolution where the channels change.
-
-    Args:
-        units: Channels of the result.
-        **kwargs: Of the layer.
-
-    Raises:
-        ValueError: If `units` is below 1.
-
-    Example:
-    ```python
-    common = ResidualBlock(128)(adapted)
-    ```
-    """
-
-    def __init__(self, units: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        check_at_least_one(units=units)
-        self.units = units
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights."""
-        rank, inner = len(input_shape), (*input_shape[:-1], self.units)
-        self.first = spatial(self.units, rank, activation="relu", dtype=self.dtype_policy)
-        self.first.build(input_shape)
-        self.second = spatial(self.units, rank, dtype=self.dtype_policy)
-        self.second.build(inner)
-        self.skip = None
-        if input_shape[-1] != self.units:
-            self.skip = pointwise(self.units, rank, dtype=self.dtype_policy)
-            self.skip.build(input_shape)
-
-    def call(self, features: Any) -> Any:
-        """Apply the block."""
-        skip = features if self.skip is None else self.skip(features)
-        return ops.relu(self.second(self.first(features)) + skip)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The input's shape with other channels."""
-        return (*input_shape[:-1], self.units)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return super().get_config() | {"units": self.units}
+from keras_amalgam.layers.blocks import ResidualBlock
 
 
 @keras.saving.register_keras_serializable(package="keras_amalgam")

@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from keras import ops
 
 Estimator = Literal["biased", "unbiased"]
 
 # Below this squared distance two points count as this far apart, as in the published release.
 MIN_SQUARED_DISTANCE = 1e-12
+
+# The median over more pairs than these rows have would not be another one.
+MAX_ROWS = 1000
+# Squared distances below this share of the largest square length are float64 rounding.
+ROUNDING = 1e-12
 
 
 def mmd_squared(
@@ -58,6 +64,56 @@ def mmd_squared(
         return ops.where(smaller > 1, value, 0.0)
     value = ops.mean(within_x) + ops.mean(within_y) - 2.0 * ops.mean(between)
     return ops.maximum(value, 0.0)
+
+
+def median_bandwidth(rows: Any) -> float:
+    """The Gaussian width that suits a sample, by the median heuristic.
+
+    σ with `2σ² = median ‖a − b‖²`, so that the kernel `exp(−d² / 2σ²)` is `1/e` at the median
+    distance. The median is over all pairs of rows that differ, as in Gretton's code: repeated rows
+    would draw it to zero. It runs on the host, in NumPy and float64, and is meant for the pooled
+    sample of all models.
+
+    Args:
+        rows: Features, shape `(n, units)`, at least two rows. Of more than 1,000 rows, 1,000 are
+            taken, evenly spaced.
+
+    Returns:
+        σ > 0, in the units of `rows`.
+
+    Raises:
+        ValueError: If `rows` is not a matrix of at least two rows, has values that are not finite,
+            or its rows are all equal.
+
+    Reference:
+        [Gretton et al., 2012](https://jmlr.org/papers/v13/gretton12a.html), section 8
+    """
+    rows = np.asarray(rows, "float64")
+    if rows.ndim != 2 or len(rows) < 2:
+        raise ValueError(
+            "`rows` must be of shape (samples, units) with at least two samples, as a bandwidth is "
+            f"measured between them. Received: shape {rows.shape}."
+        )
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            f"`rows` must be finite. Received: {np.count_nonzero(~np.isfinite(rows))} values of "
+            f"{rows.size} that are infinite or NaN."
+        )
+    if len(rows) > MAX_ROWS:
+        rows = rows[np.linspace(0, len(rows) - 1, MAX_ROWS).round().astype(int)]
+    # The product below loses the digits that all rows share.
+    rows = rows - rows.mean(0)
+    norms = (rows**2).sum(-1)
+    squared_distances = norms[:, None] + norms - 2.0 * rows @ rows.T
+    pairs = squared_distances[np.triu_indices(len(rows), 1)]
+    pairs = pairs[pairs > ROUNDING * norms.max()]
+    if not pairs.size:
+        raise ValueError(
+            f"`rows` must not be all equal, as their distances are the bandwidth. Received: "
+            f"{len(rows)} equal rows. Check that the features vary between images, or choose the "
+            "bandwidths yourself."
+        )
+    return float(np.sqrt(np.median(pairs) / 2.0))
 
 
 def check_kernel(bandwidths: Sequence[float], estimator: str) -> None:

@@ -1,10 +1,11 @@
-"""mmd_squared against golden values and an independent NumPy reference."""
+"""mmd_squared and median_bandwidth against golden values and an independent NumPy reference."""
 
 import numpy as np
 import pytest
+import scipy.spatial
 import tensorflow as tf
 
-from keras_amalgam.losses import mmd_squared
+from keras_amalgam.losses import median_bandwidth, mmd_squared
 
 
 def numpy_kernel(x, y, bandwidths):
@@ -97,3 +98,68 @@ def test_mmd_of_float16_is_computed_in_float32():
 def test_bad_arguments_are_refused(shapes, bandwidths, estimator):
     with pytest.raises(ValueError, match="Received"):
         mmd_squared(np.zeros(shapes[0]), np.zeros(shapes[1]), bandwidths, estimator)
+
+
+def test_median_bandwidth_of_a_few_rows_is_golden():
+    """By hand: squared distances 9, 16 and 1, whose median is 9 = 2σ²."""
+    assert median_bandwidth([[0.0], [3.0], [4.0]]) == pytest.approx(np.sqrt(4.5))
+
+
+def test_median_bandwidth_equals_scipys_distances():
+    rows = np.random.default_rng(6).normal(3, 2, size=(60, 7))
+    expected = np.sqrt(np.median(scipy.spatial.distance.pdist(rows, "sqeuclidean")) / 2)
+    assert median_bandwidth(rows) == pytest.approx(expected)
+
+
+def test_kernel_of_the_median_bandwidth_is_one_over_e_at_the_median_distance():
+    rows = np.random.default_rng(7).normal(size=(31, 3))
+    distances = scipy.spatial.distance.pdist(rows)
+    kernel = np.exp(-(distances**2) / (2 * median_bandwidth(rows) ** 2))
+    assert np.median(kernel) == pytest.approx(np.exp(-1))
+
+
+def test_median_bandwidth_scales_with_the_rows_and_does_not_see_their_mean():
+    rows = np.random.default_rng(8).normal(size=(40, 5))
+    expected = 1e-3 * median_bandwidth(rows)
+    assert median_bandwidth(1e-3 * rows + 1e4) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_repeated_rows_do_not_draw_the_bandwidth_to_zero(seed):
+    """By seed, rounding leaves their distances just above, at or just below zero."""
+    few = np.random.default_rng(seed).normal(size=(5, 300))
+    repeated = np.repeat(few, [3, 4, 60, 5, 6], axis=0)
+    distances = scipy.spatial.distance.pdist(repeated, "sqeuclidean")
+    assert np.median(distances) == 0
+    expected = np.sqrt(np.median(distances[distances > 0]) / 2)
+    assert median_bandwidth(repeated) == pytest.approx(expected)
+
+
+def test_of_many_rows_evenly_spaced_ones_are_taken():
+    rows = np.random.default_rng(9).normal(size=(2999, 2))
+    assert median_bandwidth(rows) == median_bandwidth(rows)
+    expected = median_bandwidth(rows[np.linspace(0, 2998, 1000).round().astype(int)])
+    assert median_bandwidth(rows) == pytest.approx(expected)
+    all_pairs = np.sqrt(np.median(scipy.spatial.distance.pdist(rows, "sqeuclidean")) / 2)
+    assert median_bandwidth(rows) == pytest.approx(all_pairs, rel=0.1)
+
+
+def test_median_bandwidth_takes_tensors_of_half_precision():
+    rows = np.random.default_rng(10).normal(size=(20, 3)).astype("float16") * 1000
+    assert median_bandwidth(tf.constant(rows)) == pytest.approx(median_bandwidth(rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((1, 3)), r"at least two samples.*Received: shape \(1, 3\)"),
+        (np.zeros(5), r"Received: shape \(5,\)"),
+        (np.full((4, 3), 0.1), "must not be all equal.*Received: 4 equal rows"),
+        (np.full((9, 7), 1e4 + 0.1), "must not be all equal.*Received: 9 equal rows"),
+        (np.array([[0.0, np.nan], [1.0, 2.0]]), "must be finite. Received: 1 values of 4"),
+    ],
+    ids=["one row", "vector", "equal", "equal and large", "nan"],
+)
+def test_rows_without_a_bandwidth_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        median_bandwidth(rows)
