@@ -1,0 +1,1 @@
+"""A small honest benchmark: teachers from scratch, students without labels, small photographs."""
