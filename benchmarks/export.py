@@ -129,8 +129,7 @@ def subjects(demo: Path, folder: Path) -> Iterator[Subject]:
     _settle(student, crops)
     yield Subject("MobileNetV3-Small", student, known, photographs, crops)
 
-    signals = known[1].signals(3)
-    student = keras.Model(signals.input, {"things": signals.output["logits"]})
+    student = known[1].answers(3)
     student.class_names = {"things": IMAGENET}
     yield Subject("EfficientNet-Lite0", student, known, photographs, crops)
 
@@ -164,8 +163,7 @@ def measure(subject: Subject, repeats: int, refused: list[str]) -> list[Row]:
             calls[f"{precision} plain"] = call(plain.read_bytes(), subject.images[:1])
         for teacher in subject.teachers:
             file = Path(directory, f"{teacher.name}.tflite")
-            signals = teacher.signals(subject.images.shape[-1])
-            alone = keras.Model(signals.input, {teacher.name: signals.output["logits"]})
+            alone = teacher.answers(subject.images.shape[-1])
             alone.class_names = {teacher.name: teacher.class_names}
             export.to_tflite(alone, file, image_shape=size, images=subject.images[:4])
             calls[f"teacher {teacher.name}"] = call(file.read_bytes(), subject.images[:1])

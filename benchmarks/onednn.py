@@ -28,8 +28,9 @@ def demo_step() -> Callable[[], Any]:
 
     recipe = digits_fashion.recipe()
     stage = recipe.methods[0].stages[0]
+    taps = ka.taps.as_taps(recipe.student_tap)
     model = ka.Amalgamator(
-        recipe.student(), recipe.teachers, student_tap=recipe.student_tap, terms=stage.terms()
+        recipe.student(), recipe.teachers, terms=stage.terms(), student_taps=taps
     )
     model.compile(optimizer=stage.optimizer(1000))
     batch = next(iter(recipe.streams["train"]))

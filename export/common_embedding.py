@@ -52,16 +52,17 @@ def with_common_embedding(amalgamator: Any, name: str = "embedding") -> keras.Mo
             "that have one. Expected: exactly one `CommonFeatures` among its `terms`. Train with "
             "`terms=[SoftTargets(), CommonFeatures()]`."
         )
-    logits, features = signals.output["logits"], signals.output["features"]
-    if name in logits:
+    answers = signals.output["answers"]
+    features = signals.output["features"][terms[0].reads[-1]]
+    if name in answers:
         raise ValueError(
             f"The embedding needs a name of its own. Received: {name!r}, which is a task. "
-            f"Expected: none of {list(logits)}. Pass another `name=`."
+            f"Expected: none of {list(answers)}. Pass another `name=`."
         )
     # A model inside the model, so that its layers' names cannot meet those of the student.
     inside = keras.Input(features.shape[1:], dtype=features.dtype)
     space = keras.Model(inside, terms[0].student_embedding(inside), name=f"{name}_space")
-    outputs = {**logits, name: space(features)}
+    outputs = {**answers, name: space(features)}
     model = keras.Model(signals.input, outputs, name=amalgamator.student.name)
     known = getattr(amalgamator.student, "class_names", None)
     if known is not None:

@@ -14,20 +14,29 @@ if TYPE_CHECKING:
     from keras_amalgam.experiments.amalgamate import amalgamate as amalgamate
     from keras_amalgam.images.preprocessing import Preprocessing as Preprocessing
     from keras_amalgam.models import taps as taps
+    from keras_amalgam.models.batch import Batch as Batch
     from keras_amalgam.models.runtime_teacher import RuntimeTeacher as RuntimeTeacher
+    from keras_amalgam.models.signals import Signals as Signals
     from keras_amalgam.models.student import build_student as build_student
     from keras_amalgam.models.taps import Tap as Tap
     from keras_amalgam.models.teacher import Teacher as Teacher
     from keras_amalgam.tasks.label_space import LabelSpace as LabelSpace
     from keras_amalgam.terms import AmalgamationTerm as AmalgamationTerm
     from keras_amalgam.terms import CommonFeatures as CommonFeatures
+    from keras_amalgam.terms import Hints as Hints
+    from keras_amalgam.terms import OrthogonalProjection as OrthogonalProjection
+    from keras_amalgam.terms import RebuiltFeatures as RebuiltFeatures
+    from keras_amalgam.terms import RelationalTargets as RelationalTargets
     from keras_amalgam.terms import SoftTargets as SoftTargets
+    from keras_amalgam.terms import StandardizedHeads as StandardizedHeads
     from keras_amalgam.training.amalgamator import Amalgamator as Amalgamator
 
 # Where each public name lives. They are imported when first used, so that the command line answers
 # at once and can quieten TensorFlow before TensorFlow is imported.
 _HOMES = {
     "Amalgamator": "training.amalgamator",
+    "Batch": "models.batch",
+    "Signals": "models.signals",
     "LabelSpace": "tasks.label_space",
     "Preprocessing": "images.preprocessing",
     "RuntimeTeacher": "models.runtime_teacher",
@@ -37,7 +46,12 @@ _HOMES = {
     "amalgamate": "experiments.amalgamate",
     "AmalgamationTerm": "terms",
     "CommonFeatures": "terms",
+    "Hints": "terms",
+    "OrthogonalProjection": "terms",
+    "RebuiltFeatures": "terms",
+    "RelationalTargets": "terms",
     "SoftTargets": "terms",
+    "StandardizedHeads": "terms",
 }
 
 _MODULES = {"taps": "models.taps", "tasks": "tasks"}
@@ -45,11 +59,18 @@ _MODULES = {"taps": "models.taps", "tasks": "tasks"}
 __all__ = [
     "AmalgamationTerm",
     "Amalgamator",
+    "Batch",
     "CommonFeatures",
+    "Hints",
     "LabelSpace",
+    "OrthogonalProjection",
     "Preprocessing",
+    "RebuiltFeatures",
+    "RelationalTargets",
     "RuntimeTeacher",
+    "Signals",
     "SoftTargets",
+    "StandardizedHeads",
     "Tap",
     "Teacher",
     "__version__",

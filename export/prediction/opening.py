@@ -102,13 +102,13 @@ def of_model(model: keras.Model) -> Opening:
 
 def of_teacher(teacher: "Teacher") -> Opening:
     """A teacher, which brings images to its own size and normalises them itself."""
-    signals = teacher.signals(channels=3)
+    answers = teacher.answers(channels=3)
 
     def answer(content: bytes, pixels: np.ndarray) -> dict[str, Any]:
         image = runner.shown(pixels, None, 3)[np.newaxis]
         # Not as a graph: the runtime of some teachers stands outside of one.
-        logits: Any = signals(image.astype(np.float32), training=False)["logits"]
-        return {teacher.name: np.asarray(logits)}
+        given: Any = answers(image.astype(np.float32), training=False)
+        return {teacher.name: np.asarray(given[teacher.name])}
 
     return Opening(teacher.name, TEACHER, {teacher.name: tuple(teacher.class_names)}, answer)
 

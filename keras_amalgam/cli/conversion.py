@@ -1,5 +1,6 @@
 """The steps of `keras-amalgam convert`, from a file to a compared teacher."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.models.heads import num_logits
 from keras_amalgam.models.plausibility import TeacherWarning
 from keras_amalgam.models.runtime_teacher import RuntimeTeacher
+from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.inspection.keras_inspection import model_taps
 from keras_amalgam.teachers.inspection.report import TapCandidate
@@ -28,6 +30,7 @@ from keras_amalgam.teachers.saved_models.file import read_saved_model
 
 # So many of the images in --images are compared.
 MAX_IMAGES = 32
+_NAMED_TAP = re.compile(r"([A-Za-z]\w*)=(.+)")
 
 
 def read(values: flags.FlagValues, path: Path) -> Teacher:
@@ -56,7 +59,7 @@ def read(values: flags.FlagValues, path: Path) -> Teacher:
         model,
         values.name,
         classes,
-        tap=_tap(values, path, model),
+        taps=_taps(values, path, model),
         outputs=values.outputs,
         preprocessing=_preprocessing(values, model, built_in_normalisation(model)),
     )
@@ -225,11 +228,26 @@ def _one_or_more(given: tuple[float, ...]) -> float | tuple[float, ...]:
     return given[0] if len(given) == 1 else given
 
 
-def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str | None:
-    if values.tap == "none":
-        return None
-    if values.tap != "default":
-        return values.tap
+def _taps(values: flags.FlagValues, path: Path, model: keras.Model | None) -> dict[str, str]:
+    """The layers to tap, by tap name."""
+    if values.tap == ["none"]:
+        return {}
+    if values.tap == ["default"]:
+        found = _default_tap(values, path, model)
+        return {FEATURES: found} if found else {}
+    if len(values.tap) == 1 and not _NAMED_TAP.fullmatch(values.tap[0]):
+        return {FEATURES: values.tap[0]}
+    named = [_NAMED_TAP.fullmatch(one) for one in values.tap]
+    taps = {one[1]: one[2] for one in named if one}
+    if len(taps) < len(values.tap):
+        raise flags.Error(
+            "--tap: several taps need a name each, all different. Received: "
+            f"{' '.join(values.tap)}. Write --tap mid=layer2 --tap top=layer4."
+        )
+    return taps
+
+
+def _default_tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str | None:
     found: TapCandidate | None
     if model is not None and path.suffix.lower() in convert_flags.KERAS_SUFFIXES:
         found = next((tap for tap in model_taps(model) if tap.is_default), None)
@@ -245,10 +263,11 @@ def _tap(values: flags.FlagValues, path: Path, model: keras.Model | None) -> str
 
 
 def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
-    tap = None if path.is_dir() and values.tap == "default" else _tap(values, path, None)
+    untapped = path.is_dir() and values.tap == ["default"]
+    taps = {} if untapped else _taps(values, path, None)
     runtime = teachers.open_runtime(
         path,
-        taps=[tap] if tap else [],
+        taps=list(dict.fromkeys(taps.values())),
         output_name=values.output,
         signature=values.signature if path.is_dir() else None,
     )
@@ -256,7 +275,7 @@ def _runtime_teacher(values: flags.FlagValues, path: Path) -> Teacher:
         runtime,
         values.name,
         convert_flags.class_names(values.classes),
-        tap=tap,
+        taps=taps,
         outputs=values.outputs,
         preprocessing=_preprocessing(values, None, runtime.built_in),
     )

@@ -28,11 +28,12 @@ def _define_teacher(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "classes", None, "Text file of one class per line, as the logits.", flag_values=values
     )
-    flags.DEFINE_string(
+    flags.DEFINE_multi_string(
         "tap",
-        "default",
+        ["default"],
         "Where features are read: a layer, node, tensor or module by name; 'default' for the one "
-        "that inspect marks; 'none' for soft targets only.",
+        "that inspect marks; 'none' for soft targets only. Several, each with a name that the "
+        "student's taps bear as well: --tap mid=layer2 --tap top=layer4.",
         flag_values=values,
     )
     flags.DEFINE_enum(

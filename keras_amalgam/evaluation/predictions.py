@@ -35,11 +35,11 @@ def predictor(model: Any, task: str | None = None) -> Predict:
         TypeError: If `model` can't be called, or (when used) what it returns is no dict of logits.
     """
     if isinstance(model, Teacher):
-        task = model.name if task is None else task
-        signals = functools.cache(model.signals)
+        name = model.name if task is None else task
+        answers = functools.cache(model.answers)
 
         def call(images: np.ndarray, /) -> Any:
-            return signals(images.shape[-1]).predict_on_batch(images)["logits"]
+            return {name: answers(images.shape[-1]).predict_on_batch(images)[model.name]}
 
     elif isinstance(model, keras.Model):
         call = model.predict_on_batch

@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_amalgam.experiments import first_look, made_from
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.run_folder import RunFolder, listed
+from keras_amalgam.models.taps import as_taps
 from keras_amalgam.text import file_size
 from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.keeping import Keeping
@@ -88,7 +89,10 @@ def estimate(
     student = recipe.student()
     first_look.check_tests(recipe, student)
     amalgamator = Amalgamator(
-        student, recipe.teachers, recipe.student_tap, terms=method.stages[0].terms()
+        student,
+        recipe.teachers,
+        terms=method.stages[0].terms(),
+        student_taps=as_taps(recipe.student_tap),
     )
     amalgamator.compile(optimizer=method.stages[0].optimizer(epoch))
     timed = _Timed()

@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras_amalgam.evaluation.predictions import Labelled, check_labels, labelled_batches
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.unlabelled import unlabelled_images
+from keras_amalgam.models.batch import Batch
 from keras_amalgam.models.plausibility import SIGN_IMAGES, doubt
 from keras_amalgam.teachers.comparison.normalization_check import check_normalization
-from keras_amalgam.training.guards import split, without_labels
 
 IMAGES = 64  # Of each teacher.
 
@@ -33,7 +33,7 @@ def doubts(recipe: Recipe) -> list[str]:
         own = images[sources == number]
         asked = (own if len(own) >= SIGN_IMAGES else images)[:IMAGES]
         # As it is: a graph for one batch would cost more than it saves.
-        logits = teacher.signals(images.shape[-1])(asked, training=False)["logits"]
+        logits = teacher.answers(images.shape[-1])(asked, training=False)[teacher.name]
         found.append(doubt(teacher, np.asarray(logits)))
         found.append(check_normalization(teacher, asked).warning)
     return [one for one in found if one]
@@ -52,7 +52,7 @@ def check_tests(recipe: Recipe, student: keras.Model) -> None:
         ValueError: Naming the task whose test images do not fit; if the training's images have
             labels.
     """
-    spec, _ = split(without_labels(recipe.streams["train"].element_spec))
+    spec = Batch.of(recipe.streams["train"].element_spec).images
     classes = {teacher.name: len(teacher.class_names) for teacher in recipe.teachers}
     for task, labelled in recipe.evaluation.items():
         with _named(f"The test images of {task!r}"):

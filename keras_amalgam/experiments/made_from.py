@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from keras_amalgam.evaluation.predictions import labelled_batches
 from keras_amalgam.experiments.recipe import Recipe
+from keras_amalgam.models.taps import Taps, as_taps
 from keras_amalgam.training import Method
 from keras_amalgam.training.epoch_numbers import first_batch
 from keras_amalgam.training.manifest import manifest_entry
@@ -41,7 +43,7 @@ def training(
             "teachers": teachers(recipe),
             "student": {
                 "parameters": student.count_params(),
-                "tap": str(recipe.student_tap),
+                "taps": _taps(recipe.student_tap),
                 "architecture": _of_architecture(student),
                 "precision": student.dtype_policy.name,
                 "initial_weights": of_weights(student),
@@ -117,9 +119,16 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "epochs": stage.epochs,
         "steps": stage.steps,
+        "freeze": [*stage.freeze],
+        "taps": None if stage.student_tap is None else _taps(stage.student_tap),
+        "images": stage.images and re.sub(r" at 0x[0-9a-f]+", "", repr(stage.images)),
         "optimizer": _plain(optimizer),
         "terms": _plain(terms),
     }
+
+
+def _taps(taps: Taps) -> dict[str, Any]:
+    return {name: asdict(tap) for name, tap in as_taps(taps).items()}
 
 
 def _plain(config: Any) -> Any:

@@ -15,6 +15,7 @@ from keras_amalgam.experiments import arguments, canvas_choice, students
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.images.folders import Walk, walk
+from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import formats
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
@@ -116,15 +117,16 @@ def recipe(
     _check_batch_size(batch_size, counts, images)
     found = walk(images)
     left_out = _left_out(found, names) if known else Counter()
-    without_tap = [teacher.name for teacher in teachers if not teacher.tap]
+    without_tap = [teacher.name for teacher in teachers if not teacher.taps]
     with_space = common_features > 0 and not without_tap
+    tap = _shared_tap(teachers) if with_space else FEATURES
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
 
     def terms() -> list[AmalgamationTerm]:
         soft = SoftTargets(ownership=believed, temperature=temperature)
-        space = [CommonFeatures(units=64, weight=common_features)] if with_space else []
-        return [soft, *space]
+        space = CommonFeatures(units=64, weight=common_features, taps=tap)
+        return [soft, space] if with_space else [soft]
 
     footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
     kept = footprint.fits if read_once is None else read_once
@@ -135,7 +137,7 @@ def recipe(
         student=lambda: begin.student(teachers, place[-1] == "crop"),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
-        student_tap=begin.make().name,
+        student_tap={tap: begin.make().name},
         streams=_streams(
             unlabelled if known else unlabelled["images"],
             batch_size,
@@ -187,6 +189,19 @@ def recipe(
         ],
         teacher_bytes=teacher_bytes,
     )
+
+
+def _shared_tap(teachers: Sequence[Teacher]) -> str:
+    """The last tap name that all teachers have, which the end of the student's backbone gets."""
+    first, *others = [teacher.taps for teacher in teachers]
+    shared = [name for name in first if all(name in taps for taps in others)]
+    if not shared:
+        raise ValueError(
+            "The teachers' features are compared where their taps have one name. Received: "
+            f"{ ({teacher.name: list(teacher.taps) for teacher in teachers}) }. Convert them with "
+            "taps of one name, or leave the common space out with `common_features=0`."
+        )
+    return shared[-1]
 
 
 def _streams(

@@ -146,6 +146,5 @@ def _accuracy_of(path: Path, test: Mapping[str, Any]) -> dict[str, float]:
 
 def _timed(teacher: Teacher, channels: int) -> Any:
     """What of a teacher is timed: as TFLite where it can be, else in its own runtime."""
-    signals = teacher.signals(channels)
-    logits = keras.Model(signals.input, {"logits": signals.output["logits"]})
-    return logits if teacher.in_graph else lambda images: logits(images, training=False)
+    answers = teacher.answers(channels)
+    return answers if teacher.in_graph else lambda images: answers(images, training=False)

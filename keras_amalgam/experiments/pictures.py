@@ -78,7 +78,8 @@ def _embed(
             tasks.append(teacher.name)
             classes.append(teacher.class_names[label])
     student, teachers = amalgamator.signals(np.stack(images).astype("float32"))
-    common = term.embed(student["features"], [t["features"] for t in teachers.values()])
+    tap = term.reads[-1]
+    common = term.embed(student.features[tap], [one.features[tap] for one in teachers.values()])
     names = ("student", *teachers)
     features = {name: np.asarray(values) for name, values in zip(names, common, strict=True)}
     features = {name: features[name] for name in ("student", *(t.name for t in tested))}

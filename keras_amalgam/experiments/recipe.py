@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_amalgam.evaluation import Evaluation, evaluate
 from keras_amalgam.evaluation.predictions import Predict
-from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.taps import Taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import Goal, Report, records
 from keras_amalgam.report.results import Setting
@@ -62,7 +62,7 @@ class Recipe:
         name: For the report.
         teachers: The teachers, in the order of their sources.
         student: Makes the student; called once for each method.
-        student_tap: The student's layer to imitate with.
+        student_tap: The student's layer to imitate with, or several by tap name.
         streams: `"train"`: unlabelled batches of known number. Optionally `"calibration"`:
             unlabelled, unaugmented images for int8; by default the training images. Each is a data
             set or a function that makes one, called when it is needed.
@@ -85,7 +85,7 @@ class Recipe:
     name: str
     teachers: Sequence[Teacher]
     student: Callable[[], keras.Model]
-    student_tap: str | Tap
+    student_tap: Taps
     streams: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     methods: Sequence[Method]

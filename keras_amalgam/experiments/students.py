@@ -205,9 +205,9 @@ def _named(name: str, weights: str | None, size: tuple[int, int], channels: int)
 
 
 def _read_teacher(folder: str) -> tuple[keras.Model, str, Preprocessing]:
-    """A teacher's network up to its tap, and its own normalisation."""
+    """A teacher's network up to its last tap, and its own normalisation."""
     teacher = teachers_island.load(folder)
-    if not teacher.in_graph or teacher.tap is None:
+    if not teacher.in_graph or not teacher.taps:
         reason = "has no tap" if teacher.in_graph else "runs in its own runtime"
         raise ValueError(
             f"The teacher in {folder!r} cannot be a student's start: it {reason}. Convert its "
@@ -217,7 +217,7 @@ def _read_teacher(folder: str) -> tuple[keras.Model, str, Preprocessing]:
     normalisation = Preprocessing(
         scale=own.scale, mean=own.mean, std=own.std, channels=own.channels
     )
-    network, where = _up_to(teacher.model, teacher.tap)
+    network, where = _up_to(teacher.model, [*teacher.taps.values()][-1])
     return network, where, normalisation
 
 

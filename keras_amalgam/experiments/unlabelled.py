@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_amalgam.experiments.recipe import Recipe
+from keras_amalgam.models.batch import Batch
 from keras_amalgam.training.epoch_numbers import from_the_first_epoch
-from keras_amalgam.training.guards import split
 
 
 def unlabelled_images(recipe: Recipe, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,11 +22,10 @@ def unlabelled_images(recipe: Recipe, number: int) -> tuple[np.ndarray, np.ndarr
     """
     stream = recipe.streams.get("calibration", recipe.streams["train"])
     batches, sources, count = [], [], 0
-    for batch in from_the_first_epoch(stream):
-        images, source = split(batch)
-        batches.append(np.rint(np.asarray(images)).astype("float32"))
-        known = source is not None
-        sources.append(np.asarray(source) if known else np.full(len(batches[-1]), -1))
+    for batch in map(Batch.of, from_the_first_epoch(stream)):
+        batches.append(np.rint(np.asarray(batch.images)).astype("float32"))
+        known = batch.source is not None
+        sources.append(np.asarray(batch.source) if known else np.full(len(batches[-1]), -1))
         count += len(batches[-1])
         if count >= number:
             break

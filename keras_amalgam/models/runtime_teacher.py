@@ -15,7 +15,7 @@ from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.models.outputs import Outputs
 from keras_amalgam.models.runtime import Runtime, RuntimeLayer
-from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.taps import Tap, as_features
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.models.teacher_files import provenance_of, read_card, settings_of
 from keras_amalgam.tasks import Task
@@ -38,6 +38,7 @@ class RuntimeTeacher(Teacher):
         class_names: Short for `task=Classification(class_names)`.
         task: What the teacher knows.
         tap: One of the runtime's taps.
+        taps: Several of the runtime's taps by name, as in `Teacher`.
         outputs: What the runtime's answer is; probabilities become their logarithm.
         preprocessing: How raw 0..255 images become the network's input; may be left out where
             the runtime's `built_in` tells. One that does not show what is inside has none: if its
@@ -67,6 +68,7 @@ class RuntimeTeacher(Teacher):
         tap: str | Tap | None = None,
         outputs: Outputs = "auto",
         preprocessing: Preprocessing | None = None,
+        taps: Mapping[str, str | Tap] | None = None,
     ) -> None:
         origin = runtime.origin
         self.runtime = runtime
@@ -81,7 +83,7 @@ class RuntimeTeacher(Teacher):
             converter=f"none: run by {origin.engine}",
             opset=origin.opset,
         )
-        super().__init__(model, name, class_names, task, tap, outputs, preprocessing)
+        super().__init__(model, name, class_names, task, tap, outputs, preprocessing, taps)
 
     def count_params(self) -> int:
         """Number of weights in the original file."""
@@ -120,9 +122,8 @@ class RuntimeTeacher(Teacher):
                 f"another hash of {origin.path}. Open it again."
             )
 
-    def _resolve_tap(self, tap: str | Tap | None) -> Tap | None:
-        tap = Tap(tap) if isinstance(tap, str) else tap
-        if tap is not None and tap.layer not in self._tensors:
+    def _resolve_tap(self, tap: Tap) -> Tap:
+        if tap.layer not in self._tensors:
             raise ValueError(
                 f"Teacher {self.name!r} does not read the tap {tap.layer!r}. Received: a runtime "
                 f"opened with taps {list(self.runtime.taps)}. Open it with open_runtime(…, "
@@ -130,8 +131,12 @@ class RuntimeTeacher(Teacher):
             )
         return tap
 
-    def _with_tap(self, logits_model: keras.Model, layer: str) -> tuple[Any, Any, Any]:
-        return logits_model.input, logits_model.output, self._tensors[layer]
+    def _with_features(self, logits_model: keras.Model) -> tuple[Any, Any, dict[str, Any]]:
+        features = {
+            name: as_features(self._tensors[tap.layer], tap.tokens)
+            for name, tap in self.taps.items()
+        }
+        return logits_model.input, logits_model.output, features
 
 
 def load_teacher(directory: str | Path, open_runtime: Open) -> Teacher:
@@ -160,7 +165,7 @@ def load_teacher(directory: str | Path, open_runtime: Open) -> Teacher:
         )
     _check_files(directory / NETWORK / name, card["weights_sha256"])
     said = settings_of(card, directory)
-    taps = [said["tap"].layer] if said["tap"] else []
+    taps = list(dict.fromkeys(tap.layer for tap in said["taps"].values()))
     runtime = open_runtime(directory / NETWORK / name, taps, settings)
     teacher = RuntimeTeacher(runtime, card["name"], **said)
     if card["provenance"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import keras
 import numpy as np
@@ -11,8 +12,11 @@ from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing, check_takes_images
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.models.outputs import final_activation
+from keras_amalgam.models.reused_heads import reused_heads
 from keras_amalgam.models.taps import as_functional
 from keras_amalgam.models.teacher import Teacher
+
+Heads = Literal["new", "reused"]
 
 
 @keras_defaults(keep_policy=True)
@@ -23,6 +27,8 @@ def build_student(
     image_channels: int | None = None,
     dropout: float = 0.0,
     name: str = "student",
+    heads: Heads = "new",
+    units: int | None = None,
 ) -> keras.Model:
     """Put one named head per teacher on a backbone, and its preprocessing in front.
 
@@ -41,8 +47,14 @@ def build_student(
             `Preprocessing(…, crop_to_aspect_ratio=True)` lets the student do so too, with a whole
             photograph.
         image_channels: Of the raw images, 1 or 3; by default what the backbone takes.
-        dropout: Rate before the heads.
+        dropout: Rate before new heads.
         name: The student's name.
+        heads: `"new"` ones are one layer each, to be trained. `"reused"` ones are the teachers'
+            own, frozen, on features that the student rebuilds in each teacher's form; train such a
+            student with `RebuiltFeatures`, at `taps.rebuilt(teachers)`. What leads from the shared
+            features to each teacher's stays in the student.
+        units: Channels of the layers that reused heads share; by default as many as the backbone's
+            output has, at most half of the widest teacher's features.
 
     Returns:
         The student.
@@ -51,7 +63,9 @@ def build_student(
         TypeError: If the teachers are no sequence of `Teacher`.
         ValueError: If there is no teacher, two share a name or one has that of a layer, the
             backbone's output is neither map nor vector, or probabilities, images would be
-            normalised twice, or nothing says how they were in the backbone's training.
+            normalised twice, or nothing says how they were in the backbone's training. If the head
+            of a teacher cannot be reused: its answer hangs on more than its tap, or it has no tap
+            or no layers.
 
     Example:
     ```python
@@ -63,6 +77,7 @@ def build_student(
     """
     check_names(teachers)
     _check_backbone(backbone)
+    _check_head_settings(heads, units, dropout)
     channels = backbone.input_shape[-1]
     built_in = built_in_normalisation(backbone)
     if preprocessing is None and built_in is None and _was_trained(backbone):
@@ -78,10 +93,11 @@ def build_student(
     check_normalised_once(built_in, preprocessing, "The student")
     images = keras.Input((None, None, image_channels or channels), name="image")
     x = backbone(preprocessing.build(images, channels))
-    if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
-    if dropout:
-        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    if heads == "new":
+        if len(x.shape) == 4:
+            x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name="dropout")(x)
     taken = [layer.name for layer in keras.Model(images, x).layers]
     for teacher in teachers:
         if teacher.name in taken:
@@ -90,10 +106,25 @@ def build_student(
                 f"{teacher.name!r} and a layer of the student of that name, one of {taken}. "
                 "Rename the teacher, or the backbone."
             )
-    outputs = {teacher.name: teacher.task.head(teacher.name)(x) for teacher in teachers}
+    if heads == "reused":
+        outputs = reused_heads(x, teachers, units)
+    else:
+        outputs = {teacher.name: teacher.task.head(teacher.name)(x) for teacher in teachers}
     student = keras.Model(images, outputs, name=name)
     student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
     return student
+
+
+def _check_head_settings(heads: Heads, units: int | None, dropout: float) -> None:
+    if heads not in ("new", "reused"):
+        raise ValueError(f"`heads` must be 'new' or 'reused'. Received: {heads!r}.")
+    if heads == "new" and units is not None:
+        raise ValueError(f"`units` belongs to reused heads. Received: {units=} and heads='new'.")
+    if heads == "reused" and (dropout or (units is not None and units < 1)):
+        raise ValueError(
+            "Reused heads take features without dropout, and `units` must be at least 1. Received: "
+            f"{dropout=}, {units=}."
+        )
 
 
 def own_preprocessing(

@@ -1,6 +1,6 @@
 """Named layers of a model, read in the same forward pass as its outputs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,66 @@ class Tap:
 
     layer: str
     tokens: Literal["auto", "map", "pooled"] = "auto"
+
+
+Taps = str | Tap | Mapping[str, str | Tap]
+"""One layer, or several by tap name."""
+
+# What the only tap of a model is called.
+FEATURES = "features"
+
+
+def as_taps(
+    tap: Taps | None, taps: Mapping[str, str | Tap] | None = None, owner: str = "The model"
+) -> dict[str, Tap]:
+    """Named taps, from the short form for one or the full form for several.
+
+    Args:
+        tap: The only one, which is called `"features"`; or several by name.
+        taps: Several by name.
+        owner: Whom to name in errors.
+
+    Raises:
+        TypeError: If a layer is neither a name nor a `Tap`, or `taps` is not a mapping.
+        ValueError: If both are given, or a name is empty or has a `/`.
+    """
+    if isinstance(tap, Mapping) and taps is None:
+        tap, taps = None, tap
+    if tap is not None and taps is not None:
+        raise ValueError(
+            f"{owner} has either one tap or several with names. Received: both, {tap!r} and "
+            f"{dict(taps)!r}. A single one is short for {{{FEATURES!r}: layer}}."
+        )
+    if taps is not None and not isinstance(taps, Mapping):
+        raise TypeError(
+            f"{owner} needs its taps by name. Received: {taps!r}. Give such as "
+            "{'mid': 'layer2', 'top': 'layer4'}."
+        )
+    named: dict[Any, Any] = {FEATURES: tap} if tap is not None else dict(taps or {})
+    for name, layer in named.items():
+        if not isinstance(name, str) or not name or "/" in name:
+            raise ValueError(
+                f"{owner} has a tap whose name cannot stand in the history. Received: {name!r}. "
+                "Expected: a word without '/', such as 'mid'."
+            )
+        if not isinstance(layer, str | Tap):
+            raise TypeError(
+                f"{owner} has a tap that is not a layer. Received: {layer!r} for {name!r}. "
+                "Expected: the layer's name, or a keras_amalgam.Tap."
+            )
+    return {name: Tap(one) if isinstance(one, str) else one for name, one in named.items()}
+
+
+def rebuilt(teachers: Iterable[Any]) -> dict[str, str]:
+    """The taps of a student with reused heads: the layers where it rebuilds teachers' features.
+
+    Args:
+        teachers: Those that `build_student(…, heads="reused")` was given.
+
+    Returns:
+        By teacher the student's layer, for `Amalgamator(…, student_taps=…)`.
+    """
+    return {teacher.name: f"{teacher.name}_rebuilt" for teacher in teachers}
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -102,6 +162,24 @@ def with_taps(model: keras.Model, layers: Sequence[str]) -> keras.Model:
     """
     functional = as_functional(model)
     return _replay(functional, [_resolve(model, name) for name in layers])
+
+
+def features_at(model: keras.Model, taps: Mapping[str, Tap]) -> tuple[Any, Any, dict[str, Any]]:
+    """Input, own output, and the features at named taps, of one forward pass.
+
+    Args:
+        model: A functional or sequential model.
+        taps: By name.
+
+    Raises:
+        ValueError: As in `with_taps` and `as_features`.
+    """
+    if not taps:
+        return model.input, model.output, {}
+    tapped = with_taps(model, [tap.layer for tap in taps.values()])
+    pairs = zip(taps.items(), tapped.output["taps"], strict=True)
+    features = {name: as_features(output, tap.tokens) for (name, tap), output in pairs}
+    return tapped.input, tapped.output["output"], features
 
 
 def as_features(output: Any, tokens: str = "auto") -> Any:

@@ -32,9 +32,11 @@ from keras_amalgam.images.preprocessing import (
     check_takes_images,
 )
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.models.answering import answering_part
 from keras_amalgam.models.heads import Kind
 from keras_amalgam.models.outputs import Outputs, kind_of, to_logits
-from keras_amalgam.models.taps import Tap, as_features, as_functional, with_taps
+from keras_amalgam.models.signals import Signals
+from keras_amalgam.models.taps import Tap, as_functional, as_taps, features_at
 from keras_amalgam.models.teacher_files import (
     CARD_VERSION,
     load_model,
@@ -59,13 +61,17 @@ class Teacher:
         class_names: Short for `task=Classification(class_names)`.
         task: What the teacher knows.
         tap: The layer whose output is imitated in the common space: a layer's name or path, a
-            source name if the model was converted, or a `Tap`. `None` allows soft targets only.
+            source name if the model was converted, or a `Tap`. Without a tap only terms that read
+            answers alone can be used.
         outputs: What the model returns: `"logits"`, `"probabilities"`, `"sigmoid"` for one sigmoid
             a class of which exactly one holds, or `"auto"` to find out. Several sigmoids are taken
             for a multi-label head, which cannot teach, unless it is said that they are classes.
         preprocessing: How raw 0..255 images become the model's input. May be left out only for
             a model that normalises inside, as some of `keras.applications` do, by numbers that
             tell what it takes. Doing again what the model does itself is refused.
+        taps: Several taps by name, such as `{"mid": "layer2", "top": "layer4"}`, for terms that
+            read features at several depths; `tap="layer4"` is short for
+            `taps={"features": "layer4"}`.
 
     Example:
     ```python
@@ -78,6 +84,7 @@ class Teacher:
             its signals come with the images.
         returns: What the model was found, or said, to return: `"logits"`, `"probabilities"` or
             `"sigmoid"`.
+        taps: The taps by name; empty without any.
 
     Raises:
         TypeError: If `model` is no Keras model or a name is no string.
@@ -96,6 +103,7 @@ class Teacher:
         tap: str | Tap | None = None,
         outputs: Outputs = "auto",
         preprocessing: Preprocessing | None = None,
+        taps: Mapping[str, str | Tap] | None = None,
     ) -> None:
         check_task_name(name)
         if not isinstance(model, keras.Model):
@@ -119,7 +127,8 @@ class Teacher:
         self.task: Task = task
         self.outputs: Outputs = outputs
         self.provenance: Provenance | None = getattr(model, "provenance", None)
-        self.tap = self._resolve_tap(tap)
+        named = as_taps(tap, taps, f"Teacher {name!r}")
+        self.taps = {key: self._resolve_tap(one) for key, one in named.items()}
         self.preprocessing = self._complete(preprocessing)
         self._graph = self._build_graph()
 
@@ -127,6 +136,20 @@ class Teacher:
     def class_names(self) -> tuple[str, ...]:
         """The classes in the order of the logits."""
         return self.task.class_names
+
+    @property
+    def tap(self) -> Tap | None:
+        """The only tap; `None` without any.
+
+        Raises:
+            ValueError: If there are several.
+        """
+        if len(self.taps) > 1:
+            raise ValueError(
+                f"Teacher {self.name!r} has several taps. Received: {list(self.taps)}. Choose one "
+                "of `teacher.taps`."
+            )
+        return next(iter(self.taps.values()), None)
 
     @keras_defaults()
     def signals(self, channels: int = 3) -> keras.Model:
@@ -136,13 +159,47 @@ class Teacher:
             channels: Of the raw images, 1 or 3.
 
         Returns:
-            A model of raw images `(batch, height, width, channels)` in 0..255 to
-            `{"logits": (batch, classes)}` and, with a tap, `"features"`: a map or a vector.
+            A model of raw images `(batch, height, width, channels)` in 0..255 to what
+            `Signals.of` takes: `{"answers": {name: (batch, classes)}}` and, with taps,
+            `"features"`: a map or a vector by tap.
         """
         images = keras.Input((None, None, channels), name="image")
         x = self.preprocessing.build(images, self.model.input_shape[-1])
         x = as_input_of(x, self.model.inputs[0].dtype)
         return keras.Model(images, self._graph(x), name=f"{self.name}_signals")
+
+    @keras_defaults()
+    def answering(self) -> keras.Model:
+        """The part of the network from its tap to its answer; shares layers and weights.
+
+        Returns:
+            A model from features, as the teacher's signals have them, to the answer
+            `(batch, classes)`.
+
+        Raises:
+            ValueError: If there is not exactly one tap, or the answer hangs on more than it.
+        """
+        if self.tap is None or not self.in_graph:
+            lacks = "no tap" if self.in_graph else "a network in its own runtime, without layers"
+            raise ValueError(
+                f"The head of teacher {self.name!r} cannot be had alone. Received: a teacher with "
+                f"{lacks}. Expected: a network converted into Keras, tapped in front of its head."
+            )
+        with self._named_in_errors():
+            return answering_part(to_logits(self.model, self.returns), self.tap)
+
+    def answers(self, channels: int = 3) -> keras.Model:
+        """The model from raw images to the answer alone, as a student of one task gives it.
+
+        Args:
+            channels: Of the raw images, 1 or 3.
+
+        Returns:
+            A model of raw images `(batch, height, width, channels)` in 0..255 to
+            `{name: (batch, classes)}`.
+        """
+        signals = self.signals(channels)
+        return keras.Model(signals.input, signals.output["answers"], name=self.name)
 
     def count_params(self) -> int:
         """Number of weights of the network."""
@@ -163,7 +220,7 @@ class Teacher:
             "name": self.name,
             "task": self.task.to_config(),
             "outputs": self.outputs,
-            "tap": asdict(self.tap) if self.tap else None,
+            "taps": {name: asdict(tap) for name, tap in self.taps.items()},
             "preprocessing": self.preprocessing.to_config(),
             "provenance": self.provenance.card() if self.provenance else None,
             "weights_sha256": self.fingerprint(),
@@ -238,10 +295,7 @@ class Teacher:
     def _write_network(self, folder: Path) -> None:
         self.model.save(folder / "model.keras")
 
-    def _resolve_tap(self, tap: str | Tap | None) -> Tap | None:
-        if tap is None:
-            return None
-        tap = Tap(tap) if isinstance(tap, str) else tap
+    def _resolve_tap(self, tap: Tap) -> Tap:
         source_names = self.provenance.names if self.provenance else {}
         return Tap(source_names.get(tap.layer, tap.layer), tap.tokens)
 
@@ -276,17 +330,13 @@ class Teacher:
         self.returns: Kind = kind_of(self.model, self.outputs, owner)
         logits_model = to_logits(self.model, self.returns)
         self.task.check_output(tuple(logits_model.output.shape), owner)
-        if self.tap is None:
-            return keras.Model(logits_model.input, {"logits": logits_model.output})
         with self._named_in_errors():
-            inputs, logits, tapped = self._with_tap(logits_model, self.tap.layer)
-            features = as_features(tapped, self.tap.tokens)
-        return keras.Model(inputs, {"logits": logits, "features": features})
+            inputs, logits, features = self._with_features(logits_model)
+        return keras.Model(inputs, Signals({self.name: logits}, features).as_dict())
 
-    def _with_tap(self, logits_model: keras.Model, layer: str) -> tuple[Any, Any, Any]:
-        """Input, logits and the tapped layer's output of one forward pass."""
-        tapped = with_taps(logits_model, [layer])
-        return tapped.input, tapped.output["output"], tapped.output["taps"][0]
+    def _with_features(self, logits_model: keras.Model) -> tuple[Any, Any, dict[str, Any]]:
+        """Input, logits and the features by tap of one forward pass."""
+        return features_at(logits_model, self.taps)
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:

@@ -15,16 +15,18 @@ from keras_amalgam.files.keras_code import refuse_code
 from keras_amalgam.files.keras_demand import refuse_excess
 from keras_amalgam.files.provenance import CARD, NETWORK, Provenance
 from keras_amalgam.images.preprocessing import Preprocessing
-from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.taps import FEATURES, Tap, as_taps
 from keras_amalgam.tasks import Classification
 
-CARD_VERSION = 1
-CARD_KEYS = {"name", "task", "outputs", "tap", "preprocessing", "provenance", "weights_sha256"}
+CARD_VERSION = 2
+# Version 1 had one tap, without a name.
+_READ_VERSIONS = (1, CARD_VERSION)
+CARD_KEYS = {"name", "task", "outputs", "taps", "preprocessing", "provenance", "weights_sha256"}
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "task": dict,
     "outputs": str,
-    "tap": (dict, type(None)),
+    "taps": dict,
     "preprocessing": dict,
     "provenance": (dict, type(None)),
     "weights_sha256": str,
@@ -53,11 +55,14 @@ def read_card(path: Path) -> dict[str, Any]:
             f"The teacher card {path} is damaged. Received: {error}. Save the teacher again."
         ) from error
     version = card.get("card_version") if isinstance(card, dict) else None
-    if version != CARD_VERSION:
+    if version not in _READ_VERSIONS or isinstance(version, bool):
         raise ValueError(
             f"The teacher card {path} is of another version. Received: {version!r}; this package "
-            f"reads version {CARD_VERSION}. Save the teacher again with this package."
+            f"reads versions {' and '.join(map(str, _READ_VERSIONS))}. Save the teacher again with "
+            "this package, or load it with the version that wrote it."
         )
+    if version == 1:
+        card = _upgraded(card, path)
     missing = sorted(CARD_KEYS - set(card))
     if missing:
         raise ValueError(
@@ -68,6 +73,19 @@ def read_card(path: Path) -> dict[str, Any]:
         if not isinstance(card[key], kind):
             raise _damaged(path, key, card[key], f"{type(card[key]).__name__} has no place there")
     return card
+
+
+def _upgraded(card: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A card of version 1 as one of the present version."""
+    if "tap" not in card or not isinstance(card["tap"], dict | None):
+        received = "a card without ['tap']" if "tap" not in card else repr(card["tap"])
+        raise _damaged(path, "tap", received, "a tap is a layer's name and what its tokens become")
+    tap = card.pop("tap")
+    return {**card, "card_version": CARD_VERSION, "taps": {FEATURES: tap} if tap else {}}
+
+
+def _taps(said: Mapping[str, Any]) -> dict[str, Tap]:
+    return as_taps(None, {name: Tap(**tap) for name, tap in said.items()}, "The card")
 
 
 def settings_of(card: Mapping[str, Any], directory: Path) -> dict[str, Any]:
@@ -82,7 +100,7 @@ def settings_of(card: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """
     return {
         "task": _made(card, directory, "task", lambda task: Classification(task["class_names"])),
-        "tap": _made(card, directory, "tap", lambda tap: Tap(**tap)) if card["tap"] else None,
+        "taps": _made(card, directory, "taps", _taps),
         "outputs": card["outputs"],
         "preprocessing": _made(card, directory, "preprocessing", Preprocessing.from_config),
     }

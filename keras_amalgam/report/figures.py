@@ -101,22 +101,23 @@ def accuracy_signs(num_models: int) -> list[str]:
 
 
 def curves(
-    series: Sequence[tuple[str, Sequence[float]]], colors: Mapping[str, int], name: str
+    series: Sequence[tuple[str, Sequence[float | None]]], colors: Mapping[str, int], name: str
 ) -> str:
     """One panel of a loss over the epochs, logarithmic where it spans more than a decade.
 
     Args:
-        series: `(name, values per epoch)`.
+        series: `(name, values per epoch)`, `None` where an epoch has none.
         colors: Which of the page's series colours, and dashes, a name has; others are drawn in ink.
         name: Of the panel, distinct on the page.
 
     Returns:
         SVG.
     """
-    values = np.concatenate([values for _, values in series])
+    lines = [(name, np.array(values, dtype="float64")) for name, values in series]
+    values = np.concatenate([values[np.isfinite(values)] for _, values in lines])
 
     def draw(axes: Axes) -> None:
-        for line, losses in series:
+        for line, losses in lines:
             index = colors.get(line)
             color = _INK if index is None else _SERIES[index % NUM_SERIES]
             dash = "-" if index is None else _DASHES[index % len(_DASHES)]

@@ -15,7 +15,7 @@ _SUM = "sum"
 
 def series_colors(
     tasks: Iterable[str],
-    history: Mapping[str, Sequence[float]] | None,
+    history: Mapping[str, Sequence[float | None]] | None,
     space: CommonSpace | None,
 ) -> dict[str, int]:
     """The page's series colour of each task and its teacher: the tasks' first, in their order.
@@ -30,7 +30,7 @@ def series_colors(
 
 
 def loss_panels(
-    history: Mapping[str, Sequence[float]], colors: Mapping[str, int]
+    history: Mapping[str, Sequence[float | None]], colors: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """One panel each for the loss, every term, every component of a term and the learning rate.
 
@@ -43,7 +43,7 @@ def loss_panels(
         Panels in the order of the history, the learning rate last.
     """
     terms = list(dict.fromkeys(key.split("/")[0] for key in history))
-    grouped: dict[tuple[str, ...], list[tuple[str, Sequence[float]]]] = {}
+    grouped: dict[tuple[str, ...], list[tuple[str, Sequence[float | None]]]] = {}
     for key, values in history.items():
         term, *rest = key.split("/")
         grouped.setdefault((term, *rest[1:]), []).append((rest[0] if rest else _SUM, values))
@@ -53,13 +53,13 @@ def loss_panels(
     return [_loss_panel(" · ".join(name), grouped[name], colors) for name in ordered]
 
 
-def history_teachers(history: Mapping[str, Sequence[float]]) -> list[str]:
+def history_teachers(history: Mapping[str, Sequence[float | None]]) -> list[str]:
     """Teachers that the history names, in its order."""
     return list(dict.fromkeys(key.split("/")[1] for key in history if "/" in key))
 
 
 def curve_legend(
-    history: Mapping[str, Sequence[float]], colors: Mapping[str, int]
+    history: Mapping[str, Sequence[float | None]], colors: Mapping[str, int]
 ) -> list[dict[str, str]]:
     """What the lines of `loss_panels` mean: ink for a sum, a colour and dash for each teacher."""
     dashes = ["none", "5 2", "1.5 1.5", "6 2 1.5 2"]
@@ -135,10 +135,10 @@ def sample_groups(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
 
 def _loss_panel(
-    title: str, series: list[tuple[str, Sequence[float]]], colors: Mapping[str, int]
+    title: str, series: list[tuple[str, Sequence[float | None]]], colors: Mapping[str, int]
 ) -> dict[str, Any]:
     last = ", ".join(
-        f"{name} {formats.scalar(values[-1])}" if len(series) > 1 else formats.scalar(values[-1])
+        f"{name} {_last(values)}" if len(series) > 1 else _last(values)
         for name, values in sorted(series, key=lambda line: line[0] in colors)
     )
     epochs = len(series[0][1])
@@ -148,6 +148,11 @@ def _loss_panel(
         "alt": f"{title} over {epochs} epochs; last epoch: {last}",
         "figure": Markup(figures.curves(series, colors, title)),
     }
+
+
+def _last(values: Sequence[float | None]) -> str:
+    """The last value, of a loss that a later stage does not have its last one there."""
+    return formats.scalar([value for value in values if value is not None][-1])
 
 
 def _sample(sample: Sample) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The student imitates what the teachers answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -11,12 +11,19 @@ from keras_amalgam.images.checks import SOURCES_NEEDED
 from keras_amalgam.losses.soft_target import (
     check_temperature,
     cross_entropy_by_class,
-    soft_target_loss,
+    standardized_logits,
 )
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
+from keras_amalgam.tasks import Classification, Task
 from keras_amalgam.tasks.label_space import LabelSpace
-from keras_amalgam.terms.term import AmalgamationTerm, Losses, ModelSpec, Signals
+from keras_amalgam.terms.temperatures import equal_entropies
+from keras_amalgam.terms.term import AmalgamationTerm, Losses, ModelSpec, Observation
 
 Ownership = Literal["joint", "per_task", "source"]
+
+# Of a teacher's own collection; with fewer, all images are looked at.
+FEWEST_IMAGES = 32
 
 
 @keras.saving.register_keras_serializable(package="keras_amalgam")
@@ -36,11 +43,22 @@ class SoftTargets(AmalgamationTerm):
     A teacher's share of the loss is the part that its classes contribute; a class several
     teachers know is shared equally.
 
+    Ownership concerns classification alone: what decides between classes. Teachers of other tasks
+    are imitated each by its task's own loss, on every image.
+
     Args:
         ownership: See above.
         temperature: Softmax divisor, positive; the loss is multiplied by its square.
         weight: The term's coefficient.
         name: Key in the history.
+        standardize: Whether the logits of student and teachers, over the classes that are decided
+            between, get mean zero and deviation one on every image. The student then learns the
+            order and proportions of the classes, not how large a teacher's logits are; with
+            `"joint"` that is so for the joined logits. A temperature of 2 is usual.
+        fit_temperatures: Whether teachers are made equally sure before the first step: a divisor
+            per teacher, found without labels, brings the mean entropy of its predictions, as a part
+            of the largest possible, to the mean of all teachers'. Images of its own collection
+            count where sources are known, else all.
         **kwargs: Of the layer.
 
     Raises:
@@ -54,6 +72,7 @@ class SoftTargets(AmalgamationTerm):
     Reference:
         - [Hinton et al., 2015](https://arxiv.org/abs/1503.02531)
         - [Luo et al., 2019](https://arxiv.org/abs/1906.10546)
+        - [Sun et al., 2024](https://arxiv.org/abs/2403.01427), the standardization
     """
 
     def __init__(
@@ -62,6 +81,8 @@ class SoftTargets(AmalgamationTerm):
         temperature: float = 1.0,
         weight: float = 1.0,
         name: str | None = "soft_targets",
+        standardize: bool = False,
+        fit_temperatures: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(weight=weight, name=name, **kwargs)
@@ -70,8 +91,20 @@ class SoftTargets(AmalgamationTerm):
                 f"`ownership` must be 'joint', 'per_task' or 'source'. Received: {ownership!r}."
             )
         check_temperature(temperature)
+        if standardize and fit_temperatures:
+            raise ValueError(
+                "Standardized logits have no scale left to be fitted. Received: standardize=True "
+                "and fit_temperatures=True. Choose one."
+            )
         self.ownership: Ownership = ownership
         self.temperature = temperature
+        self.standardize = standardize
+        self.fit_temperatures = fit_temperatures
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the teachers' temperatures are fitted."""
+        return self.fit_temperatures
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -84,43 +117,99 @@ class SoftTargets(AmalgamationTerm):
         return self.ownership == "source"
 
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
-        """Lay out the label space."""
-        self._label_space = LabelSpace(
-            {name: spec.class_names[name] for name, spec in teachers.items()}
-        )
-        # Row t marks what of each joint class is teacher t's.
-        self._shares = np.stack([self._label_space.share(t) for t in self._label_space.tasks])
+        """Lay out the label space of the classification tasks."""
+        tasks = {name: spec.tasks[name] for name, spec in teachers.items()}
+        self._sources = {name: number for number, name in enumerate(tasks)}
+        self._classes = {
+            name: task.class_names
+            for name, task in tasks.items()
+            if isinstance(task, Classification)
+        }
+        self._alone: dict[str, Task] = {
+            name: task
+            for name, task in tasks.items()
+            if self.ownership == "per_task" or name not in self._classes
+        }
+        self._label_space = None
+        if len(self._alone) < len(tasks):
+            self._label_space = LabelSpace(self._classes)
+            # Row t marks what of each joint class is teacher t's.
+            self._shares = np.stack([self._label_space.share(t) for t in self._label_space.tasks])
+        if self.fit_temperatures:
+            self._divisors = self.add_statistic("divisors", (len(tasks),))
         self.built = True
 
-    def call(self, student: Signals, teachers: Mapping[str, Signals], source: Any = None) -> Losses:
+    def adapt(self, batches: Iterable[Observation]) -> None:
+        """Find the divisors that make all teachers of classes equally sure."""
+        logits: dict[str, list[np.ndarray]] = {name: [] for name in self._sources}
+        own: dict[str, list[np.ndarray]] = {name: [] for name in self._sources}
+        for seen in batches:
+            for name, number in self._sources.items():
+                answers = ops.convert_to_numpy(seen.teachers[name].answers[name])
+                logits[name].append(answers)
+                if seen.batch.source is not None:
+                    own[name].append(answers[np.asarray(seen.batch.source) == number])
+        chosen = {
+            name: np.concatenate(own[name])
+            if sum(map(len, own[name])) >= FEWEST_IMAGES
+            else np.concatenate(logits[name])
+            for name in self._classes
+        }
+        found = equal_entropies(list(chosen.values()), self.temperature)
+        divisors = np.ones(len(self._sources), "float32")
+        divisors[[self._sources[name] for name in chosen]] = found
+        self._divisors.assign(divisors)
+
+    def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """The soft-target losses, one value per sample and teacher."""
-        logits = {name: signals["logits"] for name, signals in teachers.items()}
-        if self.ownership == "per_task":
-            return {
-                name: {
-                    "soft_target": soft_target_loss(
-                        student["logits"][name], logits[name], self.temperature
-                    )
-                }
-                for name in logits
+        answers = {name: signals.answers[name] for name, signals in teachers.items()}
+        if self.fit_temperatures:
+            answers = {
+                name: ops.cast(values, "float32") / self._divisors[number]
+                for number, (name, values) in enumerate(answers.items())
             }
-        target = ops.softmax(self._label_space.join(logits) / self.temperature)
+        losses = {
+            name: task.soft_target_loss(
+                self._scaled(student.answers[name], name),
+                self._scaled(answers[name], name),
+                self.temperature,
+            )
+            for name, task in self._alone.items()
+        }
+        if self._label_space is not None:
+            owned = {name: answers[name] for name in self._label_space.tasks}
+            losses |= self._owned(self._label_space, student, owned, batch.source)
+        return {name: {"soft_target": losses[name]} for name in teachers}
+
+    def _scaled(self, logits: Any, name: str | None = None) -> Any:
+        """Logits as they are compared; `name` is that of a task decided alone."""
+        is_decision = name is None or name in self._classes
+        return standardized_logits(logits) if self.standardize and is_decision else logits
+
+    def _owned(
+        self, space: LabelSpace, student: Signals, logits: Mapping[str, Any], source: Any
+    ) -> dict[str, Any]:
+        """Each teacher's share of the loss over the label space."""
+        target = ops.softmax(self._scaled(space.join(logits)) / self.temperature)
         if self.uses_source:
-            target = self._target_of_source(logits, target, source)
-        joint = self._label_space.join(student["logits"])
+            target = self._target_of_source(space, logits, target, source)
+        joint = self._scaled(space.join({name: student.answers[name] for name in logits}))
         by_class = cross_entropy_by_class(joint, target, self.temperature)
         by_teacher = ops.matmul(by_class, ops.transpose(self._shares))
-        return {name: {"soft_target": by_teacher[:, t]} for t, name in enumerate(logits)}
+        return {name: by_teacher[:, t] for t, name in enumerate(logits)}
 
-    def _target_of_source(self, logits: Mapping[str, Any], joint: Any, source: Any) -> Any:
+    def _target_of_source(
+        self, space: LabelSpace, logits: Mapping[str, Any], joint: Any, source: Any
+    ) -> Any:
         """Each image's target from its own teacher; `joint` where the source is unknown."""
         if source is None:
             raise ValueError(SOURCES_NEEDED)
         target = joint
-        for number, (name, values) in enumerate(logits.items()):
-            own = ops.softmax(ops.cast(values, "float32") / self.temperature)
-            own = self._label_space.spread(name, own, fill=0.0)
-            target = ops.where(ops.equal(source, number)[:, None], own, target)
+        for name, values in logits.items():
+            own = ops.softmax(self._scaled(ops.cast(values, "float32")) / self.temperature)
+            own = space.spread(name, own, fill=0.0)
+            its_own = ops.equal(source, self._sources[name])[:, None]
+            target = ops.where(its_own, own, target)
         return target
 
     def get_config(self) -> dict[str, Any]:
@@ -128,4 +217,6 @@ class SoftTargets(AmalgamationTerm):
         return super().get_config() | {
             "ownership": self.ownership,
             "temperature": self.temperature,
+            "standardize": self.standardize,
+            "fit_temperatures": self.fit_temperatures,
         }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,21 @@ from keras import ops
 
 from keras_amalgam.files.keras_bounds import read_member
 from keras_amalgam.keras_settings import keras_defaults
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
 from keras_amalgam.models.student import check_names
-from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.taps import FEATURES, Tap, as_taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.onednn import say_if_off
-from keras_amalgam.terms import AmalgamationTerm, SoftTargets
+from keras_amalgam.terms import AmalgamationTerm, Observation, SoftTargets
+from keras_amalgam.training.adaptation import adapt, check_adapted
 from keras_amalgam.training.epoch_numbers import SetEpoch, epoch_numbers
 from keras_amalgam.training.graphs import Graphs
 from keras_amalgam.training.guards import (
     StopOnNonFiniteLoss,
     checked,
-    given_signals,
     named_errors,
     refuse_weights,
-    split,
-    without_labels,
 )
 from keras_amalgam.training.manifest import check_manifest, manifest_entry
 from keras_amalgam.training.objective import check_terms, history_keys, weighted_losses
@@ -54,6 +55,9 @@ class Amalgamator(keras.Model):
         student_tap: The student's layer to imitate with; needed by terms that read features.
         terms: What is minimised; by default `[SoftTargets()]`.
         name: The model's name.
+        student_taps: Several layers of the student by tap name, as `Teacher(…, taps=…)` has them:
+            a term compares taps of one name. `student_tap="top"` is short for
+            `student_taps={"features": "top"}`.
 
     Example:
     ```python
@@ -78,17 +82,18 @@ class Amalgamator(keras.Model):
         student_tap: str | Tap | None = None,
         terms: Iterable[AmalgamationTerm] | None = None,
         name: str = "amalgamator",
+        student_taps: Mapping[str, str | Tap] | None = None,
     ) -> None:
         super().__init__(name=name, dtype=student.dtype_policy)
         check_names(teachers)
         self.student = student
-        self.student_tap = Tap(student_tap) if isinstance(student_tap, str) else student_tap
+        self.student_taps = as_taps(student_tap, student_taps, "The student")
         self.terms = list(terms) if terms is not None else [SoftTargets()]
         self.manifest = [manifest_entry(teacher) for teacher in teachers]
         check_terms(self.terms)
-        self._graphs = Graphs(student, teachers, self.student_tap)
+        self._graphs = Graphs(student, teachers, self.student_taps)
         for term in self.terms:
-            term.connect(self._graphs.student_spec, self._graphs.teacher_specs)
+            term.attach(self._graphs.student_spec, self._graphs.teacher_specs)
         self._means: dict[str, keras.metrics.Mean] = {}
         for key in ("loss", *history_keys(self.terms, self._graphs.teacher_specs)):
             self._means[key] = keras.metrics.Mean(name=key)
@@ -176,6 +181,8 @@ class Amalgamator(keras.Model):
         images, x = x, delivered(x, self._graphs.outside, size, shuffle, split_off)
         if x is not images:  # Shuffled already, if it was an array.
             kwargs["shuffle"] = False
+        with named_errors():
+            adapt(self.terms, x, self._observe)
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         with named_errors():
@@ -201,6 +208,36 @@ class Amalgamator(keras.Model):
         with named_errors():
             return super().evaluate(x, **kwargs)
 
+    @keras_defaults(keep_policy=True)
+    def adapt(self, x: Any) -> None:
+        """Let the terms that have to look at real signals before the first step.
+
+        `fit` does it by itself. By hand it is needed before `train_on_batch` or `evaluate` of a
+        training that was not begun. Terms that have looked already are left as they are.
+
+        Args:
+            x: Images, or a data set of them; see the class.
+
+        Raises:
+            ValueError: As in `fit`.
+        """
+        images = delivered(self._checked(x), self._graphs.outside)
+        with named_errors():
+            adapt(self.terms, images, self._observe)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras does, once no term is left that must look at signals first."""
+        check_adapted(self.terms)
+        return super().make_train_function(force)
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As Keras does, once no term is left that must look at signals first."""
+        check_adapted(self.terms)
+        return super().make_test_function(force)
+
+    def _observe(self, batch: Batch) -> Observation:
+        return Observation(*self.signals(batch), batch)
+
     def _checked(self, x: Any, y: Any = None) -> Any:
         by_source = any(term.uses_source for term in self.terms)
         owners = list(self._graphs.teacher_specs) if by_source else None
@@ -208,61 +245,62 @@ class Amalgamator(keras.Model):
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """The student's answer, `{task: logits}`."""
-        return self.student(split(images)[0], training=training)
+        return self.student(Batch.of(images).images, training=training)
 
-    def signals(self, images: Any, training: bool = False) -> tuple[dict, dict]:
+    def signals(self, x: Any, training: bool = False) -> tuple[Signals, dict[str, Signals]]:
         """What student and teachers give the terms on a batch.
 
         Args:
-            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
+            x: A `Batch`, raw images in 0..255 of shape `(batch, height, width, channels)`, or a
+                dict with these as `"image"`.
             training: Whether the student runs in training mode; teachers never do.
 
         Returns:
-            `(student, teachers)`: the student's `{"logits": {task: …}, "features": …}` and each
-            teacher's `{"logits": …, "features": …}` by name; `"features"` if there is a tap.
+            The student's signals, and each teacher's by name.
         """
-        return self._graphs.student(images, training), self._graphs.teachers(images)
+        batch = Batch.of(x)
+        return self._graphs.student(batch.images, training), self._graphs.teachers(batch)
 
     @property
     def student_signals(self) -> keras.Model:
-        """From raw images to the student's signals, as `signals` gives them; shares its weights."""
+        """From raw images to what `Signals.of` takes of the student; shares its weights."""
         return self._graphs.student_model
 
-    def term_losses(self, student: dict, teachers: dict, source: Any = None) -> dict[str, Any]:
+    def term_losses(
+        self, student: Signals, teachers: Mapping[str, Signals], x: Any, training: bool = False
+    ) -> dict[str, Any]:
         """Every weighted loss on a batch's signals.
 
         Args:
             student: As `signals` returns it.
             teachers: As `signals` returns it.
-            source: As in `AmalgamationTerm.call`.
+            x: The batch, as in `signals`.
+            training: Whether the terms' own layers run in training mode.
 
         Returns:
             Scalars by history key, from `<term>` down to `<term>/<teacher>/<component>`.
         """
-        return weighted_losses(self.terms, student, teachers, source)
+        return weighted_losses(self.terms, student, teachers, Batch.of(x), training)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of one replica."""
-        batch = without_labels(data)
-        images, source = split(batch)
-        images, share = with_share(images)
-        teachers = self._graphs.teachers(images, given_signals(batch))
+        batch, share = with_share(Batch.of(data))
+        teachers = self._graphs.teachers(batch)
         with tf.GradientTape() as tape:
-            losses = self.term_losses(self._graphs.student(images, training=True), teachers, source)
+            student = self._graphs.student(batch.images, training=True)
+            losses = self.term_losses(student, teachers, batch, training=True)
             loss = self._total(losses)
             scaled = self.optimizer.scale_loss(loss * share)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return self._log(losses, loss, images)
+        return self._log(losses, loss, batch.images)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """The losses of one batch; no variable but the means changes."""
-        batch = without_labels(data)
-        images, source = split(batch)
-        images, _ = with_share(images)
-        teachers = self._graphs.teachers(images, given_signals(batch))
-        losses = self.term_losses(self._graphs.student(images, training=False), teachers, source)
-        return self._log(losses, self._total(losses), images)
+        batch, _ = with_share(Batch.of(data))
+        student, teachers = self.signals(batch)
+        losses = self.term_losses(student, teachers, batch)
+        return self._log(losses, self._total(losses), batch.images)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -271,11 +309,10 @@ class Amalgamator(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """What `Amalgamator.load` rebuilds from, with the manifest of the teachers."""
-        tap = self.student_tap
         return {
             "name": self.name,
             "student": keras.saving.serialize_keras_object(self.student),
-            "student_tap": {"layer": tap.layer, "tokens": tap.tokens} if tap else None,
+            "student_taps": {name: asdict(tap) for name, tap in self.student_taps.items()},
             "terms": [keras.saving.serialize_keras_object(term) for term in self.terms],
             "manifest": self.manifest,
         }
@@ -308,13 +345,12 @@ class Amalgamator(keras.Model):
         check_manifest(settings["manifest"], teachers)
         student = keras.saving.deserialize_keras_object(settings["student"])
         student.class_names = {teacher.name: teacher.class_names for teacher in teachers}
-        tap = settings["student_tap"]
         amalgamator = cls(
             student,
             teachers,
-            student_tap=Tap(**tap) if tap else None,
             terms=[keras.saving.deserialize_keras_object(term) for term in settings["terms"]],
             name=settings["name"],
+            student_taps=_saved_taps(settings),
         )
         if saved.get("compile_config"):
             amalgamator.compile_from_config(saved["compile_config"])
@@ -337,6 +373,14 @@ class Amalgamator(keras.Model):
         for key, value in {"loss": total, **losses}.items():
             self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
         return {key: mean.result() for key, mean in self._means.items()}
+
+
+def _saved_taps(settings: Mapping[str, Any]) -> dict[str, Tap]:
+    """The student's taps of a checkpoint, also of one from when there was one without a name."""
+    if "student_taps" in settings:
+        return {name: Tap(**tap) for name, tap in settings["student_taps"].items()}
+    tap = settings["student_tap"]
+    return {FEATURES: Tap(**tap)} if tap else {}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import keras
 import tensorflow as tf
 
 from keras_amalgam.images.resizing import fitted
+from keras_amalgam.models.batch import Batch
 from keras_amalgam.models.outputs import final_activation, innermost
-from keras_amalgam.models.taps import Tap, as_features, with_taps
+from keras_amalgam.models.signals import Signals
+from keras_amalgam.models.taps import Tap, features_at
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.terms import ModelSpec
+from keras_amalgam.terms import ModelSpec, TapSpec
 from keras_amalgam.training.xla import supports_jit
 
 
@@ -23,7 +25,7 @@ class Graphs:
     Args:
         student: Takes raw images and returns `{task: logits}`.
         teachers: The teachers, in the order of their sources.
-        student_tap: The student's layer to imitate with, if any.
+        student_taps: The student's layers to imitate with, by tap name.
 
     Attributes:
         outside: The teachers whose signals must come with the images.
@@ -34,28 +36,25 @@ class Graphs:
     """
 
     def __init__(
-        self, student: keras.Model, teachers: Sequence[Teacher], student_tap: Tap | None
+        self, student: keras.Model, teachers: Sequence[Teacher], student_taps: Mapping[str, Tap]
     ) -> None:
         _check_heads(student, teachers)
         channels = student.input_shape[-1]
         self._fitted: dict[Any, keras.Model] = {}
-        self._student = _with_features(student, student_tap)
+        inputs, answers, features = features_at(student, student_taps)
+        signals = Signals(answers, features).as_dict()
+        self._student = keras.Model(inputs, signals, name=student.name)
         self._teachers = {teacher.name: teacher.signals(channels) for teacher in teachers}
         self.outside = tuple(teacher for teacher in teachers if not teacher.in_graph)
         inside = [self._teachers[teacher.name] for teacher in teachers if teacher.in_graph]
         self.supports_jit = all(supports_jit(model) for model in (self._student, *inside))
-        self.student_spec = ModelSpec(
-            "The student",
-            {teacher.name: teacher.class_names for teacher in teachers},
-            _features_shape(self._student),
-            student_tap.layer if student_tap else None,
-        )
+        tasks = {teacher.name: teacher.task for teacher in teachers}
+        self.student_spec = ModelSpec("The student", tasks, _specs(self._student, student_taps))
         self.teacher_specs = {
             teacher.name: ModelSpec(
                 f"Teacher {teacher.name!r}",
-                {teacher.name: teacher.class_names},
-                _features_shape(self._teachers[teacher.name]),
-                teacher.tap.layer if teacher.tap else None,
+                {teacher.name: teacher.task},
+                _specs(self._teachers[teacher.name], teacher.taps),
             )
             for teacher in teachers
         }
@@ -65,24 +64,18 @@ class Graphs:
         """The model behind `student`."""
         return self._student
 
-    def student(self, images: Any, training: bool) -> dict[str, Any]:
-        """The student's `{"logits": {task: …}}` and, with a tap, `"features"`; one pass."""
-        return self._fit("", self._student, images)(images, training=training)
+    def student(self, images: Any, training: bool) -> Signals:
+        """The student's signals for raw images; one pass."""
+        return Signals.of(self._fit("", self._student, images)(images, training=training))
 
-    def teachers(
-        self, images: Any, given: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """Each teacher's `{"logits": …}` and, with a tap, `"features"`; inference mode.
-
-        Args:
-            images: Raw images in 0..255, shape `(batch, height, width, channels)`.
-            given: Signals that came with the images, by teacher; the others are computed.
+    def teachers(self, batch: Batch) -> dict[str, Signals]:
+        """Each teacher's signals, in inference mode; those that came with the batch as they are.
 
         Raises:
             ValueError: If given signals do not fit a teacher, or those of a runtime teacher are
                 missing inside of a TensorFlow function.
         """
-        given = given or {}
+        given, images = batch.signals, batch.images
         _check_given(given, self._teachers)
         missing = {teacher.name for teacher in self.outside} - set(given)
         if missing and not tf.executing_eagerly():
@@ -92,9 +85,9 @@ class Graphs:
                 "batches from keras_amalgam.data.with_runtime_signals(images, teachers)."
             )
         return {
-            name: dict(given[name])
+            name: given[name]
             if name in given
-            else self._fit(name, model, images)(images, training=False)
+            else Signals.of(self._fit(name, model, images)(images, training=False))
             for name, model in self._teachers.items()
         }
 
@@ -134,14 +127,11 @@ def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
             )
 
 
-def _check_given(
-    given: Mapping[str, Mapping[str, Any]], teachers: Mapping[str, keras.Model]
-) -> None:
-    """Signals of another teacher, or of this one with another tap, would train without a word."""
+def _check_given(given: Mapping[str, Signals], teachers: Mapping[str, keras.Model]) -> None:
+    """Signals of another teacher, or of this one with other taps, would train without a word."""
     for name, signals in given.items():
-        received = {key: tuple(value.shape[1:]) for key, value in signals.items()}
-        outputs = teachers[name].output if name in teachers else {}
-        expected = {key: tuple(value.shape[1:]) for key, value in outputs.items()}
+        received = signals.shapes()
+        expected = Signals.of(teachers[name].output).shapes() if name in teachers else {}
         fits = set(received) == set(expected) and all(
             len(received[key]) == len(shape)
             and all(None in (a, b) or a == b for a, b in zip(received[key], shape, strict=True))
@@ -155,15 +145,6 @@ def _check_given(
             )
 
 
-def _with_features(student: keras.Model, tap: Tap | None) -> keras.Model:
-    if tap is None:
-        return keras.Model(student.input, {"logits": student.output}, name=student.name)
-    tapped = with_taps(student, [tap.layer])
-    features = as_features(tapped.output["taps"][0], tap.tokens)
-    outputs = {"logits": tapped.output["output"], "features": features}
-    return keras.Model(tapped.input, outputs, name=student.name)
-
-
-def _features_shape(model: keras.Model) -> tuple[int | None, ...] | None:
-    features = model.output.get("features")
-    return None if features is None else tuple(features.shape[1:])
+def _specs(model: keras.Model, taps: Mapping[str, Tap]) -> dict[str, TapSpec]:
+    features = Signals.of(model.output).features
+    return {name: TapSpec(tap.layer, tuple(features[name].shape[1:])) for name, tap in taps.items()}

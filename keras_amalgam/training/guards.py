@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amalgam.images.checks import SOURCES_NEEDED, check_images
+from keras_amalgam.models.batch import Batch, labels_refused
 from keras_amalgam.models.runtime import FAILED
 
 
@@ -37,19 +38,19 @@ def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
     if x is None:
         raise ValueError("fit needs images. Received: none. Call fit(images).")
     if y is not None:
-        _refuse_labels("fit(x, y)")
+        raise labels_refused("fit(x, y)")
     if isinstance(x, list):
         raise TypeError(
             "Images must be one array, a tf.data.Dataset or {'image': …, 'source': …}. Received: "
             f"a list of {len(x)}. Use np.stack(images)."
         )
-    x = without_labels(x) if isinstance(x, tuple) else x
     if not isinstance(x, tf.data.Dataset):
-        _check_batch(x, channels, owners)
-        return x
-    without_labels(x.element_spec)
+        batch = Batch.of(x)
+        _check_batch(batch, channels, owners)
+        return batch.as_element()
+    Batch.of(x.element_spec)
     _check_source_names(source_names(x), owners)
-    _check_batch(without_labels(_first_batch(x)), channels, owners)
+    _check_batch(Batch.of(_first_batch(x)), channels, owners)
     return _self_checking(x, owners)
 
 
@@ -71,8 +72,8 @@ def _first_batch(dataset: tf.data.Dataset) -> Any:
     return batch
 
 
-def _check_batch(x: Any, channels: int, owners: Sequence[str] | None) -> None:
-    images, source = split(x)
+def _check_batch(batch: Batch, channels: int, owners: Sequence[str] | None) -> None:
+    images, source = batch.images, batch.source
     if not isinstance(images, (np.ndarray, tf.Tensor)):
         return
     if len(images) == 0:
@@ -94,25 +95,25 @@ _BAD_SOURCES = "Sources must be numbers of teachers, or -1."
 
 def _self_checking(dataset: tf.data.Dataset, owners: Sequence[str] | None) -> tf.data.Dataset:
     """The same batches, each looked at on its way: some networks swallow a NaN without a trace."""
-    spec, source_spec = split(without_labels(dataset.element_spec))
-    floats = getattr(spec, "dtype", tf.uint8).is_floating
-    believed = owners is not None and source_spec is not None
-    if not (floats or believed):
+    spec = Batch.of(dataset.element_spec)
+    floats = getattr(spec.images, "dtype", tf.uint8).is_floating
+    if not (floats or (owners is not None and spec.source is not None)):
         return dataset
 
-    def look(batch: Any) -> Any:
-        images, source = split(without_labels(batch))
+    def look(element: Any) -> Any:
+        batch = Batch.of(element)
+        images, source = batch.images, batch.source
         checks = []
         if floats:
             right = tf.reduce_all((images >= 0) & (images <= 255))  # never true of a NaN
             seen = [tf.reduce_min(images), tf.reduce_max(images)]
             checks.append(tf.debugging.Assert(right, [_BAD_IMAGES, *seen]))
-        if believed:
-            right = tf.reduce_all((source >= -1) & (source < len(owners or ())))
+        if source is not None and owners is not None:
+            right = tf.reduce_all((source >= -1) & (source < len(owners)))
             seen = [tf.reduce_min(source), tf.reduce_max(source)]
             checks.append(tf.debugging.Assert(right, [_BAD_SOURCES, *seen]))
         with tf.control_dependencies(checks):
-            return tf.nest.map_structure(tf.identity, batch)
+            return tf.nest.map_structure(tf.identity, element)
 
     return dataset.map(look).prefetch(1)
 
@@ -198,41 +199,6 @@ def _check_sources(source: Any, owners: Sequence[str] | None) -> None:
         )
 
 
-def without_labels(data: Any) -> Any:
-    """The images of a batch.
-
-    Raises:
-        ValueError: If the batch is a tuple with labels.
-    """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if y is not None:
-        _refuse_labels("a data set of (images, labels)")
-    if sample_weight is not None:
-        raise ValueError("Sample weights are not supported. Received: a data set with weights.")
-    return x
-
-
-def split(x: Any) -> tuple[Any, Any]:
-    """A batch as images and sources, the latter `None` if not given.
-
-    Raises:
-        ValueError: If a dict has other keys than `image`, `source` and `signals`.
-    """
-    if not isinstance(x, Mapping):
-        return x, None
-    if "image" not in x or set(x) - {"image", "source", "signals"}:
-        raise ValueError(
-            "A batch must be images or {'image': images, 'source': numbers}. "
-            f"Received keys: {sorted(x)}."
-        )
-    return x["image"], x.get("source")
-
-
-def given_signals(x: Any) -> Mapping[str, Mapping[str, Any]]:
-    """The teachers' signals that came with a batch, by name; empty without any."""
-    return x.get("signals", {}) if isinstance(x, Mapping) else {}
-
-
 class StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Ends the training when a loss is NaN or infinite and says whose it was."""
 
@@ -262,10 +228,3 @@ def _describe(keys: list[str]) -> str:
             f"term {term!r}, teacher {teacher!r}" + (f", component {component!r}" * bool(component))
         )
     return "; ".join(parts)
-
-
-def _refuse_labels(what: str) -> None:
-    raise ValueError(
-        f"Amalgamation learns from images alone, without labels. Received: {what}. Pass only the "
-        "images: fit(images), or dataset.map(lambda image, label: image)."
-    )

@@ -125,13 +125,11 @@ class KeepState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Add the epoch to the history and write the state."""
-        history = {key: [*values] for key, values in self.state.history.items()}
-        for key, value in (logs or {}).items():
-            history.setdefault(key, []).append(float(value))
+        self.state = self.state.with_epoch({k: float(v) for k, v in (logs or {}).items()})
         # A stage that is told to stop has no epoch left, whoever goes on from here.
         done = self.params["epochs"] if self.model.stop_training else epoch + 1
-        place = Place(self.state.place.stage, done, 0)
-        self._note(place=place, history=history)
+        place = Place(self.state.place.stage, done - self.state.epochs_before, 0)
+        self._note(place=place)
         self._write()
 
     def finish(self, epochs: int, last: bool) -> State:

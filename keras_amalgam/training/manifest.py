@@ -4,14 +4,24 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 
 
 def manifest_entry(teacher: Teacher) -> dict[str, Any]:
     """What must be the same of a teacher when a training goes on."""
     card = json.loads(json.dumps(teacher.card()))  # As it will be read back: lists, no tuples.
-    keys = ("name", "task", "outputs", "tap", "preprocessing", "weights_sha256", "runtime")
+    keys = ("name", "task", "outputs", "taps", "preprocessing", "weights_sha256", "runtime")
     return {key: card[key] for key in keys if key in card}
+
+
+def _upgraded(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry from before a teacher had several taps as one of the present form."""
+    if "tap" not in entry:
+        return entry
+    tap = entry["tap"]
+    others = {key: value for key, value in entry.items() if key != "tap"}
+    return {**others, "taps": {FEATURES: tap} if tap else {}}
 
 
 def check_manifest(saved: list[dict[str, Any]], teachers: Sequence[Teacher]) -> None:
@@ -24,6 +34,7 @@ def check_manifest(saved: list[dict[str, Any]], teachers: Sequence[Teacher]) -> 
     Raises:
         ValueError: If they differ, saying in what.
     """
+    saved = [_upgraded(entry) for entry in saved]
     given = [manifest_entry(teacher) for teacher in teachers]
     if [entry["name"] for entry in saved] != [entry["name"] for entry in given]:
         raise ValueError(

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import keras
+import tensorflow as tf
 
+from keras_amalgam.models.taps import Taps
 from keras_amalgam.terms import AmalgamationTerm
 
 
@@ -17,12 +19,21 @@ class Stage:
         epochs: How many.
         optimizer: Makes the optimizer from the number of steps of the stage, for its schedule.
         steps: How many at most, where the last epoch is to be cut short; `None` for whole epochs.
+        freeze: Names of what is not trained in this stage: layers of the student, terms, or
+            `"student"`. It is trained again in the stages after it, unless they freeze it, too.
+        student_tap: The student's layer to imitate with, or several by tap name; `None` for the
+            training's.
+        images: Makes this stage's batches from the training's, as many of them; `None` leaves them
+            as they are. A training that is kept tells two apart by `repr`.
     """
 
     terms: Callable[[], Sequence[AmalgamationTerm]]
     epochs: int
     optimizer: Callable[[int], keras.optimizers.Optimizer]
     steps: int | None = None
+    freeze: Sequence[str] = ()
+    student_tap: Taps | None = None
+    images: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None
 
     def length(self, steps: int) -> int:
         """Steps of the stage, of epochs of so many steps."""
@@ -36,11 +47,19 @@ class Stage:
                 "A stage needs at least one epoch and one step. Received: "
                 f"epochs={self.epochs}, steps={self.steps}."
             )
+        if isinstance(self.freeze, str):
+            raise TypeError(
+                f"`freeze` is a list of names. Received: {self.freeze!r}. Expected: "
+                f"[{self.freeze!r}]."
+            )
 
 
 @dataclass(frozen=True)
 class Method:
     """Successive stages with one student.
+
+    A stage begins with the student's weights at the end of the one before it, and with those of
+    its terms by name: a term of the same name and settings goes on, one of a new name begins.
 
     Args:
         name: For folders and tables; no `/`.

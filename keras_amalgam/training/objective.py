@@ -1,10 +1,12 @@
 """What an amalgamation minimises: its terms' losses, weighted, named and added up."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
 from keras_amalgam.terms import AmalgamationTerm
 
 
@@ -35,13 +37,17 @@ def history_keys(terms: Iterable[AmalgamationTerm], teachers: Iterable[str]) -> 
 
 
 def weighted_losses(
-    terms: Iterable[AmalgamationTerm], student: dict, teachers: dict, source: Any = None
+    terms: Iterable[AmalgamationTerm],
+    student: Signals,
+    teachers: Mapping[str, Signals],
+    batch: Batch,
+    training: bool = False,
 ) -> dict[str, Any]:
     """See `Amalgamator.term_losses`."""
     losses: dict[str, Any] = {}
     for term in terms:
         by_teacher: dict[str, Any] = {}
-        for teacher, components in term(student, teachers, source).items():
+        for teacher, components in term(student, teachers, batch, training=training).items():
             key = f"{term.name}/{teacher}"
             parts = {name: term.weight * ops.mean(v) for name, v in components.items()}
             by_teacher[key] = sum(parts.values())

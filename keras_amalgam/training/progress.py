@@ -83,7 +83,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Say how it went."""
         self._show(self.line(logs or {}), ends=True)
-        self._place = Place(self._place.stage, epoch + 1)
+        self._place = Place(self._place.stage, self._place.epoch + 1)
         self._said = time.monotonic()
 
     def line(self, logs: Mapping[str, Any]) -> str:

@@ -1,13 +1,16 @@
 """Signals of runtime teachers on their way to the training: in the data, not in its graph."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.training.guards import given_signals, source_names, split, without_labels
+from keras_amalgam.training.guards import source_names
 
 _KERAS_BATCH_SIZE = 32
 
@@ -26,8 +29,8 @@ def with_runtime_signals(images: tf.data.Dataset, teachers: Sequence[Teacher]) -
             there already, are left to the training step.
 
     Returns:
-        Batches `{"image": …, "signals": {teacher: {"logits": …, "features": …}}}`, with
-        `"source"` if there were sources, made while the last one is in use.
+        Batches `{"image": …, "signals": {teacher: {"answers": {task: …}, "features": {tap: …}}}}`
+        with what else was known of the images, made while the last one is in use.
 
     Raises:
         TypeError: If `images` is no `tf.data.Dataset`.
@@ -38,24 +41,24 @@ def with_runtime_signals(images: tf.data.Dataset, teachers: Sequence[Teacher]) -
             f"Runtime teachers need batches in a tf.data.Dataset. Received: {type(images).__name__}"
             ". Use tf.data.Dataset.from_tensor_slices(array).batch(…), or from_generator(…)."
         )
-    spec = without_labels(images.element_spec)
+    spec = Batch.of(images.element_spec)
     missing = _missing(spec, teachers)
     if not missing:
         return images
-    channels = split(spec)[0].shape[-1]
+    channels = spec.images.shape[-1]
     if channels is None:
         raise ValueError(
-            f"The number of channels must be known. Received: images {split(spec)[0]}. Map the "
+            f"The number of channels must be known. Received: images {spec.images}. Map the "
             "data set with tf.ensure_shape(image, (None, height, width, channels))."
         )
     models = {teacher.name: teacher.signals(channels) for teacher in missing}
 
     def attach(*data: Any) -> dict[str, Any]:
-        batch = without_labels(data[0] if len(data) == 1 else data)
-        image, source = split(batch)
-        signals = {name: model(image, training=False) for name, model in models.items()}
-        kept = {} if source is None else {"source": source}
-        return {"image": image, **kept, "signals": {**given_signals(batch), **signals}}
+        batch = Batch.of(data[0] if len(data) == 1 else data)
+        made = {
+            name: Signals.of(model(batch.images, training=False)) for name, model in models.items()
+        }
+        return dataclasses.replace(batch, signals={**batch.signals, **made}).as_element()
 
     # One batch at a time: a runtime has threads of its own.
     delivered = images.map(attach).prefetch(2)
@@ -90,10 +93,11 @@ def delivered(
     """
     if isinstance(x, tf.data.Dataset):
         return with_runtime_signals(x, teachers)
-    missing = _missing(x, teachers)
+    batch = Batch.of(x)
+    missing = _missing(batch, teachers)
     if not missing:
         return x
-    if not hasattr(split(x)[0], "shape"):
+    if not hasattr(batch.images, "shape"):
         raise TypeError(
             f"Teacher {missing[0].name!r} runs in a runtime of its own and needs the images as a "
             f"tf.data.Dataset or an array. Received: {type(x).__name__}. Use "
@@ -107,14 +111,13 @@ def delivered(
     return with_runtime_signals(_batches(x, batch_size or _KERAS_BATCH_SIZE, shuffle), teachers)
 
 
-def _missing(x: Any, teachers: Sequence[Teacher]) -> list[Teacher]:
-    given = given_signals(x)
-    return [t for t in teachers if not t.in_graph and t.name not in given]
+def _missing(batch: Batch, teachers: Sequence[Teacher]) -> list[Teacher]:
+    return [t for t in teachers if not t.in_graph and t.name not in batch.signals]
 
 
 def _batches(x: Any, batch_size: int, shuffle: bool | str) -> tf.data.Dataset:
     """Arrays as Keras batches them: every image once, in a new order in each epoch."""
-    count = len(split(x)[0])
+    count = len(Batch.of(x).images)
     indices = tf.data.Dataset.range(count)
     if shuffle:
         indices = indices.shuffle(count)

@@ -10,13 +10,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_amalgam.models.taps import Tap
+from keras_amalgam.models.taps import Taps, as_taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.training import state
 from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.interruption import Request, requests
 from keras_amalgam.training.keeping import Keeping, KeepState, StopAfter
 from keras_amalgam.training.method import Method, Stage
+from keras_amalgam.training.passing_on import carry_terms, frozen
 from keras_amalgam.training.state import Place, State
 
 
@@ -27,13 +28,14 @@ class Amalgamation:
     Attributes:
         method: How it was trained.
         amalgamator: Of the last stage, with the student.
-        history: Values per epoch by key, over all stages.
+        history: Values by key, one for each epoch of all stages; `None` where the epoch's stage has
+            no such key.
         seconds: Time spent training, over all processes that took part.
     """
 
     method: Method
     amalgamator: Amalgamator
-    history: dict[str, list[float]]
+    history: dict[str, list[float | None]]
     seconds: float
 
 
@@ -41,7 +43,7 @@ def train(
     method: Method,
     teachers: Sequence[Teacher],
     student: Callable[[], keras.Model],
-    student_tap: str | Tap,
+    student_tap: Taps,
     images: tf.data.Dataset,
     *,
     keeping: Keeping | None = None,
@@ -60,7 +62,7 @@ def train(
         method: Its stages.
         teachers: The teachers, in the order of their sources.
         student: Makes the student.
-        student_tap: Of the student.
+        student_tap: The student's layer to imitate with, or several by tap name.
         images: Unlabelled batches of known number, one epoch.
         keeping: Where the state is kept; `None` keeps nothing.
         logs: Folder for TensorBoard; each stage writes a folder of its own.
@@ -77,35 +79,63 @@ def train(
         ValueError: If the kept training was made from something else.
     """
     begun, path = (State(), None) if keeping is None else keeping.begun()
-    steps = int(images.cardinality())
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(method.seed)
     with scope():
         trained = student()
+    steps = int(images.cardinality())
     amalgamator: Any = None
     for number in range(begun.place.stage, len(method.stages)):
         stage = method.stages[number]
         if number:
             # Of its own, so that a stage begins alike whatever was drawn in those before it.
             keras.utils.set_random_seed(method.seed + number)
+        earlier, taps = amalgamator, stage.student_tap or student_tap
         with scope():
-            amalgamator = Amalgamator(trained, teachers, student_tap, terms=stage.terms())
-            amalgamator.compile(optimizer=stage.optimizer(stage.length(steps)))
-            amalgamator.optimizer.build(amalgamator.trainable_variables)
-        means = state.restore(path, amalgamator) if path else []
+            amalgamator = Amalgamator(
+                trained, teachers, terms=stage.terms(), student_taps=as_taps(taps)
+            )
+        if earlier is not None:
+            carry_terms(earlier.terms, amalgamator.terms)
         last = number == len(method.stages) - 1
-        if not begun.finished:  # Without an epoch left, `fit` still does what it does at its end.
-            given = [*callbacks(number, steps)]
-            if stage.length(steps) < stage.epochs * steps:
-                given.append(StopAfter(stage.length(steps), begun.place, steps))
-            if logs is not None:
-                given.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
-            begun = _fit(amalgamator, stage, images, begun, means, keeping, given, last, verbose)
+        with frozen(amalgamator, stage.freeze):
+            with scope():
+                amalgamator.compile(optimizer=stage.optimizer(stage.length(steps)))
+                amalgamator.optimizer.build(amalgamator.trainable_variables)
+            means = state.restore(path, amalgamator) if path else []
+            if not begun.finished:  # Without an epoch left, `fit` does what it does at its end.
+                given = [*callbacks(number, steps)]
+                if stage.length(steps) < stage.epochs * steps:
+                    given.append(StopAfter(stage.length(steps), begun.place, steps))
+                if logs is not None:
+                    given.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
+                shown = _images_of(stage, images)
+                begun = _fit(amalgamator, stage, shown, begun, means, keeping, given, last, verbose)
         if not last:
-            begun = dataclasses.replace(begun, place=Place(number + 1), callbacks={})
+            place = Place(number + 1)
+            begun = dataclasses.replace(
+                begun, place=place, epochs_before=begun.epochs, callbacks={}
+            )
         path = None
     history = {key: [*values] for key, values in begun.history.items()}
     return Amalgamation(method, amalgamator, history, begun.seconds)
+
+
+def _images_of(stage: Stage, images: tf.data.Dataset) -> tf.data.Dataset:
+    """The batches of a stage, refused if they are more or fewer than the training's."""
+    if stage.images is None:
+        return images
+    shown = stage.images(images)
+    if int(shown.cardinality()) != int(images.cardinality()):
+        raise ValueError(
+            "A stage's images must be as many batches as the training's. Received: "
+            f"{int(shown.cardinality())} from {stage.images!r}, where the training has "
+            f"{int(images.cardinality())}. Repeat or take batches in `Stage(images=…)`."
+        )
+    names = getattr(images, "source_names", None)
+    if names is not None and getattr(shown, "source_names", None) is None:
+        shown.source_names = names  # pyright: ignore[reportAttributeAccessIssue]
+    return shown
 
 
 def _fit(
@@ -126,8 +156,8 @@ def _fit(
         keeper = KeepState(keeping, begun, means, request, callbacks)
         amalgamator.fit(
             images,
-            epochs=stage.epochs,
-            initial_epoch=begun.place.epoch,
+            epochs=begun.epochs_before + stage.epochs,
+            initial_epoch=begun.epochs_before + begun.place.epoch,
             callbacks=[*callbacks, keeper],
             verbose=verbose,
         )

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from keras_amalgam.files.writing import named, whole_file
 from keras_amalgam.training.amalgamator import Amalgamator
 
-VERSION = 1
+VERSION = 2
 _ABOUT = "about"
 _DAMAGED = (EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 _NAME = re.compile(r"state_(\d{3})_(\d{6})_(\d{8})\.npz")
@@ -49,7 +49,10 @@ class State:
 
     Attributes:
         place: How far the training has come.
-        history: Values per complete epoch by key, over all stages.
+        history: Values by key, one for each complete epoch of all stages; `None` where the epoch's
+            stage has no such key.
+        epochs_before: Epochs that were trained in the stages before this one. Fewer than planned
+            where a callback ended a stage early.
         seconds: Time spent training, over all processes.
         made_from: What the training was begun with; see `differences`.
         callbacks: State of those callbacks that have `get_state`, by position.
@@ -57,11 +60,25 @@ class State:
     """
 
     place: Place = Place()
-    history: Mapping[str, list[float]] = field(default_factory=dict)
+    history: Mapping[str, list[float | None]] = field(default_factory=dict)
+    epochs_before: int = 0
     seconds: float = 0.0
     made_from: Mapping[str, Any] = field(default_factory=dict)
     callbacks: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained so far, in all stages."""
+        return max(map(len, self.history.values()), default=0)
+
+    def with_epoch(self, losses: Mapping[str, float]) -> "State":
+        """The state with one more epoch in its history."""
+        before = {key: self.history.get(key, [None] * self.epochs) for key in losses}
+        history = {
+            key: [*values, losses.get(key)] for key, values in {**self.history, **before}.items()
+        }
+        return replace(self, history=history)
 
 
 def save(folder: Path, state: State, amalgamator: Amalgamator, keep: int) -> Path:

@@ -1,6 +1,6 @@
 """The two ways from an encoded image into a network: the source's and ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_amalgam.images.preprocessing import as_input_of
+from keras_amalgam.models.signals import Signals
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.comparison.reference_preprocessing import reference_input
 
@@ -22,13 +23,13 @@ class Received:
         input: What enters the network.
         output: What the network returns.
         logits: Of the teacher.
-        features: Of the teacher, if it has a tap.
+        features: Of the teacher, by tap name.
     """
 
     input: np.ndarray
     output: np.ndarray
     logits: np.ndarray
-    features: np.ndarray | None
+    features: Mapping[str, np.ndarray]
 
 
 class TeacherOnImages:
@@ -47,11 +48,12 @@ class TeacherOnImages:
         preprocessing, signals = self._for(pixels.shape[-1])
         batch = pixels[None].astype("float32")
         entering = preprocessing(batch, training=False)
-        found = signals(batch, training=False)
+        found = Signals.of(signals(batch, training=False))
         fed = as_input_of(entering, self._teacher.model.inputs[0].dtype)
-        arrays = [entering, self._teacher.model(fed, training=False), found["logits"]]
+        answer = found.answers[self._teacher.name]
+        arrays = [entering, self._teacher.model(fed, training=False), answer]
         entered, output, logits = (ops.convert_to_numpy(array) for array in arrays)
-        features = ops.convert_to_numpy(found["features"]) if "features" in found else None
+        features = {tap: ops.convert_to_numpy(one) for tap, one in found.features.items()}
         return Received(entered, output, logits, features)
 
     def _for(self, channels: int) -> tuple[keras.Model, keras.Model]:

@@ -159,10 +159,11 @@ def _paired(teacher: Teacher, source: Source | None) -> Pairing:
         order = tuple(range(len(answer.shape)))
         output = Pair(runtime.outputs[0], answer, order, "the output")
         taps = {}
-        if teacher.tap is not None:
+        if teacher.taps:
             tapped = teacher.runtime.run(np.zeros((1, *_closed(teacher)), np.float32))
-            order = tuple(range(tapped[teacher.tap.layer].ndim))
-            taps = {teacher.tap.layer: Pair(teacher.tap.layer, None, order, "the tap")}
+            for tap in teacher.taps.values():
+                order = tuple(range(tapped[tap.layer].ndim))
+                taps[tap.layer] = Pair(tap.layer, None, order, "the tap")
         return Pairing(runtime, (output,), (), taps)
     if source is None:
         raise ValueError(
@@ -186,9 +187,8 @@ def _from_bytes_on(
     received: Sequence[Received],
     tolerance: float,
 ) -> tuple[dict[str, Errors], dict[str, Errors]]:
-    """Errors of the source's output and of the teacher's features."""
+    """Errors of the source's output and of the teacher's features, by the source's names."""
     output = pairing.outputs[0]
-    tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
     as_source = _activation(received)
     theirs = _signals(teacher, pairing, pairing.runtime, expected)
     ours = {output.source: [as_source(each.logits) for each in received]}
@@ -196,8 +196,8 @@ def _from_bytes_on(
     theirs[output.source] = [
         array.reshape(shape) for array, shape in zip(theirs[output.source], shapes, strict=True)
     ]
-    if tap is not None:
-        ours[tap.source] = [each.features for each in received if each.features is not None]
+    for tap, paired in _taps(teacher, pairing).items():
+        ours[paired.source] = [each.features[tap] for each in received]
     errors = {name: _combined(map(agreement, theirs[name], ours[name])) for name in ours}
     doubtful = any(may_be_noise(each, tolerance) for each in errors.values())
     other = in_another_order(pairing.runtime) if doubtful else None
@@ -215,9 +215,9 @@ def _signals(
     teacher: Teacher, pairing: Pairing, runtime: SourceRuntime, images: Sequence[np.ndarray]
 ) -> dict[str, list[np.ndarray]]:
     """What a source gives for each image: its output, and features as the teacher's tap says."""
-    output = pairing.outputs[0]
-    tap = pairing.names.get(teacher.tap.layer) if teacher.tap else None
-    pairs = [output, *([tap] if tap else [])]
+    output, taps = pairing.outputs[0], _taps(teacher, pairing)
+    tokens = {paired.source: teacher.taps[tap].tokens for tap, paired in taps.items()}
+    pairs = [output, *{paired.source: paired for paired in taps.values()}.values()]
     dtype = np.dtype(teacher.model.inputs[0].dtype)
     found: dict[str, list[np.ndarray]] = {each.source: [] for each in pairs}
     for image in images:
@@ -226,10 +226,16 @@ def _signals(
         arrays = runtime.run(as_dtype(fed, dtype), list(found))
         for each in pairs:
             array = _of_first(each.in_model_layout(arrays[each.source]), len(fed))
-            if each is tap and teacher.tap is not None:
-                array = _features(array, teacher.tap.tokens)
+            if each is not output:
+                array = _features(array, tokens[each.source])
             found[each.source].append(array)
     return found
+
+
+def _taps(teacher: Teacher, pairing: Pairing) -> dict[str, Pair]:
+    """The teacher's taps that stand in the source, too."""
+    found = {tap: pairing.names.get(one.layer) for tap, one in teacher.taps.items()}
+    return {tap: paired for tap, paired in found.items() if paired is not None}
 
 
 def _of_first(array: np.ndarray, images: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.keras_settings import keras_defaults
 from keras_amalgam.models.outputs import Outputs
 from keras_amalgam.models.runtime_teacher import RuntimeTeacher, load_teacher
+from keras_amalgam.models.taps import as_taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.teachers.runtimes.file_runtime import (
     Choices,
@@ -87,6 +88,7 @@ def runtime_teacher(
     preprocessing: Preprocessing,
     tap: str | None = None,
     outputs: Outputs = "auto",
+    taps: Mapping[str, str] | None = None,
     **opening: Any,
 ) -> RuntimeTeacher:
     """A network in its original file as a teacher.
@@ -98,6 +100,7 @@ def runtime_teacher(
         preprocessing: How raw 0..255 images become the network's input.
         tap: A name, as in `open_runtime(taps=…)`.
         outputs: What the answer is.
+        taps: Several names by tap name, as in `keras_amalgam.Teacher`.
         **opening: What else `open_runtime` takes.
 
     Returns:
@@ -106,12 +109,14 @@ def runtime_teacher(
     Raises:
         As `open_runtime` and `keras_amalgam.RuntimeTeacher`.
     """
-    runtime = open_runtime(path, taps=[tap] if tap else [], **opening)
+    named = as_taps(tap, taps, f"Teacher {name!r}")
+    layers = list(dict.fromkeys(one.layer for one in named.values()))
+    runtime = open_runtime(path, taps=layers, **opening)
     return RuntimeTeacher(
         runtime,
         name,
         class_names,
-        tap=tap,
+        taps=named,
         outputs=outputs,
         preprocessing=preprocessing,
     )

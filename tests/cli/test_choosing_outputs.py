@@ -98,7 +98,7 @@ def test_chosen_output_becomes_the_teacher_with_its_own_default_tap(make, output
     path = make()
     assert convert(path, "--output", output, *flags) == 0
     card = json.loads(pathlib.Path("out/card.json").read_text())
-    assert card["provenance"]["output"] == output and tap in card["tap"]["layer"]
+    assert card["provenance"]["output"] == output and tap in card["taps"]["features"]["layer"]
     report = json.loads(pathlib.Path("out/parity.json").read_text())
     assert report["passed"] and list(report["outputs"]) == [output] and report["taps"]
     assert teachers.load("out").model.output_shape == (None, 5)

@@ -105,7 +105,7 @@ def test_folded_statistics_are_kept(tmp_path):
 )
 def test_tap_is_the_default_the_named_one_or_none(flags, tap):
     assert convert(DIGITS, *NORMALISED, *flags) == 0
-    assert (card()["tap"] or {}).get("layer") == tap
+    assert card()["taps"].get("features", {}).get("layer") == tap
 
 
 def test_own_images_are_compared(tmp_path, capsys):
@@ -132,7 +132,7 @@ def test_keras_file_that_rescales_needs_no_normalisation(capsys):
     assert convert(small_model(scaled=True), classes="five.txt") == 0
     assert "Normalised inside the network" in capsys.readouterr().out
     assert card()["preprocessing"]["scale"] == 1.0
-    assert card()["tap"]["layer"] == "map"
+    assert card()["taps"]["features"]["layer"] == "map"
 
 
 def test_saved_model_is_compared_at_its_outputs_and_its_tap():

@@ -34,7 +34,10 @@ def test_gradient_norm_of_soft_targets_equals_the_one_by_hand(amalgamator, image
     student, teachers = amalgamator.signals(images)
     target, answer = (
         np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        for logits in (np.array(teachers["left"]["logits"]), np.array(student["logits"]["left"]))
+        for logits in (
+            np.array(teachers["left"].answers["left"]),
+            np.array(student.answers["left"]),
+        )
     )
     kernel = amalgamator.student.get_layer("head").get_weights()[0]
     # Mean over 5 images; average pooling spreads a gradient evenly over the 6 × 6 positions.

@@ -112,7 +112,7 @@ def test_student_tap_is_found_in_every_student_made(vehicles, name):
     recipe = make_recipe(vehicles, student=name, size=(96, 96))
     for _ in range(2):
         student = recipe.student()
-        (tapped,) = with_taps(student, [recipe.student_tap]).output["taps"]
+        (tapped,) = with_taps(student, [recipe.student_tap["features"]]).output["taps"]
         assert len(tapped.shape) == 4
 
 
@@ -337,7 +337,7 @@ def test_a_teacher_whose_statistics_another_normalisation_fits_is_doubted(make, 
 
 def test_common_space_that_is_left_out_is_said(vehicles):
     tapless = channel_teacher("cars", VEHICLES)
-    tapless.tap = None
+    tapless.taps = {}
     recipe = own_teachers.recipe([tapless], vehicles.images, {}, **DEFAULTS)
     assert recipe.notes[-1].startswith("The common space is left out, and")
     assert "cars named no layer at which features are read" in recipe.notes[-1]

@@ -37,7 +37,9 @@ def _expected(amalgamator, images):
     """Common features of the term's layers, flattened and normalized by NumPy."""
     student, teachers = amalgamator.signals(images)
     term = amalgamator.terms[1]
-    common = term.embed(student["features"], [one["features"] for one in teachers.values()])[0]
+    common = term.embed(
+        student.features["features"], [one.features["features"] for one in teachers.values()]
+    )[0]
     rows = np.asarray(common).reshape(len(images), -1)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

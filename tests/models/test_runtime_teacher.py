@@ -146,7 +146,9 @@ def test_evaluation_and_validation_run_the_teacher_too(mixed):
     _, by_name = model.signals(IMAGES[:2])
     said = evaluation.teachers_predictor(mixed)(IMAGES[:2])
     for teacher in mixed:
-        np.testing.assert_allclose(said[teacher.name], by_name[teacher.name]["logits"], atol=1e-5)
+        np.testing.assert_allclose(
+            said[teacher.name], by_name[teacher.name].answers[teacher.name], atol=1e-5
+        )
     assert set(model(IMAGES[:2])) == {"shapes", "colours"}
 
 
@@ -291,9 +293,9 @@ def test_runtime_teacher_sees_photographs_as_the_converted_one_does(files):
     assert canvas == (20, 16, 3, "crop")
     images = data.stream(data.from_arrays(photographs), batch_size=12, canvas=canvas)
     (batch,) = data.with_runtime_signals(images, both)
-    shown = both[0].signals(3)(batch["image"])["logits"]
-    np.testing.assert_allclose(batch["signals"]["run"]["logits"], shown, atol=1e-3)
-    answers = [int(np.argmax(both[0].signals(3)(one[None])["logits"])) for one in photographs]
+    shown = both[0].answers(3)(batch["image"])[both[0].name]
+    np.testing.assert_allclose(batch["signals"]["run"]["answers"]["run"], shown, atol=1e-3)
+    answers = [int(np.argmax(both[0].answers(3)(one[None])[both[0].name])) for one in photographs]
     labels = np.where(np.arange(12) < 9, answers, (np.array(answers) + 1) % 3)
     test = data.labelled_from_arrays(photographs, labels, batch_size=1)
     assert [evaluation.own_accuracy(teacher, test) for teacher in both] == [0.75, 0.75]

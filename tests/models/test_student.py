@@ -150,7 +150,7 @@ def test_sequential_backbone_serves(teachers):
     backbone = keras.Sequential([keras.Input((12, 12, 1)), keras.layers.Conv2D(4, 3, name="top")])
     student = ka.build_student(backbone, teachers)
     model = ka.Amalgamator(student, teachers, "top", [ka.CommonFeatures(units=2)])
-    features = model.signals(IMAGES.astype("float32"))[0]["features"]
+    features = model.signals(IMAGES.astype("float32"))[0].features["features"]
     assert tuple(features.shape) == (3, 10, 10, 4)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_amalgam as ka
+from keras_amalgam.models.signals import Signals
 from keras_amalgam.models.teacher import Provenance
 from keras_amalgam.models.teacher_files import CARD_KEYS
 
@@ -34,53 +35,55 @@ def teacher_of(model=None, **changes):
 
 
 def signals(teacher, images=IMAGES):
-    return teacher.signals(images.shape[-1])(images, training=False)
+    return Signals.of(teacher.signals(images.shape[-1])(images, training=False))
 
 
 def assert_same_signals(a, b):
-    assert set(a) == set(b)
-    for key in a:
-        np.testing.assert_array_equal(a[key], b[key])
+    assert a.shapes() == b.shapes()
+    for mine, its in ((a.answers, b.answers), (a.features, b.features)):
+        for key in mine:
+            np.testing.assert_array_equal(mine[key], its[key])
 
 
 def test_signals_are_the_models_answers_on_its_own_preprocessing():
     model = network(inputs=(15, 13, 1))
     given = signals(teacher_of(model))
     normalised = (IMAGES / 255 - 0.3) / 0.4
-    np.testing.assert_allclose(given["logits"], model(normalised), atol=1e-5)
+    np.testing.assert_allclose(given.answers["digits"], model(normalised), atol=1e-5)
     tapped = keras.Model(model.input, model.get_layer("map").output)
-    np.testing.assert_allclose(given["features"], tapped(normalised), atol=1e-5)
+    np.testing.assert_allclose(given.features["features"], tapped(normalised), atol=1e-5)
 
 
 def test_size_is_the_models_where_the_preprocessing_leaves_it_open():
     assert teacher_of().preprocessing == ka.Preprocessing(size=(12, 12), mean=0.3, std=0.4)
     assert teacher_of(network((None, None, 1))).preprocessing.size is None
-    assert np.asarray(signals(teacher_of())["features"]).shape == (4, 10, 10, 4)
+    assert np.asarray(signals(teacher_of()).features["features"]).shape == (4, 10, 10, 4)
 
 
 def test_teacher_without_a_tap_gives_logits_alone():
-    assert set(signals(teacher_of(tap=None))) == {"logits"}
+    assert signals(teacher_of(tap=None)).features == {}
 
 
 def test_signals_run_in_inference_mode_after_training_mode_elsewhere():
     norm = keras.layers.BatchNormalization()
     teacher = teacher_of(network(first=norm))
-    before = np.asarray(signals(teacher)["logits"])
-    np.testing.assert_array_equal(teacher.signals(1)(IMAGES)["logits"], before)
+    before = np.asarray(signals(teacher).answers["digits"])
+    np.testing.assert_array_equal(teacher.answers(1)(IMAGES)[teacher.name], before)
     np.testing.assert_array_equal(norm.moving_mean, np.zeros(1))
 
 
 def test_colour_images_serve_a_grey_teacher():
     teacher, colour = teacher_of(), np.repeat(IMAGES, 3, axis=-1)
-    expected = signals(teacher)["logits"]
-    np.testing.assert_allclose(signals(teacher, colour)["logits"], expected, atol=1e-3)
+    expected = signals(teacher).answers["digits"]
+    np.testing.assert_allclose(signals(teacher, colour).answers["digits"], expected, atol=1e-3)
 
 
 def test_probabilities_become_logits():
     model = network()
     with_softmax = keras.Model(model.input, keras.layers.Softmax()(model.output))
     np.testing.assert_array_equal(
-        signals(teacher_of(with_softmax))["logits"], signals(teacher_of(model))["logits"]
+        signals(teacher_of(with_softmax)).answers["digits"],
+        signals(teacher_of(model)).answers["digits"],
     )
 
 
@@ -168,7 +171,7 @@ def test_damaged_cards_are_refused(saved):
         (json.dumps(whole)[:100], "is damaged. Received"),
         ("[]", "another version. Received: None"),
         (json.dumps(whole | {"card_version": 99}), "another version. Received: 99"),
-        (json.dumps({k: v for k, v in whole.items() if k != "tap"}), r"without \['tap'\]"),
+        (json.dumps({k: v for k, v in whole.items() if k != "taps"}), r"without \['taps'\]"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=says):
@@ -274,7 +277,7 @@ def test_built_in_rescaling_needs_no_preprocessing_and_is_not_doubled():
     assert teacher.preprocessing == ka.Preprocessing(size=(32, 32), scale=1.0)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
     probabilities = np.asarray(model(images.astype("float32"), training=False))
-    logits = np.asarray(signals(teacher, images)["logits"])
+    logits = np.asarray(signals(teacher, images).answers[teacher.name])
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     np.testing.assert_allclose(odds / odds.sum(-1, keepdims=True), probabilities, atol=1e-6)
     with pytest.raises(ValueError, match="'things' would have its images rescaled twice"):

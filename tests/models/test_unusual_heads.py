@@ -32,8 +32,8 @@ def test_map_of_one_by_one_becomes_the_logits(activation, permuted):
     model, logits = convolutional(activation, permuted=permuted)
     teacher = ka.Teacher(model, "five", list("abcde"), tap="map", preprocessing=SAID)
     signals = teacher.signals(3)(IMAGES)
-    expected, received = logits(IMAGES / 255), signals["logits"]
-    assert signals["features"].shape == (4, 6, 6, 6)
+    expected, received = logits(IMAGES / 255), signals["answers"][teacher.name]
+    assert signals["features"]["features"].shape == (4, 6, 6, 6)
     if activation and permuted:  # Behind the permutation the softmax is seen by its numbers alone.
         expected, received = ops.log_softmax(expected), ops.log_softmax(received)
     np.testing.assert_allclose(received, expected, atol=1e-5)
@@ -70,6 +70,6 @@ def test_one_logit_for_two_classes_is_refused_and_the_advised_head_is_right(acti
         ka.Teacher(model, "pets", ["cat", "dog"], preprocessing=SAID)
     advised = keras.Model(model.input, ops.concatenate([0 * z, z], axis=-1))
     teacher = ka.Teacher(advised, "pets", ["cat", "dog"], preprocessing=SAID)
-    two = ops.softmax(teacher.signals(3)(IMAGES)["logits"])
+    two = ops.softmax(teacher.answers(3)(IMAGES)[teacher.name])
     expected = ops.sigmoid(keras.Model(image, z)(IMAGES / 255))
     np.testing.assert_allclose(two[:, 1:], expected, atol=1e-6)

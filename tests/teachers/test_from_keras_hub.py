@@ -86,7 +86,7 @@ def test_local_preset_becomes_a_teacher_that_answers_as_keras_hub_does(
         images = np.random.default_rng(0).uniform(0, 255, (2, height, width, 3))
         images = images.astype(np.float32)
         expected = source(source.preprocessor(images))
-        received = keras.ops.softmax(again.signals()(images)["logits"])
+        received = keras.ops.softmax(again.answers()(images)[again.name])
         np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_wrong_preprocessing_is_found_out(hub):
     wrong = ka.Preprocessing(size=(32, 32), mean=0.5, std=0.5)
     teacher = ka.Teacher(model, "animals", CLASSES, preprocessing=wrong)
     images = np.random.default_rng(0).uniform(0, 255, (2, 48, 70, 3)).astype(np.float32)
-    answer = keras.ops.softmax(teacher.signals()(images)["logits"])
+    answer = keras.ops.softmax(teacher.answers()(images)[teacher.name])
     assert np.abs(np.asarray(answer) - source(source.preprocessor(images))).max() > 1e-3
 
 
@@ -158,7 +158,7 @@ def test_layers_of_the_backbone_are_taps_of_the_classifier(hub):
     model = teachers.from_keras_hub(with_converter(hub, resnet, "ResNet", **IMAGENET))
     last = next(x.name for x in reversed(model.layers) if x.output.shape[1:] == (4, 4, 64))
     teacher = ka.Teacher(model, "animals", CLASSES, tap=last, preprocessing=model.preprocessing)
-    features = teacher.signals()(np.zeros((1, 32, 32, 3)))["features"]
+    features = teacher.signals()(np.zeros((1, 32, 32, 3)))["features"]["features"]
     assert features.shape == (1, 4, 4, 64)
 
 

@@ -73,9 +73,9 @@ def test_converted_network_is_a_teacher_with_a_tap_by_source_name(digits):
     )
     images = np.random.default_rng(0).integers(0, 255, (2, 28, 28, 1)).astype(np.float32)
     signals = teacher.signals(channels=1)(images)
-    assert signals["features"].shape == (2, 7, 7, 80)
+    assert signals["features"]["features"].shape == (2, 7, 7, 80)
     np.testing.assert_allclose(
-        signals["logits"], digits((images / 255 - 0.1307) / 0.3081), atol=1e-4
+        signals["answers"][teacher.name], digits((images / 255 - 0.1307) / 0.3081), atol=1e-4
     )
 
 

@@ -153,7 +153,7 @@ def test_modules_path_is_a_tap(make):
     teacher = ka.Teacher(
         model, "birds", list("abcde"), tap="layer1", preprocessing=ka.Preprocessing(mean=0.5)
     )
-    assert teacher.signals()(IMAGES)["features"].shape == (3, 16, 12, 6)
+    assert teacher.signals()(IMAGES)["features"]["features"].shape == (3, 16, 12, 6)
 
 
 @pytest.mark.parametrize("exporters", [("torchscript",), ("dynamo",)])

@@ -82,7 +82,7 @@ def test_runtime_teacher_sees_the_same_images_under_every_setting(path, random, 
         teacher = teachers.runtime_teacher(
             path, name="net", class_names=list("abcde"), preprocessing=NORMAL
         )
-        return teacher.signals()(images)["logits"]
+        return teacher.answers()(images)[teacher.name]
 
     images = random(3, 20, 31, 3, low=0, high=255)
     expected = signals()

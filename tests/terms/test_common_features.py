@@ -5,13 +5,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_amalgam.terms import CommonFeatures, ModelSpec
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
+from keras_amalgam.terms import CommonFeatures, ModelSpec, TapSpec
+from keras_amalgam.terms.features import pooled_to
 
 NAMES = ("first", "second")
+BATCH = Batch(None)
 
 
-def spec(name, features, tap="tap"):
-    return ModelSpec(name, {name: ("a", "b")}, features, tap)
+def spec(name, features):
+    return ModelSpec(name, {}, {"features": TapSpec("tap", features)} if features else {})
+
+
+def signals(features):
+    return Signals({}, {"features": features})
 
 
 def connected(student, teachers, **arguments):
@@ -38,14 +46,14 @@ def golden_term(golden):
 
 
 def signals_of(golden):
-    teachers = {name: {"features": golden[f"teacher_features_{t}"]} for t, name in enumerate(NAMES)}
-    return {"features": golden["student_features"]}, teachers
+    teachers = {name: signals(golden[f"teacher_features_{t}"]) for t, name in enumerate(NAMES)}
+    return signals(golden["student_features"]), teachers
 
 
 def test_common_features_and_reconstructions_are_golden(golden, golden_term, assert_golden):
     student, teachers = signals_of(golden)
-    features = [teachers[name]["features"] for name in NAMES]
-    common = golden_term.embed(student["features"], features)
+    features = [teachers[name].features["features"] for name in NAMES]
+    common = golden_term.embed(student.features["features"], features)
     assert_golden(common[0], golden["common_student"])
     for t in range(2):
         assert_golden(common[t + 1], golden[f"common_teacher_{t}"])
@@ -54,10 +62,10 @@ def test_common_features_and_reconstructions_are_golden(golden, golden_term, ass
 
 def test_losses_and_gradient_are_golden(golden, golden_term, assert_golden):
     student, teachers = signals_of(golden)
-    features = tf.constant(student["features"])
+    features = tf.constant(student.features["features"])
     with tf.GradientTape() as tape:
         tape.watch(features)
-        losses = golden_term({"features": features}, teachers)
+        losses = golden_term(signals(features), teachers, BATCH)
         mmd = [losses[name]["mmd"] for name in NAMES]
         error = [tf.reduce_mean(losses[name]["reconstruction"]) for name in NAMES]
         total = golden_term.weight * (sum(mmd) + sum(error))
@@ -73,7 +81,7 @@ def test_golden_check_fails_when_one_weight_is_corrupted(golden, golden_term, as
     corrupted[1, 1, 0, 0] += 0.05
     kernel.assign(corrupted)
     student, teachers = signals_of(golden)
-    losses = golden_term(student, teachers)
+    losses = golden_term(student, teachers, BATCH)
     with pytest.raises(AssertionError, match="largest error"):
         assert_golden(losses["first"]["mmd"], golden["mmd_per_teacher"][0])
 
@@ -103,18 +111,18 @@ def test_maps_whose_sizes_do_not_divide_are_pooled_over_overlapping_windows():
 
 def test_pooling_of_uneven_maps_averages_overlapping_windows():
     """7 -> 3 has the windows 0:3, 2:5, 4:7, and 7 -> 1 is the mean."""
-    term = connected((3, 1, 2), {"first": (7, 7, 2)}, units=2)
     features = np.random.default_rng(0).random((2, 7, 7, 2), "float32")
     expected = np.stack([features[:, a : a + 3].mean((1, 2)) for a in (0, 2, 4)], 1)[:, :, None]
-    np.testing.assert_allclose(term._pool(features), expected, atol=1e-6)
+    np.testing.assert_allclose(pooled_to(features, (3, 1)), expected, atol=1e-6)
 
 
 def test_vectors_share_a_space_too():
     term = connected((6,), {"first": (5,)}, units=4)
     rng = np.random.default_rng(0)
     losses = term(
-        {"features": rng.random((7, 6), "float32")},
-        {"first": {"features": rng.random((7, 5), "float32")}},
+        signals(rng.random((7, 6), "float32")),
+        {"first": signals(rng.random((7, 5), "float32"))},
+        BATCH,
     )
     assert losses["first"]["reconstruction"].shape == (7,)
     assert float(losses["first"]["mmd"]) > 0

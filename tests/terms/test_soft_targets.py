@@ -7,7 +7,9 @@ import tensorflow as tf
 from scipy.special import log_softmax, logsumexp, softmax
 
 import keras_amalgam as ka
-from keras_amalgam.terms import ModelSpec, SoftTargets
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.models.signals import Signals
+from keras_amalgam.terms import ModelSpec, Observation, SoftTargets
 
 DISJOINT = {"digits": ("0", "1", "2"), "shapes": ("circle", "square")}
 # In the label space: 0, 1, circle, square.
@@ -17,11 +19,9 @@ SOURCE = np.array([0, 1, -1, 1, 0], "int32")
 
 def connected(class_names, **arguments):
     term = SoftTargets(**arguments)
-    student = ModelSpec("The student", class_names, None, None)
-    teachers = {
-        task: ModelSpec(f"Teacher {task!r}", {task: names}, None, None)
-        for task, names in class_names.items()
-    }
+    tasks = {task: ka.tasks.Classification(names) for task, names in class_names.items()}
+    student = ModelSpec("The student", tasks)
+    teachers = {name: ModelSpec(f"Teacher {name!r}", {name: task}) for name, task in tasks.items()}
     term.connect(student, teachers)
     return term
 
@@ -35,8 +35,8 @@ def random_logits(class_names, seed, scale=3.0):
 
 
 def losses(term, student, teacher, source=None):
-    signals = {task: {"logits": logits} for task, logits in teacher.items()}
-    by_teacher = term({"logits": student}, signals, source)
+    signals = {task: Signals({task: logits}) for task, logits in teacher.items()}
+    by_teacher = term(Signals(student), signals, Batch(None, source))
     return {task: np.asarray(value["soft_target"]) for task, value in by_teacher.items()}
 
 
@@ -136,8 +136,8 @@ def test_gradient_equals_central_differences(class_names, ownership):
 
     def total(values):
         heads = {tasks[0]: values[:, :width], tasks[1]: values[:, width:]}
-        signals = {task: {"logits": logits} for task, logits in teacher.items()}
-        by_teacher = term({"logits": heads}, signals, SOURCE)
+        signals = {task: Signals({task: logits}) for task, logits in teacher.items()}
+        by_teacher = term(Signals(heads), signals, Batch(None, SOURCE))
         return sum(tf.reduce_sum(value["soft_target"]) for value in by_teacher.values())
 
     x = tf.constant(flat)
@@ -214,3 +214,133 @@ def test_fit_lowers_what_each_teacher_is_owed(make):
     history = model.fit(data, batch_size=16, epochs=10, verbose=0).history
     for key in ("soft_targets/digits", "soft_targets/shapes"):
         assert history[key][-1] < 0.9 * history[key][0]
+
+
+def standardized(logits):
+    logits = logits.astype("float64")
+    return (logits - logits.mean(-1, keepdims=True)) / (logits.std(-1, keepdims=True) + 1e-7)
+
+
+@pytest.mark.parametrize("ownership", ["joint", "per_task", "source"])
+def test_standardized_logits_of_each_decision_equal_numpy(ownership):
+    student, teacher = random_logits(DISJOINT, 1), random_logits(DISJOINT, 2, scale=30.0)
+    term = connected(DISJOINT, ownership=ownership, temperature=2.0, standardize=True)
+    found = losses(term, student, teacher, SOURCE)
+    if ownership == "per_task":
+        for task, loss in found.items():
+            p = softmax(standardized(teacher[task]) / 2, axis=-1)
+            log_q = log_softmax(standardized(student[task]) / 2, axis=-1)
+            np.testing.assert_allclose(loss, -4 * (p * log_q).sum(-1), rtol=1e-4)
+        return
+    target = softmax(standardized(joined(teacher, DISJOINT)) / 2, axis=-1)
+    if ownership == "source":
+        for image, source in enumerate(SOURCE):
+            if source >= 0:
+                task, places = list(DISJOINT)[source], [slice(0, 3), slice(3, 5)][source]
+                target[image] = 0
+                target[image, places] = softmax(standardized(teacher[task][image]) / 2)
+    log_q = log_softmax(standardized(joined(student, DISJOINT)) / 2, axis=-1)
+    np.testing.assert_allclose(sum(found.values()), -4 * (target * log_q).sum(-1), rtol=1e-4)
+
+
+def test_standardized_loss_does_not_hang_on_the_logits_scale():
+    student, teacher = random_logits(DISJOINT, 1), random_logits(DISJOINT, 2)
+    term = connected(DISJOINT, standardize=True, temperature=2.0, ownership="per_task")
+    before = losses(term, student, teacher)
+    after = losses(
+        term, {k: 7 * v for k, v in student.items()}, {k: 5 * v for k, v in teacher.items()}
+    )
+    for task in DISJOINT:
+        np.testing.assert_allclose(after[task], before[task], rtol=1e-4)
+
+
+def mean_entropy(logits):
+    p = softmax(logits, axis=-1)
+    return -(p * np.log(p)).sum(-1).mean() / np.log(logits.shape[-1])
+
+
+def observed(teacher, source=None):
+    signals = {task: Signals({task: logits}) for task, logits in teacher.items()}
+    return Observation(Signals({}), signals, Batch(None, source))
+
+
+def test_fitted_temperatures_make_teachers_equally_sure_and_keep_the_mean():
+    teacher = {
+        "digits": np.random.default_rng(0).normal(scale=9.0, size=(200, 3)),
+        "shapes": np.random.default_rng(1).normal(scale=0.3, size=(200, 2)),
+    }
+    term = connected(DISJOINT, fit_temperatures=True, temperature=2.0)
+    term.adapt(
+        [
+            observed({k: v[:120] for k, v in teacher.items()}),
+            observed({k: v[120:] for k, v in teacher.items()}),
+        ]
+    )
+    before = [mean_entropy(values / 2) for values in teacher.values()]
+    divided = [
+        values / 2 / float(divisor)
+        for values, divisor in zip(teacher.values(), np.asarray(term._divisors), strict=True)
+    ]
+    for values in divided:
+        assert mean_entropy(values) == pytest.approx(np.mean(before), rel=1e-4)
+    few = {task: values[:5].astype("float32") for task, values in teacher.items()}
+    student = random_logits(DISJOINT, 1)
+    scaled = {
+        task: values / float(divisor)
+        for (task, values), divisor in zip(few.items(), np.asarray(term._divisors), strict=True)
+    }
+    expected = losses(connected(DISJOINT, temperature=2.0), student, scaled)
+    for task, loss in losses(term, student, few).items():
+        np.testing.assert_allclose(loss, expected[task], rtol=1e-4)
+
+
+def test_temperatures_are_fitted_on_each_teachers_own_images_where_sources_are_known():
+    rng = np.random.default_rng(0)
+    source = np.repeat([0, 1], 100).astype("int32")
+    teacher = {
+        "digits": rng.normal(size=(200, 3)) * np.where(source == 0, 9.0, 0.1)[:, None],
+        "shapes": rng.normal(size=(200, 2)) * np.where(source == 1, 1.0, 20.0)[:, None],
+    }
+    term = connected(DISJOINT, fit_temperatures=True)
+    term.adapt([observed(teacher, source)])
+    entropies = [
+        mean_entropy(values[source == number] / float(term._divisors[number]))
+        for number, values in enumerate(teacher.values())
+    ]
+    assert entropies[0] == pytest.approx(entropies[1], rel=1e-4)
+
+
+def test_standardized_logits_have_no_temperature_to_fit():
+    with pytest.raises(ValueError, match="no scale left to be fitted"):
+        SoftTargets(standardize=True, fit_temperatures=True)
+
+
+class Brightness:
+    """A task that is no classification: one number, imitated by its squared error."""
+
+    class_names = ()
+
+    def soft_target_loss(self, student, teacher, temperature):
+        return keras.ops.sum(keras.ops.square(student - teacher), axis=-1)
+
+
+@pytest.mark.parametrize("ownership", ["joint", "per_task", "source"])
+def test_ownership_concerns_classification_alone(ownership):
+    """A number is imitated on every image, and stands in no softmax."""
+    tasks = {
+        "light": Brightness(),
+        "digits": ka.tasks.Classification(DISJOINT["digits"]),
+        "shapes": ka.tasks.Classification(DISJOINT["shapes"]),
+    }
+    term = SoftTargets(ownership=ownership)
+    teachers = {name: ModelSpec(f"Teacher {name!r}", {name: task}) for name, task in tasks.items()}
+    term.connect(ModelSpec("The student", tasks), teachers)
+    student, teacher = random_logits(DISJOINT, 1), random_logits(DISJOINT, 2)
+    alone = losses(connected(DISJOINT, ownership=ownership), student, teacher, SOURCE)
+    light = {"light": np.arange(5.0, dtype="float32")[:, None]}
+    # The number's teacher is the first, so that the others' collections are 1 and 2.
+    shifted = np.where(SOURCE < 0, SOURCE, SOURCE + 1)
+    found = losses(term, {**light, **student}, {"light": 0 * light["light"], **teacher}, shifted)
+    np.testing.assert_allclose(found["light"], np.arange(5.0) ** 2)
+    for task in DISJOINT:
+        np.testing.assert_allclose(found[task], alone[task], rtol=1e-6)

@@ -63,9 +63,9 @@ def test_training_runs_a_users_block_that_is_named_like_a_resize_of_ours(make):
     block = keras.Sequential([*layers, keras.layers.Rescaling(1 / 255)], name="resize_12x12")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(block(image)))
     student = keras.Model(image, {"digits": keras.layers.Dense(3, name="digits")(x)})
-    graphs, images = Graphs(student, [teacher], None), make.images(4)
+    graphs, images = Graphs(student, [teacher], {}), make.images(4)
     assert images.shape[1:3] == (12, 12)
-    seen = graphs.student(images, training=False)["logits"]["digits"]
+    seen = graphs.student(images, training=False).answers["digits"]
     np.testing.assert_allclose(seen, student(images, training=False)["digits"], atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_step_equals_a_hand_written_one(build, teachers, make):
     reference = keras.models.clone_model(model.student)
     reference.set_weights(model.student.get_weights())
     target = tf.nn.softmax(
-        tf.concat([t.signals(1)(images.astype("float32"))["logits"] for t in teachers], -1)
+        tf.concat([t.answers(1)(images.astype("float32"))[t.name] for t in teachers], -1)
     )
     with tf.GradientTape() as tape:
         out = reference(images.astype("float32"), training=True)

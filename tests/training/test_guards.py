@@ -7,12 +7,11 @@ import pytest
 import tensorflow as tf
 
 from keras_amalgam import data
+from keras_amalgam.models.batch import Batch
 from keras_amalgam.training.guards import (
     StopOnNonFiniteLoss,
     checked,
     named_errors,
-    split,
-    without_labels,
 )
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 5, 3)).astype("uint8")
@@ -165,18 +164,7 @@ def test_labels_beside_the_images_are_refused():
 
 def test_sample_weights_are_refused():
     with pytest.raises(ValueError, match="Sample weights are not supported"):
-        without_labels((IMAGES, None, SOURCE))
-
-
-def test_batches_are_split_into_images_and_sources():
-    for batch, expected in (
-        (IMAGES, None),
-        ({"image": IMAGES}, None),
-        ({"image": IMAGES, "source": SOURCE}, SOURCE),
-    ):
-        images, source = split(batch)
-        assert images is IMAGES
-        assert source is expected
+        Batch.of((IMAGES, None, SOURCE))
 
 
 @pytest.mark.parametrize(

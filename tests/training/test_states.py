@@ -72,7 +72,7 @@ def test_state_of_another_version_is_refused_and_not_begun_anew(save, tmp_path, 
     monkeypatch.setattr(states, "VERSION", states.VERSION + 1)
     save(1)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="a state of version 2. Expected: 1. Go on with that"):
+    with pytest.raises(ValueError, match="a state of version 3. Expected: 2. Go on with that"):
         states.latest(tmp_path)
 
 

@@ -128,10 +128,10 @@ def test_network_of_integers_is_fed_rounded_images(interpolation, of_bytes):
     resized = keras.ops.image.resize(images, (16, 16), interpolation=interpolation)
     fed = np.clip(np.rint(np.asarray(resized)), 0, 255).astype("uint8")
     expected = np.asarray(model(fed))
-    received = np.asarray(teacher.signals(3)(images)["logits"])
+    received = np.asarray(teacher.answers(3)(images)[teacher.name])
     np.testing.assert_allclose(received, expected, atol=1e-6)
     runtime = teachers.runtime_teacher(of_bytes, "t", CLASSES, preprocessing=said, outputs="logits")
-    np.testing.assert_allclose(runtime.signals(3)(images)["logits"], expected, atol=1e-5)
+    np.testing.assert_allclose(runtime.answers(3)(images)[runtime.name], expected, atol=1e-5)
     assert teachers.check_teacher(teacher, of_bytes)["passed"]
 
 

@@ -270,7 +270,7 @@ def test_answer_in_a_map_of_one_by_one_is_compared(build, random, tmp_path, last
         assert report["passed"] and list(report["taps"]) == ["body"]
         return
     teacher = ka.Teacher(teachers.from_onnx(path), "cars", CLASSES, **said)
-    assert teacher.signals(3).output["logits"].shape == (None, 5)
+    assert teacher.answers(3).output[teacher.name].shape == (None, 5)
     assert teachers.check_teacher(teacher, path)["passed"]
     kernel, *others = teacher.model.get_layer("head_Conv").get_weights()
     teacher.model.get_layer("head_Conv").set_weights([kernel[..., ::-1], *others])

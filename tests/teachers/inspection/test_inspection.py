@@ -57,7 +57,7 @@ def test_every_candidate_is_a_tap_of_the_converted_teacher():
         teacher = ka.Teacher(
             model, "digits", list("0123456789"), tap=tap.name, preprocessing=preprocessing
         )
-        assert tuple(teacher.signals(1).output["features"].shape[-1:]) == tap.shape[-1:]
+        assert tuple(teacher.signals(1).output["features"]["features"].shape[-1:]) == tap.shape[-1:]
 
 
 def test_unknown_operators_are_listed_first_with_their_first_node_and_taps_still_found(

@@ -126,7 +126,7 @@ def test_old_classifier_teaches_with_its_own_probabilities(version, tmp_path):
     network = teachers.from_keras(path)
     preprocessing = ka.Preprocessing(size=(8, 7), scale=1.0)
     teacher = ka.Teacher(network, "birds", list("abc"), preprocessing=preprocessing)
-    given = keras.ops.softmax(teacher.signals(3)(images)["logits"])
+    given = keras.ops.softmax(teacher.answers(3)(images)[teacher.name])
     np.testing.assert_allclose(given, expected["y"], atol=1e-6)
 
 
@@ -222,5 +222,5 @@ def test_output_in_a_list_of_one_is_that_output(tmp_path):
     teacher = ka.Teacher(
         listed, "birds", list("abc"), tap="pool", preprocessing=ka.Preprocessing(scale=1.0)
     )
-    given = keras.ops.softmax(teacher.signals(3)(images)["logits"])
+    given = keras.ops.softmax(teacher.answers(3)(images)[teacher.name])
     np.testing.assert_allclose(given, wanted, atol=1e-6)

@@ -165,7 +165,7 @@ def test_every_family_becomes_a_teacher_that_is_saved_and_loaded(tmp_path, name,
     teacher.save(tmp_path / "animals")
     again = ka.Teacher.load(tmp_path / "animals")
     images = np.random.default_rng(0).uniform(0, 255, (2, 90, 80, 3)).astype(np.float32)
-    received = again.signals()(images)["logits"]
+    received = again.answers()(images)[again.name]
     resized = keras.ops.image.resize(images, (size, size), antialias=True)
     given = module_of(name).preprocess_input(keras.ops.convert_to_numpy(resized).copy())
     np.testing.assert_allclose(keras.ops.softmax(received), model(given), atol=1e-5)

@@ -179,5 +179,5 @@ def test_code_in_a_teachers_directory_is_refused(load, saved):
 def test_teacher_that_was_counted_has_its_own_weights(saved):
     images = np.full((2, 9, 8, 3), 80, "uint8")
     expected = ka.Teacher(network(), "t", list("abcde"), preprocessing=ka.Preprocessing())
-    received = teachers.load(saved).signals(3)(images)["logits"]
-    np.testing.assert_array_equal(received, expected.signals(3)(images)["logits"])
+    received = teachers.load(saved).answers(3)(images)[expected.name]
+    np.testing.assert_array_equal(received, expected.answers(3)(images)[expected.name])

@@ -86,9 +86,9 @@ def test_map_behind_regrouped_windows_is_delivered_as_after_a_conversion(tap, sa
     path = regrouped(random, save)
     images = random(2, 8, 4, 3, low=0, high=255)
     converted = ka.Teacher(teachers.from_onnx(path), "t", CLASSES, tap=tap, preprocessing=NORMAL)
-    expected = converted.signals(3)(images)["features"]
+    expected = converted.signals(3)(images)["features"]["features"]
     runtime = teachers.runtime_teacher(path, "t", CLASSES, tap=tap, preprocessing=NORMAL)
-    received = runtime.signals(3)(images)["features"]
+    received = runtime.signals(3)(images)["features"]["features"]
     assert received.shape == (2, 8, 4, 16)
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
@@ -163,7 +163,7 @@ def test_linked_weights_are_saved_under_the_name_that_the_file_looks_for(network
     teacher.save(tmp_path / "saved")
     again = teachers.load(tmp_path / "saved")
     images = random(2, 9, 8, 3, low=0, high=255)
-    expected = teacher.signals(3)(images)["logits"]
-    np.testing.assert_array_equal(again.signals(3)(images)["logits"], expected)
+    expected = teacher.answers(3)(images)[teacher.name]
+    np.testing.assert_array_equal(again.answers(3)(images)[again.name], expected)
     assert again.provenance.sha256 == teachers.inspect(path).sha256
     assert not (tmp_path / "saved" / "network" / "w.bin").is_symlink()

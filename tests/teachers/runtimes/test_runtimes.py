@@ -103,8 +103,8 @@ def test_operator_that_is_not_known_teaches_in_its_runtime(network, tmp_path):
     fed = ((images / 255 - 0.4) / 0.3).astype("float32").transpose(0, 3, 1, 2)
     y, r1 = direct_onnx(tmp_path / "n.onnx", fed, "r1")
     signals = teacher.signals(3)(images)
-    assert_close(signals["logits"], y)
-    assert_close(signals["features"], r1.transpose(0, 2, 3, 1))
+    assert_close(signals["answers"][teacher.name], y)
+    assert_close(signals["features"]["features"], r1.transpose(0, 2, 3, 1))
 
 
 @pytest.fixture(scope="module")
@@ -197,12 +197,12 @@ def test_quantized_tflite_takes_and_gives_real_numbers(tflite, keras_network, ra
 def test_probabilities_of_a_runtime_become_logits(tflite, keras_network):
     images = np.random.default_rng(0).integers(0, 256, (3, 12, 10, 3)).astype("uint8")
     expected = ka.Teacher(keras_network, "letters", CLASSES, preprocessing=NORMAL)
-    expected = keras.ops.log_softmax(expected.signals(3)(images)["logits"])
+    expected = keras.ops.log_softmax(expected.answers(3)(images)[expected.name])
     for path, outputs, error in (("open", "auto", 1e-4), ("int8", "probabilities", 0.2)):
         teacher = teachers.runtime_teacher(
             tflite[path], "letters", CLASSES, preprocessing=NORMAL, outputs=outputs
         )
-        got = teacher.signals(3)(images)["logits"]
+        got = teacher.answers(3)(images)[teacher.name]
         assert np.abs(np.asarray(got) - np.asarray(expected)).max() < error
         assert 300 < teacher.count_params() < 450
 
@@ -245,8 +245,8 @@ def test_saved_model_that_cannot_be_converted_teaches_in_tensorflow(saved_model,
     teacher.save(tmp_path / "t")
     for one in (teacher, teachers.load(tmp_path / "t")):
         signals = one.signals(3)(images)
-        assert_close(signals["logits"], expected["logits"])
-        assert_close(signals["features"], expected["maps"])
+        assert_close(signals["answers"][one.name], expected["logits"])
+        assert_close(signals["features"]["features"], expected["maps"])
         assert one.count_params() == 9
     file = next((tmp_path / "t/network/inverting/variables").iterdir())
     file.write_bytes(file.read_bytes() + b"x")

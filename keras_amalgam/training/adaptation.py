@@ -1,0 +1,74 @@
+"""Before the first step: terms look at real signals, once per training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_amalgam.models.batch import Batch
+from keras_amalgam.terms import AmalgamationTerm, Observation
+from keras_amalgam.training.epoch_numbers import from_the_first_epoch
+
+_ARRAY_BATCH = 64
+
+Observe = Callable[[Batch], Observation]
+
+
+def adapt(terms: Sequence[AmalgamationTerm], images: Any, observe: Observe) -> None:
+    """Let every term that has to, and has not yet, look at the signals of some images.
+
+    Args:
+        terms: Of the training.
+        images: What the training runs on, with the signals of runtime teachers: a data set of
+            batches, or arrays as for `Amalgamator.fit`. Of arrays, images evenly from first to
+            last are looked at; of a data set, its first ones.
+        observe: Makes the signals of a batch, the student in inference mode.
+    """
+    for term in terms:
+        if not term.is_adapted:
+            term.adapt_once(_Observations(images, observe, term.adaptation_images))
+
+
+def check_adapted(terms: Sequence[AmalgamationTerm]) -> None:
+    """Refuse to compute losses of terms that have not seen a signal.
+
+    Raises:
+        RuntimeError: Naming the terms.
+    """
+    waiting = [term.name for term in terms if not term.is_adapted]
+    if waiting:
+        raise RuntimeError(
+            f"Terms must look at the teachers' signals before the first step. Received: {waiting}, "
+            "which have not. Call amalgamator.adapt(images) first; fit does it by itself."
+        )
+
+
+class _Observations:
+    """Some batches with their signals, computed as they are iterated."""
+
+    def __init__(self, images: Any, observe: Observe, wanted: int) -> None:
+        self._images, self._observe, self._wanted = images, observe, wanted
+
+    def __iter__(self) -> Iterator[Observation]:
+        seen = 0
+        for element in self._elements():
+            if seen >= self._wanted:
+                return
+            batch = Batch.of(element)
+            seen += len(batch.images)
+            yield self._observe(batch)
+
+    def _elements(self) -> Iterator[Any]:
+        if isinstance(self._images, tf.data.Dataset):
+            yield from from_the_first_epoch(self._images)
+            return
+        images = self._images
+        count = len(Batch.of(images).images)
+        chosen = np.linspace(0, count - 1, min(count, self._wanted)).round().astype(int)
+        for start in range(0, len(chosen), _ARRAY_BATCH):
+            rows = chosen[start : start + _ARRAY_BATCH]
+            yield keras.tree.map_structure(
+                lambda array, rows=rows: tf.convert_to_tensor(np.asarray(array)[rows]), images
+            )

@@ -1,0 +1,240 @@
+"""Stages: what they take over, swap and leave untrained, and how the epochs count on."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_amalgam as ka
+from keras_amalgam import data
+from keras_amalgam.training import Method, Stage, train
+from keras_amalgam.training.interruption import Interrupted
+from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.state import State
+
+TAPS = {"early": "backbone/early", "student_map": "backbone/student_map"}
+
+
+def sgd(steps):
+    return keras.optimizers.SGD(0.05)
+
+
+def soft():
+    return [ka.SoftTargets()]
+
+
+def both():
+    return [ka.SoftTargets(), ka.CommonFeatures(units=4, weight=0.5, bandwidths="median")]
+
+
+def student(teachers):
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="early")(inputs)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.ReLU(name="student_map")(x)
+    return ka.build_student(keras.Model(inputs, x, name="backbone"), teachers)
+
+
+@pytest.fixture
+def run(teachers, make, eagerly):
+    images = make.images(24)
+
+    def go(*stages, callbacks=lambda *_: (), keeping=None, seed=5, **settings):
+        method = Method("staged", tuple(stages), seed=seed)
+        stream = data.stream(data.from_arrays(images), batch_size=8, seed=3)
+        tap = settings.pop("student_tap", "backbone/student_map")
+        return train(
+            method, teachers, lambda: student(teachers), tap, stream,
+            callbacks=callbacks, keeping=keeping, verbose=0, **settings,
+        )  # fmt: skip
+
+    return go
+
+
+class Weights(keras.callbacks.Callback):
+    """Notes the weights at the beginning and the end of every stage."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_begin(self, logs=None):
+        self.seen.append(self._weights())
+
+    def on_train_end(self, logs=None):
+        self.seen.append(self._weights())
+
+    def _weights(self):
+        parts = {"student": self.model.student, **{term.name: term for term in self.model.terms}}
+        return {name: [w.copy() for w in part.get_weights()] for name, part in parts.items()}
+
+
+def same(one, other):
+    return all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+def test_student_and_terms_go_on_into_the_next_stage(run):
+    noted = Weights()
+    run(Stage(both, 1, sgd), Stage(both, 1, sgd), callbacks=lambda *_: [noted])
+    first, end, second, _ = noted.seen
+    assert not same(first["common_features"], end["common_features"])
+    for name, weights in end.items():
+        assert same(weights, second[name]), name
+
+
+def test_term_of_a_new_name_begins_and_one_left_out_is_gone(run):
+    def renamed():
+        return [ka.SoftTargets(), ka.CommonFeatures(units=4, name="second_space")]
+
+    noted = Weights()
+    run(Stage(both, 1, sgd), Stage(renamed, 1, sgd), callbacks=lambda *_: [noted])
+    assert set(noted.seen[2]) == {"student", "soft_targets", "second_space"}
+    assert same(noted.seen[1]["student"], noted.seen[2]["student"])
+
+
+def test_term_of_other_weights_under_the_same_name_is_refused(run):
+    def wider():
+        return [ka.SoftTargets(), ka.CommonFeatures(units=8, bandwidths="median")]
+
+    with pytest.raises(ValueError, match="'common_features', a CommonFeatures with .* a name of"):
+        run(Stage(both, 1, sgd), Stage(wider, 1, sgd))
+
+
+def test_epochs_count_on_over_the_stages(run):
+    seen = []
+    note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+    history = run(
+        Stage(soft, 2, sgd), Stage(both, 1, sgd), Stage(soft, 1, sgd), callbacks=lambda *_: [note]
+    ).history
+    assert seen == [0, 1, 2, 3]
+    assert [value is None for value in history["common_features"]] == [True, True, False, True]
+    assert all(len(values) == 4 for values in history.values())
+
+
+def test_stage_that_was_stopped_early_does_not_leave_a_gap_in_the_epochs(run):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(epoch)
+            self.model.stop_training = True
+
+    seen = []
+    history = run(Stage(soft, 5, sgd), Stage(soft, 3, sgd), callbacks=lambda *_: [Stop()]).history
+    assert seen == [0, 1] and len(history["loss"]) == 2
+
+
+def test_each_epoch_of_a_later_stage_has_an_order_of_its_own(run, monkeypatch):
+    """Streams are told the true epoch: the second stage does not see the first one's batches."""
+    seen = []
+    step = ka.Amalgamator.train_step
+
+    def noting(self, batch):
+        seen.append(np.asarray(ka.Batch.of(batch).images))
+        return step(self, batch)
+
+    monkeypatch.setattr(ka.Amalgamator, "train_step", noting)
+    run(Stage(soft, 1, sgd), Stage(soft, 1, sgd))
+    first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first.sum((1, 2, 3))), np.sort(second.sum((1, 2, 3))))
+
+
+def test_frozen_parts_are_not_trained_and_are_trained_again_afterwards(run):
+    noted = Weights()
+    run(
+        Stage(both, 1, sgd),
+        Stage(both, 1, sgd, freeze=["backbone", "common_features"]),
+        Stage(both, 1, sgd),
+        callbacks=lambda *_: [noted],
+    )
+    _, _, begin, end, third, last = noted.seen
+    assert same(begin["common_features"], end["common_features"])
+    head = 2  # Kernel and bias of two heads come last.
+    changed = [(a != b).any() for a, b in zip(begin["student"], end["student"], strict=True)]
+    assert not any(changed[: -2 * head]) and all(changed[-2 * head :])
+    assert not same(third["common_features"], last["common_features"])
+    assert not same(third["student"][:2], last["student"][:2])
+
+
+def test_freezing_what_is_not_there_is_refused_with_what_is(run):
+    with pytest.raises(
+        ValueError, match=r"Received: 'base'. Expected: one of \['student', .*'soft_t"
+    ):
+        run(Stage(soft, 1, sgd, freeze=["base"]))
+    with pytest.raises(TypeError, match=r"a list of names. Received: 'backbone'"):
+        Stage(soft, 1, sgd, freeze="backbone")
+
+
+def test_stage_can_swap_taps(run, teachers):
+    shapes = []
+
+    def noting(stage, steps):
+        return [
+            keras.callbacks.LambdaCallback(
+                on_train_begin=lambda logs: shapes.append(taps[-1].student_taps)
+            )
+        ]
+
+    taps = []
+    attach = ka.Amalgamator.__init__
+
+    def spying(self, *args, **kwargs):
+        attach(self, *args, **kwargs)
+        taps.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ka.Amalgamator, "__init__", spying)
+        run(
+            Stage(soft, 1, sgd),
+            Stage(soft, 1, sgd, student_tap="backbone/early"),
+            callbacks=noting,
+        )
+    assert [one["features"].layer for one in shapes] == ["backbone/student_map", "backbone/early"]
+
+
+def test_stage_can_swap_images(run):
+    def dark(images):
+        return images.map(lambda batch: batch // 255)
+
+    noted = []
+
+    def losses(stage, steps):
+        return [
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: noted.append(logs["loss"]))
+        ]
+
+    slow = Stage(soft, 1, lambda steps: keras.optimizers.SGD(0.0))
+    swapped = Stage(soft, 1, lambda steps: keras.optimizers.SGD(0.0), images=dark)
+    run(slow, swapped, slow, callbacks=losses)
+    # Batch norm sees other batches in another order.
+    assert noted[0] == pytest.approx(noted[2], rel=3e-3)
+    assert noted[1] != pytest.approx(noted[0], rel=2e-2)
+
+
+def test_images_of_another_number_of_batches_are_refused(run):
+    with pytest.raises(ValueError, match="as many batches as the training's. Received: 2 .* has 3"):
+        run(Stage(soft, 1, sgd, images=lambda images: images.take(2)))
+
+
+@pytest.mark.matrix(keep=1)
+@pytest.mark.parametrize("step", [7, 11, 13])  # Three steps an epoch, counted over all stages.
+def test_interrupted_stages_go_on_to_the_same_end(run, tmp_path, stop_at, step):
+    """In the second stage, whose terms came from the first and are frozen in part, and after it."""
+    stages = (
+        Stage(both, 2, sgd),
+        Stage(both, 2, sgd, freeze=["backbone"]),
+        Stage(soft, 1, sgd),
+    )
+    whole = run(*stages)
+    stop = stop_at(step)
+    with pytest.raises(Interrupted):
+        run(*stages, keeping=Keeping(tmp_path), callbacks=lambda *_: [stop])
+    resumed = run(*stages, keeping=Keeping(tmp_path))
+    assert resumed.history == whole.history
+    weights = zip(whole.amalgamator.get_weights(), resumed.amalgamator.get_weights(), strict=True)
+    assert all((a == b).all() for a, b in weights)
+
+
+def test_history_pads_what_an_epoch_does_not_have():
+    state = State().with_epoch({"loss": 3.0}).with_epoch({"loss": 2.0, "space": 1.0})
+    state = state.with_epoch({"loss": 1.0})
+    assert state.history == {"loss": [3.0, 2.0, 1.0], "space": [None, 1.0, None]}
+    assert state.epochs == 3
