@@ -86,15 +86,16 @@ def estimate(
     stream = recipe.streams["train"]
     epoch = int(stream.cardinality())
     keras.utils.set_random_seed(method.seed)
-    student = recipe.student()
+    stage = method.stages[0]
+    student = (stage.student or recipe.student)()
     first_look.check_tests(recipe, student)
     amalgamator = Amalgamator(
         student,
         recipe.teachers,
-        terms=method.stages[0].terms(),
-        student_taps=as_taps(recipe.student_tap),
+        terms=stage.terms(),
+        student_taps=as_taps(stage.student_tap or recipe.student_tap),
     )
-    amalgamator.compile(optimizer=method.stages[0].optimizer(epoch))
+    amalgamator.compile(optimizer=stage.optimizer(epoch))
     timed = _Timed()
     few = stream.take(min(STEPS, epoch)).repeat(-(-STEPS // epoch))
     amalgamator.fit(few, epochs=1, verbose=0, callbacks=[timed])

@@ -224,7 +224,7 @@ class _Job:
         training = self.folder.path / "training" / method.name
         keras.utils.set_random_seed(method.seed)
         with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
-            student = recipe.student()
+            student = (method.stages[0].student or recipe.student)()
         replicas = settings.strategy.num_replicas_in_sync if settings.strategy else 1
         made = made_from.training(recipe, method, student, self.images, replicas)
         keeping = Keeping(training / "states", made, settings.keep, settings.minutes)

@@ -121,10 +121,17 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "steps": stage.steps,
         "freeze": [*stage.freeze],
         "taps": None if stage.student_tap is None else _taps(stage.student_tap),
-        "images": stage.images and re.sub(r" at 0x[0-9a-f]+", "", repr(stage.images)),
+        "images": _callable(stage.images),
+        "student": stage.student and _of_architecture(stage.student()),
+        "teachers": _callable(stage.teachers),
         "optimizer": _plain(optimizer),
         "terms": _plain(terms),
     }
+
+
+def _callable(function: Any) -> str | None:
+    """A function in words that are the same in another process."""
+    return function and re.sub(r" at 0x[0-9a-f]+", "", repr(function))
 
 
 def _taps(taps: Taps) -> dict[str, Any]:

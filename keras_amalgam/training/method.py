@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_amalgam.models.taps import Taps
+from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm
 
 
@@ -25,6 +26,10 @@ class Stage:
             training's.
         images: Makes this stage's batches from the training's, as many of them; `None` leaves them
             as they are. A training that is kept tells two apart by `repr`.
+        student: Makes a new student, which this stage and those after it train; `None` goes on with
+            the one before, and in the first stage with the training's.
+        teachers: Makes this stage's teachers from the student of the stage before; `None` for the
+            training's. Their tasks are the new student's.
     """
 
     terms: Callable[[], Sequence[AmalgamationTerm]]
@@ -34,6 +39,8 @@ class Stage:
     freeze: Sequence[str] = ()
     student_tap: Taps | None = None
     images: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None
+    student: Callable[[], keras.Model] | None = None
+    teachers: Callable[[keras.Model], Sequence[Teacher]] | None = None
 
     def length(self, steps: int) -> int:
         """Steps of the stage, of epochs of so many steps."""
@@ -59,7 +66,8 @@ class Method:
     """Successive stages with one student.
 
     A stage begins with the student's weights at the end of the one before it, and with those of
-    its terms by name: a term of the same name and settings goes on, one of a new name begins.
+    its terms by name: a term of the same name and settings goes on, one of a new name begins. With
+    a new student or other teachers all terms begin.
 
     Args:
         name: For folders and tables; no `/`.
@@ -75,6 +83,11 @@ class Method:
 
     def __post_init__(self) -> None:
         """Refuse a method that would train nothing."""
+        if self.stages and self.stages[0].teachers is not None:
+            raise ValueError(
+                f"The first stage of {self.name!r} has no student before it to make teachers from. "
+                "Received: Stage(teachers=…) as the first one. Leave it out there."
+            )
         if not self.stages or "/" in self.name:
             raise ValueError(
                 "A method needs at least one stage and a name without '/'. Received: "

@@ -1,9 +1,16 @@
 """What a stage takes over from the one before it, and what it leaves untrained."""
 
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+
+from keras_amalgam.files.writing import named, whole_file
 from keras_amalgam.terms import AmalgamationTerm
 from keras_amalgam.training.amalgamator import Amalgamator
 
@@ -57,6 +64,47 @@ def frozen(amalgamator: Amalgamator, names: Sequence[str]) -> Iterator[None]:
         # Each sets those inside as well, which come after it.
         for inner, trainable in zip(layers, before, strict=True):
             inner.trainable = trainable
+
+
+def save_student(folder: Path, stage: int, student: keras.Model) -> None:
+    """Keep what a stage trained, for the one after it to be taught by, whoever goes on there.
+
+    Args:
+        folder: Of the training's states.
+        stage: Number of the stage that has ended.
+        student: What it trained.
+    """
+    weights = {f"{number:05}": value for number, value in enumerate(student.get_weights())}
+    path = _student_path(folder, stage)
+    with whole_file(path) as partial, named(path), open(partial, "wb") as file:
+        np.savez(file, **weights)
+
+
+def load_student(folder: Path, stage: int, student: keras.Model) -> None:
+    """Give a student the weights that a stage ended with.
+
+    Args:
+        folder: Of the training's states.
+        stage: Number of the stage.
+        student: Of the same architecture.
+
+    Raises:
+        ValueError: If they are not there, or those of another architecture.
+    """
+    path = _student_path(folder, stage)
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            student.set_weights([arrays[key] for key in sorted(arrays.files)])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"The student that stage {stage + 1} trained cannot be read, and the stage after it is "
+            f"taught by it. Received: {path} ({type(error).__name__}: {error}). Put it back from a "
+            "copy, or begin anew in another folder."
+        ) from error
+
+
+def _student_path(folder: Path, stage: int) -> Path:
+    return folder / f"student_{stage:03}.npz"
 
 
 def _found(amalgamator: Amalgamator, name: str) -> Any:

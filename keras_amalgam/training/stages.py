@@ -17,7 +17,7 @@ from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.interruption import Request, requests
 from keras_amalgam.training.keeping import Keeping, KeepState, StopAfter
 from keras_amalgam.training.method import Method, Stage
-from keras_amalgam.training.passing_on import carry_terms, frozen
+from keras_amalgam.training.passing_on import carry_terms, frozen, load_student, save_student
 from keras_amalgam.training.state import Place, State
 
 
@@ -82,7 +82,7 @@ def train(
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(method.seed)
     with scope():
-        trained = student()
+        trained = _student_before(method, begun.place.stage, student, keeping)
     steps = int(images.cardinality())
     amalgamator: Any = None
     for number in range(begun.place.stage, len(method.stages)):
@@ -90,13 +90,11 @@ def train(
         if number:
             # Of its own, so that a stage begins alike whatever was drawn in those before it.
             keras.utils.set_random_seed(method.seed + number)
-        earlier, taps = amalgamator, stage.student_tap or student_tap
         with scope():
-            amalgamator = Amalgamator(
-                trained, teachers, terms=stage.terms(), student_taps=as_taps(taps)
+            amalgamator = _of_stage(
+                stage, trained, teachers, student_tap, amalgamator, is_first=number == 0
             )
-        if earlier is not None:
-            carry_terms(earlier.terms, amalgamator.terms)
+        trained = amalgamator.student
         last = number == len(method.stages) - 1
         with frozen(amalgamator, stage.freeze):
             with scope():
@@ -112,13 +110,47 @@ def train(
                 shown = _images_of(stage, images)
                 begun = _fit(amalgamator, stage, shown, begun, means, keeping, given, last, verbose)
         if not last:
-            place = Place(number + 1)
+            if keeping and method.stages[number + 1].teachers:
+                save_student(keeping.folder, number, trained)
             begun = dataclasses.replace(
-                begun, place=place, epochs_before=begun.epochs, callbacks={}
+                begun, place=Place(number + 1), epochs_before=begun.epochs, callbacks={}
             )
         path = None
     history = {key: [*values] for key, values in begun.history.items()}
     return Amalgamation(method, amalgamator, history, begun.seconds)
+
+
+def _student_before(
+    method: Method,
+    number: int,
+    student: Callable[[], keras.Model],
+    keeping: Keeping | None,
+) -> keras.Model:
+    """The student that a stage finds when a process begins with it."""
+    stages = method.stages
+    made = [stage.student for stage in stages[: max(1, number)] if stage.student]
+    found = (made[-1] if made else student)()
+    if number and stages[number].teachers and keeping:
+        load_student(keeping.folder, number - 1, found)
+    return found
+
+
+def _of_stage(
+    stage: Stage,
+    before: keras.Model,
+    teachers: Sequence[Teacher],
+    student_tap: Taps,
+    earlier: Amalgamator | None,
+    is_first: bool,
+) -> Amalgamator:
+    """A stage's amalgamator, with the student and the terms of the one before it, or new ones."""
+    student = stage.student() if stage.student and not is_first else before
+    known = stage.teachers(before) if stage.teachers else teachers
+    taps = as_taps(student_tap if stage.student_tap is None else stage.student_tap)
+    amalgamator = Amalgamator(student, known, terms=stage.terms(), student_taps=taps)
+    if earlier is not None and student is before and stage.teachers is None:
+        carry_terms(earlier.terms, amalgamator.terms)
+    return amalgamator
 
 
 def _images_of(stage: Stage, images: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,0 +1,98 @@
+"""A large student first, and from it the small one."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_amalgam.images.preprocessing import Preprocessing
+from keras_amalgam.models.student import check_names
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.terms import AmalgamationTerm, SoftTargets
+from keras_amalgam.terms.soft_targets import Ownership
+from keras_amalgam.training.method import Method, Stage, cosine_adamw
+
+
+def proxy(
+    teachers: Sequence[Teacher],
+    large: Callable[[], keras.Model],
+    small: Callable[[], keras.Model],
+    epochs: tuple[int, int] = (15, 15),
+    ownership: Ownership = "per_task",
+    temperature: float = 1.0,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> Method:
+    """A large student learns from all teachers, and the small one from the large one alone.
+
+    The large one is strong enough to settle whom to believe on an image, and its heads, trained
+    together, compare: the small one imitates its softmax over all classes. Every head is a teacher
+    of its own in the second stage, so that the large student runs once for each.
+
+    Args:
+        teachers: Any.
+        large: Makes the large student, with `build_student`.
+        small: Makes the student that is left.
+        epochs: Of the two stages.
+        ownership: Of the large student's soft targets.
+        temperature: Of the soft targets of both.
+        learning_rate: The peak, of both.
+        seed: Of the method.
+
+    Returns:
+        A method of two stages.
+
+    Raises:
+        TypeError: If they are not teachers.
+        ValueError: If a setting is out of its range.
+
+    Example:
+    ```python
+    method = proxy(
+        teachers,
+        large=lambda: build_student(MobileNetV3Large(…), teachers),
+        small=lambda: build_student(MobileNetV3Small(…), teachers),
+        ownership="source",
+    )
+    ```
+
+    Reference:
+        [Mirzadeh et al., 2020](https://arxiv.org/abs/1902.03393), a teacher's assistant
+    """
+    check_names(teachers)
+
+    def from_teachers() -> list[AmalgamationTerm]:
+        return [SoftTargets(ownership=ownership, temperature=temperature)]
+
+    def from_the_large() -> list[AmalgamationTerm]:
+        return [SoftTargets(ownership="joint", temperature=temperature, name="proxy_targets")]
+
+    from_teachers()  # Refuses what is out of range.
+    stages = (
+        Stage(from_teachers, epochs[0], cosine_adamw(learning_rate), student=large),
+        Stage(
+            from_the_large,
+            epochs[1],
+            cosine_adamw(learning_rate),
+            student=small,
+            teachers=heads_as_teachers,
+        ),
+    )
+    return Method("proxy", stages, seed=seed)
+
+
+def heads_as_teachers(student: keras.Model) -> list[Teacher]:
+    """Each head of a trained student as a teacher of its task.
+
+    Args:
+        student: As `build_student` makes it: from raw images, with `class_names`.
+    """
+    return [
+        Teacher(
+            keras.Model(student.input, student.output[task], name=f"{student.name}_{task}"),
+            task,
+            class_names=names,
+            outputs="logits",
+            preprocessing=Preprocessing(scale=1.0),  # It takes raw images.
+        )
+        for task, names in student.class_names.items()
+    ]

@@ -1,0 +1,64 @@
+"""The teachers' own heads answer from features that the student rebuilds."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_amalgam.models import taps
+from keras_amalgam.models.student import build_student
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.terms import AmalgamationTerm, RebuiltFeatures
+from keras_amalgam.training.method import Method, Stage, cosine_adamw
+from keras_amalgam.training.methods.serving import check_tapped
+
+
+def reused_heads(
+    teachers: Sequence[Teacher],
+    backbone: Callable[[], keras.Model],
+    units: int | None = None,
+    epochs: int = 30,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+) -> Method:
+    """The student learns features alone, and nobody needs to know whose an image is.
+
+    Args:
+        teachers: Each with one tap that its answer hangs on alone.
+        backbone: Makes the student's backbone.
+        units: Channels of the student's shared layers; see `build_student`.
+        epochs: Passes over the images, at least 1.
+        learning_rate: The peak.
+        seed: Of the method.
+
+    Returns:
+        A method of one stage, with a student of its own.
+
+    Raises:
+        ValueError: If the head of a teacher cannot be reused; says why.
+
+    Example:
+    ```python
+    method = reused_heads(teachers, lambda: backbones.compact((32, 32, 3)))
+    ```
+
+    Reference:
+        [Chen et al., 2022](https://arxiv.org/abs/2203.14001), SimKD, there with one teacher
+    """
+    check_tapped("reused_heads", teachers)
+    for teacher in teachers:
+        teacher.answering()  # Says why where it cannot be.
+
+    def student() -> keras.Model:
+        return build_student(backbone(), teachers, heads="reused", units=units)
+
+    def terms() -> list[AmalgamationTerm]:
+        return [RebuiltFeatures()]
+
+    stage = Stage(
+        terms,
+        epochs,
+        cosine_adamw(learning_rate),
+        student=student,
+        student_tap=taps.rebuilt(teachers),
+    )
+    return Method("reused_heads", (stage,), seed=seed)

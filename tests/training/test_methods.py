@@ -1,0 +1,184 @@
+"""The methods known from papers: what they train with, whom they refuse, and that they train."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import keras_amalgam as ka
+from keras_amalgam import data
+from keras_amalgam.training import Method, methods, train
+from keras_amalgam.training.interruption import Interrupted
+from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.methods.proxy import heads_as_teachers
+
+
+def backbone(width=4):
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(width, 3, strides=2, padding="same")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    return keras.Model(inputs, keras.layers.ReLU(name="student_map")(x), name="backbone")
+
+
+@pytest.fixture
+def run(teachers, make, eagerly):
+    images = make.images(24)
+
+    def go(method, callbacks=lambda *_: (), keeping=None):
+        stream = data.stream({"digits": data.from_arrays(images)}, batch_size=8, seed=3)
+        return train(
+            method, teachers, lambda: ka.build_student(backbone(), teachers),
+            "backbone/student_map", stream, callbacks=callbacks, keeping=keeping, verbose=0,
+        )  # fmt: skip
+
+    return go
+
+
+def stage_of(method):
+    (stage,) = method.stages
+    return stage
+
+
+def test_paper_is_variant_a_with_the_published_weights(teachers):
+    stage = stage_of(methods.paper(teachers))
+    soft, space = stage.terms()
+    assert (soft.ownership, soft.temperature, soft.weight) == ("joint", 1.0, 1.0)
+    assert (space.units, space.weight, space.variant) == (128, 10.0, "A")
+    assert len(space.bandwidths) == 7 and not space.adapts
+    rates = stage.optimizer(100)._learning_rate
+    assert [float(rates(step)) for step in (0, 49, 51, 99)] == pytest.approx(
+        [1e-4, 1e-4, 1e-5, 1e-5]
+    )
+
+
+def test_matching_clips_averages_and_ends_at_a_rate_of_zero(teachers):
+    stage = stage_of(methods.matching(teachers, ownership="source", temperature=2.0))
+    (soft,) = stage.terms()
+    assert (soft.ownership, soft.temperature) == ("source", 2.0)
+    optimizer = stage.optimizer(1000)
+    assert optimizer.global_clipnorm == 1.0 and optimizer.use_ema
+    assert optimizer.ema_momentum == pytest.approx(1 - 1 / 20)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 50, 1000)]
+    assert rates == pytest.approx([0.0, 3e-3, 0.0], abs=1e-8)
+
+
+def test_matching_leaves_the_average_of_the_students_weights(run, teachers):
+    last = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: last.append(
+            [w.copy() for w in note.model.student.get_weights()]
+        )
+    )
+    trained = run(methods.matching(teachers, epochs=2), callbacks=lambda *_: [note])
+    kernel, left = last[-1][0], trained.amalgamator.student.get_weights()[0]
+    assert np.abs(kernel - left).max() > 1e-6
+    steps = np.array([weights[0] for weights in last])
+    assert (steps.min(0) - 1e-6 <= left).all() and (left <= steps.max(0) + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ["paper", "standardized"])
+def test_method_trains_to_lower_losses(run, teachers, name):
+    history = run(getattr(methods, name)(teachers, epochs=8, learning_rate=1e-2)).history
+    terms = {key for key in history if "/" not in key}
+    assert len(terms) == 3
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_reused_heads_trains_a_student_of_its_own(run, teachers):
+    trained = run(methods.reused_heads(teachers, backbone, epochs=8, learning_rate=1e-2))
+    student = trained.amalgamator.student
+    assert trained.history["rebuilt_features"][-1] < trained.history["rebuilt_features"][0]
+    assert student.get_layer("digits_rebuilt").filters == 6
+    head = student.get_layer("digits").get_weights()
+    for mine, its in zip(head, teachers[0].answering().get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+def proxies(teachers, epochs=(1, 2)):
+    return methods.proxy(
+        teachers,
+        large=lambda: ka.build_student(backbone(9), teachers),
+        small=lambda: ka.build_student(backbone(3), teachers),
+        epochs=epochs,
+    )
+
+
+def test_proxy_teaches_the_small_student_by_the_large_one_alone(run, teachers, make):
+    amalgamators = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: amalgamators.append(note.model)
+    )
+    trained = run(proxies(teachers), callbacks=lambda *_: [note])
+    large, small = amalgamators
+    assert small.student is trained.amalgamator.student
+    assert large.student.count_params() > small.student.count_params()
+    images = make.images(6).astype("float32")
+    _, signals = small.signals(images)
+    for task, answer in large.student(images).items():
+        np.testing.assert_allclose(signals[task].answers[task], answer, atol=1e-5)
+    assert [value is None for value in trained.history["proxy_targets"]] == [True, False, False]
+
+
+def test_interrupted_proxy_goes_on_to_the_same_end(run, teachers, tmp_path, stop_at):
+    whole = run(proxies(teachers))
+    stop = stop_at(5)  # In the second stage, taught by what the first one left.
+    with pytest.raises(Interrupted):
+        run(proxies(teachers), callbacks=lambda *_: [stop], keeping=Keeping(tmp_path))
+    kept = tmp_path / "student_000.npz"
+    content = kept.read_bytes()
+    kept.write_bytes(content[:100])
+    with pytest.raises(ValueError, match="stage 1 trained cannot be read"):
+        run(proxies(teachers), keeping=Keeping(tmp_path))
+    kept.write_bytes(content)
+    resumed = run(proxies(teachers), keeping=Keeping(tmp_path))
+    assert resumed.history == whole.history
+    weights = zip(whole.amalgamator.get_weights(), resumed.amalgamator.get_weights(), strict=True)
+    assert all((a == b).all() for a, b in weights)
+
+
+def test_heads_of_a_student_are_teachers_of_its_answers(teachers, make):
+    student = ka.build_student(backbone(), teachers)
+    images = make.images(5).astype("float32")
+    for teacher in heads_as_teachers(student):
+        answer = teacher.answers(1)(images)[teacher.name]
+        np.testing.assert_allclose(answer, student(images)[teacher.name], atol=1e-6)
+
+
+def test_teachers_that_a_method_cannot_serve_are_refused_before_anything_runs(teachers):
+    bare = ka.Teacher(
+        teachers[1].model, "shapes", ["circle", "square"],
+        preprocessing=teachers[1].preprocessing,
+    )  # fmt: skip
+    mixed = [teachers[0], bare]
+    for method in (methods.paper, methods.standardized):
+        with pytest.raises(ValueError, match=r"without a tap, \['shapes'\]"):
+            method(mixed)
+    with pytest.raises(ValueError, match=r"without a tap, \['shapes'\]"):
+        methods.reused_heads(mixed, backbone)
+    with pytest.raises(TypeError, match="must be a list of Teacher"):
+        methods.matching([teachers[0].model])
+    with pytest.raises(ValueError, match="`ownership` must be"):
+        methods.matching(teachers, ownership="nobody")
+    with pytest.raises(ValueError, match="`temperature` must be positive"):
+        proxies_at = {"large": backbone, "small": backbone, "temperature": 0.0}
+        methods.proxy(teachers, **proxies_at)
+
+
+def test_head_that_hangs_on_more_than_its_tap_is_refused_by_reused_heads():
+    inputs = keras.Input((12, 12, 1))
+    early = keras.layers.Conv2D(4, 3, padding="same", name="early")(inputs)
+    x = keras.layers.Conv2D(4, 3, padding="same", name="map")(early)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add(name="merged")([x, early]))
+    teacher = ka.Teacher(
+        keras.Model(inputs, keras.layers.Dense(2)(x)), "digits", ["0", "1"], tap="map",
+        preprocessing=ka.Preprocessing((12, 12)),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="which also reads 'early'"):
+        methods.reused_heads([teacher], backbone)
+
+
+def test_first_stage_without_a_student_before_it_has_no_teachers_to_make(teachers):
+    first = methods.matching(teachers).stages[0]
+    with pytest.raises(ValueError, match="first stage of 'odd' has no student before it"):
+        Method("odd", (replace(first, teachers=heads_as_teachers),))
