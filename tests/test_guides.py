@@ -10,6 +10,7 @@ import pytest
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", ["terms.md"])
 def test_code_of_the_guide_runs_as_it_stands(guide, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / guide).read_text(), re.DOTALL)

@@ -327,7 +327,6 @@ class CommonFeatures(FeatureTerm):
             "bandwidths": "median" if self.bandwidths == "median" else list(self.bandwidths),
             "estimator": self.estimator,
             "global_batch": self.global_batch,
-            "taps": list(self.taps) if self.taps else None,
             "variant": self.variant,
             "pooled": self.pooled,
             "subspace": self.subspace,

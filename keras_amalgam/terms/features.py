@@ -92,6 +92,10 @@ class FeatureTerm(AmalgamationTerm):
         for tap in self._reads if same_rank else ():
             _check_ranks(tap, student, teachers)
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return super().get_config() | {"taps": list(self.taps) if self.taps else None}
+
 
 def shapes_at(
     tap: str, student: ModelSpec, teachers: Mapping[str, ModelSpec]

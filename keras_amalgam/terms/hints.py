@@ -86,7 +86,3 @@ class Hints(FeatureTerm):
                 error = squared_error(next(regressors)(features), target)
                 losses[name][self.component(tap, "hint")] = error
         return losses
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return super().get_config() | {"taps": list(self.taps) if self.taps else None}

@@ -82,10 +82,6 @@ class OrthogonalProjection(FeatureTerm):
                 losses[name][self.component(tap, "projection")] = error
         return losses
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return super().get_config() | {"taps": list(self.taps) if self.taps else None}
-
 
 def _normalized(features: Any) -> Any:
     """Rows of mean zero and variance one, as after a layer normalization without weights."""

@@ -166,6 +166,5 @@ class StandardizedHeads(FeatureTerm):
         return super().get_config() | {
             "units": self.units,
             "dropping": self.dropping,
-            "taps": list(self.taps) if self.taps else None,
             "seed": self.seed,
         }

@@ -47,7 +47,8 @@ class Amalgamator(keras.Model):
     a `tf.data.Dataset` of batches, an array, or either of them as
     `{"image": images, "source": numbers}`, where source k means the k-th teacher's collection and
     -1 an unknown one. The signals of a `RuntimeTeacher` are computed in the data set, while the
-    student trains on the batch before, and may also come with the images, as `"signals"`.
+    student trains on the batch before, and may also come with the images, as `"signals"`. An
+    integer per image that is its own, `"id"`, reaches the terms as `batch.ids`.
 
     Args:
         student: Takes raw images and returns `{task name: logits}`, as `build_student` makes it.

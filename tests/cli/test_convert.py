@@ -108,6 +108,30 @@ def test_tap_is_the_default_the_named_one_or_none(flags, tap):
     assert card()["taps"].get("features", {}).get("layer") == tap
 
 
+@pytest.mark.parametrize("flags", [(), ("--runtime",)], ids=["converted", "runtime"])
+def test_several_taps_have_names_and_are_compared(flags, capsys):
+    taps = ("--tap", "mid=node_relu_4", "--tap", "top=node_relu_8")
+    if flags:
+        taps = ("--tap", "mid=relu_4", "--tap", "top=relu_8")
+    assert convert(DIGITS, *NORMALISED, *taps, *flags) == 0, capsys.readouterr().err
+    teacher = teachers.load("out")
+    assert list(teacher.taps) == ["mid", "top"]
+    report = json.loads(pathlib.Path("out/parity.json").read_text())
+    assert len(report["taps"]) == 2 and report["passed"]
+
+
+@pytest.mark.parametrize(
+    "taps",
+    [("layer1", "layer2"), ("mid=layer1", "mid=layer2"), ("default", "top=layer2")],
+    ids=["no names", "one name twice", "the default among them"],
+)
+def test_several_taps_without_names_of_their_own_are_refused(taps, capsys):
+    flags = [word for tap in taps for word in ("--tap", tap)]
+    assert convert(DIGITS, *NORMALISED, *flags) != 0
+    assert "several taps need a name each" in " ".join(capsys.readouterr().err.split())
+    assert not pathlib.Path("out").exists()
+
+
 def test_own_images_are_compared(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     for number in range(3):

@@ -57,6 +57,23 @@ def test_embedding_is_what_the_term_compares(amalgamator, make):
         np.testing.assert_array_equal(outputs[head], logits[head])
 
 
+@pytest.mark.parametrize(
+    "form",
+    [{"variant": "B"}, {"pooled": True}, {"variant": "B", "pooled": True}, {"subspace": 3}],
+    ids=str,
+)
+def test_embedding_of_every_form_loads_with_keras_alone(build, make, form, tmp_path):
+    terms = [ka.SoftTargets(), ka.CommonFeatures(units=4, **form)]
+    model = build(terms, batch_norm=False, compile_with={"run_eagerly": True})
+    model.fit(make.images(), epochs=1, verbose=0)
+    images = make.images(6, seed=3)
+    export.with_common_embedding(model).save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert not any(type(layer).__module__.startswith("keras_amalgam") for layer in again.layers)
+    received = again.predict(images, verbose=0)["embedding"]
+    np.testing.assert_allclose(received, _expected(model, images), atol=1e-5)
+
+
 def test_twin_an_embedding_of_other_weights_is_told_apart(amalgamator, make):
     images = make.images(6, seed=3)
     model = export.with_common_embedding(amalgamator)

@@ -230,8 +230,8 @@ def test_vectors_are_rebuilt_for_heads_on_vectors(make):
     )  # fmt: skip
     student = ka.build_student(backbone(), [teacher], heads="reused")
     model = amalgamator(student, [teacher])
-    history = model.fit(make.images(32), batch_size=8, epochs=15, verbose=0).history
-    assert history["rebuilt_features"][-1] < 0.8 * history["rebuilt_features"][0]
+    history = model.fit(make.images(32), batch_size=8, epochs=6, verbose=0).history
+    assert history["rebuilt_features"][-1] < 0.9 * history["rebuilt_features"][0]
 
 
 @pytest.mark.parametrize(

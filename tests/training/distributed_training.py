@@ -57,6 +57,7 @@ def main(path):
     soft, common = ka.SoftTargets, ka.CommonFeatures
     cases = {
         "soft_targets": (lambda: [soft(), soft("source", 2.0, name="by_source")], 0.3),
+        "adapted": (lambda: [soft(fit_temperatures=True), ka.StandardizedHeads(dropping=0.0)], 0.3),
         "global_batch": (lambda: [soft(), common(**LOCAL, global_batch=True)], 0.01),
     }
     data = {"image": images, "source": np.arange(13, dtype="int32") % 3 - 1}

@@ -21,9 +21,9 @@ def run(tmp_path_factory):
         return dict(results), done
 
 
-@pytest.mark.parametrize("case", ["soft_targets", "global_batch"])
+@pytest.mark.parametrize("case", ["soft_targets", "adapted", "global_batch"])
 def test_training_on_two_devices_equals_training_on_one(run, case):
-    """Per-sample losses always; the MMD if the features of all replicas are gathered."""
+    """Per-sample losses always, of adapted terms, too; the MMD if all rows are gathered."""
     one, two = (of(run[0], f"{case}/{number}") for number in ("one", "two"))
     np.testing.assert_array_equal(one["start"], two["start"])
     np.testing.assert_allclose(two["end"], one["end"], atol=1e-5)

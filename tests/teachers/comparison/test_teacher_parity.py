@@ -244,6 +244,36 @@ def test_runtime_teacher_is_compared_with_its_own_runtime(path):
         teachers.check_teacher(teacher_of(teachers.from_onnx(path)))
 
 
+@pytest.mark.parametrize("in_its_runtime", [False, True], ids=["converted", "runtime"])
+def test_every_tap_is_compared_by_its_own_tensor(path, in_its_runtime):
+    said = ka.Preprocessing(**SAID)
+    if in_its_runtime:
+        taps = {"early": "r1", "late": "r2"}
+        teacher = teachers.runtime_teacher(path, "cars", CLASSES, preprocessing=said, taps=taps)
+    else:
+        taps = {"early": "stem_relu_Relu", "late": "body"}
+        teacher = ka.Teacher(
+            teachers.from_onnx(path), "cars", CLASSES, taps=taps, preprocessing=said
+        )
+    report = teachers.check_teacher(teacher, path)
+    assert report["passed"] and set(report["taps"]) == {"r1", "r2"}
+    assert all(errors["max_abs_error"] < 1e-4 for errors in report["taps"].values())
+    assert report["taps"]["r1"]["range"] != report["taps"]["r2"]["range"]
+
+
+def test_saved_runtime_teacher_keeps_its_taps(path, tmp_path):
+    taps = {"early": "r1", "late": "r2"}
+    said = ka.Preprocessing(**SAID)
+    teacher = teachers.runtime_teacher(path, "cars", CLASSES, preprocessing=said, taps=taps)
+    teacher.save(tmp_path / "saved")
+    again = teachers.load(tmp_path / "saved")
+    assert again.taps == {name: ka.Tap(layer) for name, layer in taps.items()}
+    images = np.random.default_rng(0).integers(0, 256, (2, 9, 8, 3)).astype("float32")
+    mine, its = (one.signals(3)(images)["features"] for one in (teacher, again))
+    for name in taps:
+        np.testing.assert_array_equal(mine[name], its[name])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("last", [None, "Softmax", "Sigmoid"])
 @pytest.mark.parametrize("in_its_runtime", [False, True])
