@@ -65,7 +65,10 @@ def write(folder: Path) -> None:
     found = {f"student/{k}": v for k, v in model.student.predict(images, verbose=0).items()}
     for one in teachers:
         signals = one.signals(1).predict(images, verbose=0)
-        found |= {f"teacher/{one.name}/{key}": value for key, value in signals.items()}
+        found |= {
+            f"teacher/{one.name}/logits": signals["answers"][one.name],
+            f"teacher/{one.name}/features": signals["features"]["features"],
+        }
     history = model.fit(images, epochs=1, **options).history
     found |= {f"next/{k.replace('/', '|')}": np.array(v) for k, v in history.items()}
     np.savez_compressed(folder / "expected.npz", images=images, **found)

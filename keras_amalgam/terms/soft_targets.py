@@ -155,9 +155,10 @@ class SoftTargets(AmalgamationTerm):
             else np.concatenate(logits[name])
             for name in self._classes
         }
-        found = equal_entropies(list(chosen.values()), self.temperature)
         divisors = np.ones(len(self._sources), "float32")
-        divisors[[self._sources[name] for name in chosen]] = found
+        if chosen:
+            found = equal_entropies(list(chosen.values()), self.temperature)
+            divisors[[self._sources[name] for name in chosen]] = found
         self._divisors.assign(divisors)
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
