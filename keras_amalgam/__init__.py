@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from keras_amalgam.terms import AmalgamationTerm as AmalgamationTerm
     from keras_amalgam.terms import CommonFeatures as CommonFeatures
     from keras_amalgam.terms import Hints as Hints
+    from keras_amalgam.terms import LayerwiseCodes as LayerwiseCodes
+    from keras_amalgam.terms import LogitRegression as LogitRegression
     from keras_amalgam.terms import OrthogonalProjection as OrthogonalProjection
     from keras_amalgam.terms import RebuiltFeatures as RebuiltFeatures
     from keras_amalgam.terms import RelationalTargets as RelationalTargets
@@ -47,6 +49,8 @@ _HOMES = {
     "AmalgamationTerm": "terms",
     "CommonFeatures": "terms",
     "Hints": "terms",
+    "LayerwiseCodes": "terms",
+    "LogitRegression": "terms",
     "OrthogonalProjection": "terms",
     "RebuiltFeatures": "terms",
     "RelationalTargets": "terms",
@@ -63,6 +67,8 @@ __all__ = [
     "CommonFeatures",
     "Hints",
     "LabelSpace",
+    "LayerwiseCodes",
+    "LogitRegression",
     "OrthogonalProjection",
     "Preprocessing",
     "RebuiltFeatures",

@@ -119,7 +119,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "epochs": stage.epochs,
         "steps": stage.steps,
-        "freeze": [*stage.freeze],
+        "freeze": [part if isinstance(part, str) else repr(part) for part in stage.freeze],
         "taps": None if stage.student_tap is None else _taps(stage.student_tap),
         "images": _callable(stage.images),
         "student": stage.student and _of_architecture(stage.student()),

@@ -164,6 +164,40 @@ def with_taps(model: keras.Model, layers: Sequence[str]) -> keras.Model:
     return _replay(functional, [_resolve(model, name) for name in layers])
 
 
+def layers_up_to(model: keras.Model, tap: Tap) -> list[keras.layers.Layer]:
+    """The layers that the features at a tap hang on, the tapped one among them, none nested.
+
+    Args:
+        model: A functional or sequential model.
+        tap: A layer of it.
+
+    Raises:
+        ValueError: As in `with_taps`.
+    """
+    functional = as_functional(model)
+    first, _, inside = _resolve(functional, tap.layer).partition("/")
+    tapped = functional.get_layer(first)
+    calls = [node for nodes in functional._nodes_by_depth.values() for node in nodes]
+    # Called more than once it cannot be tapped, and then `with_taps` has said so.
+    waiting = [node for node in calls if node.operation is tapped]
+    before = {id(parent): parent for node in waiting for parent in node.parent_nodes}
+    waiting = [*before.values()]
+    while waiting:
+        for parent in waiting.pop().parent_nodes:
+            if id(parent) not in before:
+                before[id(parent)] = parent
+                waiting.append(parent)
+    whole = [node.operation for node in before.values()] + ([] if inside else [tapped])
+    layers = [
+        layer
+        for operation in whole
+        if isinstance(operation, keras.layers.Layer)
+        for layer in operation._flatten_layers()
+        if not isinstance(layer, keras.Model)
+    ]
+    return layers + (layers_up_to(tapped, Tap(inside)) if inside else [])
+
+
 def features_at(model: keras.Model, taps: Mapping[str, Tap]) -> tuple[Any, Any, dict[str, Any]]:
     """Input, own output, and the features at named taps, of one forward pass.
 

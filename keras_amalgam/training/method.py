@@ -12,6 +12,28 @@ from keras_amalgam.terms import AmalgamationTerm
 
 
 @dataclass(frozen=True)
+class UpTo:
+    """The part of the student that its features at a tap hang on, for `Stage(freeze=…)`.
+
+    Args:
+        tap: Name of one of the stage's student taps.
+    """
+
+    tap: str
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The part of the student that its features at a tap do not hang on, for `Stage(freeze=…)`.
+
+    Args:
+        tap: Name of one of the stage's student taps.
+    """
+
+    tap: str
+
+
+@dataclass(frozen=True)
 class Stage:
     """One `fit`.
 
@@ -20,8 +42,10 @@ class Stage:
         epochs: How many.
         optimizer: Makes the optimizer from the number of steps of the stage, for its schedule.
         steps: How many at most, where the last epoch is to be cut short; `None` for whole epochs.
-        freeze: Names of what is not trained in this stage: layers of the student, terms, or
-            `"student"`. It is trained again in the stages after it, unless they freeze it, too.
+        freeze: What is not trained in this stage: names of layers of the student, of terms, or
+            `"student"`, paths of layers inside them, such as `"backbone/conv1"`,
+            `UpTo(tap)` and `Beyond(tap)`. It is trained again in the stages after it, unless they
+            freeze it, too.
         student_tap: The student's layer to imitate with, or several by tap name; `None` for the
             training's.
         images: Makes this stage's batches from the training's, as many of them; `None` leaves them
@@ -36,7 +60,7 @@ class Stage:
     epochs: int
     optimizer: Callable[[int], keras.optimizers.Optimizer]
     steps: int | None = None
-    freeze: Sequence[str] = ()
+    freeze: Sequence[str | UpTo | Beyond] = ()
     student_tap: Taps | None = None
     images: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None
     student: Callable[[], keras.Model] | None = None
@@ -54,10 +78,9 @@ class Stage:
                 "A stage needs at least one epoch and one step. Received: "
                 f"epochs={self.epochs}, steps={self.steps}."
             )
-        if isinstance(self.freeze, str):
+        if isinstance(self.freeze, (str, UpTo, Beyond)):
             raise TypeError(
-                f"`freeze` is a list of names. Received: {self.freeze!r}. Expected: "
-                f"[{self.freeze!r}]."
+                f"`freeze` is a list. Received: {self.freeze!r}. Expected: [{self.freeze!r}]."
             )
 
 

@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from keras_amalgam.files.writing import named, whole_file
+from keras_amalgam.models.taps import layers_up_to
 from keras_amalgam.terms import AmalgamationTerm
 from keras_amalgam.training.amalgamator import Amalgamator
+from keras_amalgam.training.method import Beyond, UpTo
 
 
 def carry_terms(earlier: Sequence[AmalgamationTerm], now: Sequence[AmalgamationTerm]) -> None:
@@ -42,17 +44,23 @@ def carry_terms(earlier: Sequence[AmalgamationTerm], now: Sequence[AmalgamationT
 
 
 @contextmanager
-def frozen(amalgamator: Amalgamator, names: Sequence[str]) -> Iterator[None]:
+def frozen(amalgamator: Amalgamator, parts: Sequence[str | UpTo | Beyond]) -> Iterator[None]:
     """Let some layers and terms not be trained, and train them again afterwards.
 
     Args:
         amalgamator: Before it is compiled.
-        names: Of layers of the student, of terms, or `"student"`.
+        parts: As in `Stage(freeze=…)`.
 
     Raises:
         ValueError: If there is none of a name; says which there are.
     """
-    found = [_found(amalgamator, name) for name in names]
+    found = [
+        layer
+        for part in parts
+        for layer in (
+            [_found(amalgamator, part)] if isinstance(part, str) else _beside(amalgamator, part)
+        )
+    ]
     # A layer that was not trained before must not be afterwards, either.
     layers = [inner for one in found for inner in one._flatten_layers()]
     before = [inner.trainable for inner in layers]
@@ -108,15 +116,34 @@ def _student_path(folder: Path, stage: int) -> Path:
 
 
 def _found(amalgamator: Amalgamator, name: str) -> Any:
-    student = amalgamator.student
-    known = {
-        "student": student,
-        **{layer.name: layer for layer in student.layers},
+    found, path = None, ""
+    inside: dict[str, Any] = {
+        "student": amalgamator.student,
+        **{layer.name: layer for layer in amalgamator.student.layers},
         **{term.name: term for term in amalgamator.terms},
     }
-    if name not in known:
+    for step in name.split("/"):
+        if step not in inside:
+            raise ValueError(
+                f"There is nothing to freeze of this name. Received: {name!r}. Expected: "
+                f"{f'{path!r} and behind it ' if path else ''}one of {list(inside)}."
+            )
+        found, path = inside[step], f"{path}{step}/"
+        inside = {layer.name: layer for layer in found._flatten_layers(False, False)}
+    return found
+
+
+def _beside(amalgamator: Amalgamator, part: UpTo | Beyond) -> list[Any]:
+    """The student's layers on one side of a tap."""
+    taps, student = amalgamator.student_taps, amalgamator.student
+    if part.tap not in taps:
         raise ValueError(
-            f"There is nothing to freeze of this name. Received: {name!r}. Expected: one of "
-            f"{list(known)}."
+            f"The student has no tap of this name. Received: {part}. Expected: one of "
+            f"{list(taps)}. Name it in `Stage(student_tap={{…}})`."
         )
-    return known[name]
+    before = layers_up_to(student, taps[part.tap])
+    if isinstance(part, UpTo):
+        return before
+    known = {id(layer) for layer in before}
+    layers = (one for one in student._flatten_layers() if not isinstance(one, keras.Model))
+    return [layer for layer in layers if id(layer) not in known]

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amalgam.models.batch import Batch
 from keras_amalgam.models.taps import Taps, as_taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.training import state
@@ -155,9 +156,11 @@ def _of_stage(
 
 def _images_of(stage: Stage, images: tf.data.Dataset) -> tf.data.Dataset:
     """The batches of a stage, refused if they are more or fewer than the training's."""
-    if stage.images is None:
+    shown = images if stage.images is None else stage.images(images)
+    if stage.teachers is not None:
+        shown = _without_signals(shown)
+    if shown is images:
         return images
-    shown = stage.images(images)
     if int(shown.cardinality()) != int(images.cardinality()):
         raise ValueError(
             "A stage's images must be as many batches as the training's. Received: "
@@ -168,6 +171,15 @@ def _images_of(stage: Stage, images: tf.data.Dataset) -> tf.data.Dataset:
     if names is not None and getattr(shown, "source_names", None) is None:
         shown.source_names = names  # pyright: ignore[reportAttributeAccessIssue]
     return shown
+
+
+def _without_signals(images: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches that bring no signals along: they would be taken for those of a stage's teachers."""
+    if not Batch.of(images.element_spec).signals:
+        return images
+    return images.map(
+        lambda element: dataclasses.replace(Batch.of(element), signals={}).as_element()
+    )
 
 
 def _fit(

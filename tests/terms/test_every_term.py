@@ -23,6 +23,8 @@ TERMS = {
     ),
     "subspace": lambda: ka.CommonFeatures(units=4, weight=1.0, subspace=3),
     "hints": lambda: ka.Hints(),
+    "logits": lambda: ka.LogitRegression(),
+    "codes": lambda: ka.LayerwiseCodes(),
     "orthogonal": lambda: ka.OrthogonalProjection(),
     # Dropping draws other numbers in a compiled step.
     "standardized_heads": lambda: ka.StandardizedHeads(dropping=0.0),

@@ -146,6 +146,109 @@ def test_heads_of_a_student_are_teachers_of_its_answers(teachers, make):
         np.testing.assert_allclose(answer, student(images)[teacher.name], atol=1e-6)
 
 
+def two_taps(width=4):
+    inputs = keras.Input((12, 12, 1))
+    x = inputs
+    for name in ("first", "second"):
+        x = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=name)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU(name=f"{name}_relu")(x)
+    return keras.Model(inputs, x, name="backbone")
+
+
+TWO_TAPS = {"mid": "backbone/first_relu", "top": "backbone/second_relu"}
+
+
+def tapped_twice(name, classes, seed, width=6):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((12, 12, 1))
+    x = keras.layers.Conv2D(width, 3, strides=2, activation="elu", padding="same", name="a")(inputs)
+    x = keras.layers.Conv2D(width + 2, 3, strides=2, activation="elu", padding="same", name="b")(x)
+    x = keras.layers.Dense(len(classes))(keras.layers.GlobalAveragePooling2D()(x))
+    return ka.Teacher(
+        keras.Model(inputs, x), name, classes, taps={"mid": "a", "top": "b"},
+        preprocessing=ka.Preprocessing((12, 12)),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def twins():
+    return [tapped_twice("digits", ["0", "1", "2"], 1), tapped_twice("shapes", ["o", "x"], 2)]
+
+
+@pytest.fixture
+def run_twice_tapped(make, eagerly):
+    images = make.images(24)
+
+    def go(method, teachers):
+        trained, noted = [], []
+
+        def weights(amalgamator):
+            parts = [amalgamator.student, *amalgamator.terms]
+            return [w.copy() for part in parts for w in part.get_weights()]
+
+        note = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: noted.append(weights(note.model)),
+            on_train_end=lambda logs: trained.append(
+                [(a != b).any() for a, b in zip(noted[-1], weights(note.model), strict=True)]
+            ),
+        )
+        stream = data.stream(data.from_arrays(images), batch_size=8, seed=3)
+        result = train(
+            method, teachers, lambda: ka.build_student(two_taps(), teachers), TWO_TAPS, stream,
+            callbacks=lambda *_: [note], verbose=0,
+        )  # fmt: skip
+        return result, trained
+
+    return go
+
+
+def test_layerwise_learns_codes_then_the_students_layers_then_its_answers(twins, run_twice_tapped):
+    method = methods.layerwise(twins, epochs=(6, 4, 4), learning_rate=1e-2)
+    result, (codes, layers, tuning) = run_twice_tapped(method, twins)
+    history = result.history
+    student = 2 * 6 + 2 * 2  # Two normalised convolutions, two heads.
+    terms = [codes[student:], layers[student:]]
+    # Of each tap an encoder and a decoder, then the regressor.
+    (autoencoded, _), (kept, regressed) = (
+        ([*term[:2], *term[3:5]], [term[2], term[5]]) for term in terms
+    )
+    assert not any(codes[:student]) and all(autoencoded)
+    assert all(layers[:12]) and not any(layers[12:student])  # The heads have no loss yet.
+    assert not any(kept) and all(regressed) and all(tuning)
+    rebuilt = history["layerwise_codes/digits/top.reconstruction"]
+    assert rebuilt[5] < rebuilt[0]
+    code = history["layerwise_codes/digits/top.code"]
+    assert code[9] < code[6]
+    assert history["logit_regression"][-1] < history["logit_regression"][10]
+
+
+def test_layerwise_refuses_teachers_of_two_architectures_saying_where_they_differ(twins):
+    wider = tapped_twice("shapes", ["o", "x"], 2, width=7)
+    with pytest.raises(ValueError, match=r"'digits' and 'shapes', whose layers .* number 1: Conv"):
+        methods.layerwise([twins[0], wider])
+    other = ka.Teacher(
+        twins[1].model, "shapes", ["o", "x"], tap="b", preprocessing=ka.Preprocessing((12, 12))
+    )
+    with pytest.raises(ValueError, match=r"\['mid', 'top'\], 'shapes' with taps \['features'\]"):
+        methods.layerwise([twins[0], other])
+
+
+def test_progressive_fits_block_after_block_and_leaves_the_earlier_ones(twins, run_twice_tapped):
+    teacher = twins[:1]
+    method = methods.progressive(teacher, epochs=3, tuning=2, learning_rate=1e-2)
+    result, (first, second, tuning) = run_twice_tapped(method, teacher)
+    assert all(first[:6]) and not any(first[6:12])
+    assert not any(second[:6]) and all(second[6:12]) and all(tuning[:14])
+    hints = [result.history["hints_at_mid"][:3], result.history["hints_at_top"][3:6]]
+    assert all(values[-1] < values[0] for values in hints)
+
+
+def test_progressive_refuses_several_teachers(twins):
+    with pytest.raises(ValueError, match=r"blocks of one teacher. Received: 2 teachers, \['dig"):
+        methods.progressive(twins)
+
+
 def test_teachers_that_a_method_cannot_serve_are_refused_before_anything_runs(teachers):
     bare = ka.Teacher(
         teachers[1].model, "shapes", ["circle", "square"],

@@ -6,9 +6,10 @@ import pytest
 
 import keras_amalgam as ka
 from keras_amalgam import data
-from keras_amalgam.training import Method, Stage, train
+from keras_amalgam.training import Beyond, Method, Stage, UpTo, train
 from keras_amalgam.training.interruption import Interrupted
 from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training.methods.proxy import heads_as_teachers
 from keras_amalgam.training.state import State
 
 TAPS = {"early": "backbone/early", "student_map": "backbone/student_map"}
@@ -37,11 +38,18 @@ def student(teachers):
 @pytest.fixture
 def run(teachers, make, eagerly):
     images = make.images(24)
+    models = [teacher.signals(1) for teacher in teachers]
+
+    def with_answers(images):
+        signals = {t.name: model(images) for t, model in zip(teachers, models, strict=True)}
+        return {"image": images, "signals": signals}
 
     def go(*stages, callbacks=lambda *_: (), keeping=None, seed=5, **settings):
         method = Method("staged", tuple(stages), seed=seed)
         stream = data.stream(data.from_arrays(images), batch_size=8, seed=3)
         tap = settings.pop("student_tap", "backbone/student_map")
+        if settings.pop("given", False):
+            stream = stream.map(with_answers)
         return train(
             method, teachers, lambda: student(teachers), tap, stream,
             callbacks=callbacks, keeping=keeping, verbose=0, **settings,
@@ -159,8 +167,59 @@ def test_freezing_what_is_not_there_is_refused_with_what_is(run):
         ValueError, match=r"Received: 'base'. Expected: one of \['student', .*'soft_t"
     ):
         run(Stage(soft, 1, sgd, freeze=["base"]))
-    with pytest.raises(TypeError, match=r"a list of names. Received: 'backbone'"):
-        Stage(soft, 1, sgd, freeze="backbone")
+    with pytest.raises(
+        ValueError, match=r"'backbone/early/conv'. Expected: 'backbone/early/' and behind it"
+    ):
+        run(Stage(soft, 1, sgd, freeze=["backbone/early/conv"]))
+    with pytest.raises(ValueError, match=r"UpTo\(tap='mid'\). Expected: one of \['features'\]"):
+        run(Stage(soft, 1, sgd, freeze=[UpTo("mid")]))
+    for one in ("backbone", UpTo("mid")):
+        with pytest.raises(TypeError, match=r"`freeze` is a list. Received: .*Expected: \["):
+            Stage(soft, 1, sgd, freeze=one)
+
+
+def changed(run, part):
+    """Which weights of the student change in a stage that freezes this part."""
+    noted = Weights()
+    run(Stage(soft, 1, sgd, student_tap=TAPS, freeze=[part]), callbacks=lambda *_: [noted])
+    begin, end = noted.seen
+    return [(a != b).any() for a, b in zip(begin["student"], end["student"], strict=True)]
+
+
+def test_layer_inside_another_is_frozen_by_its_path(run):
+    conv, norm = changed(run, "backbone/early")[:2], changed(run, "backbone/norm")[2:6]
+    assert not any(conv) and not any(norm)
+    assert all(changed(run, "backbone/norm")[:2])
+
+
+def test_all_that_a_tap_hangs_on_is_frozen(run):
+    early = changed(run, UpTo("early"))
+    assert not any(early[:2]) and all(early[2:])
+    whole = changed(run, UpTo("student_map"))
+    assert not any(whole[:6]) and all(whole[6:])
+
+
+def test_all_that_a_tap_does_not_hang_on_is_frozen(run):
+    beyond = changed(run, Beyond("early"))
+    assert all(beyond[:2]) and not any(beyond[2:])
+
+
+def test_stage_of_other_teachers_is_not_taught_by_signals_that_came_with_the_images(run):
+    """A cached stream brings the first teachers' answers, under the names of the second's."""
+    noted = []
+    step = ka.Amalgamator.train_step
+
+    def twins(student):
+        return heads_as_teachers(student)
+
+    def noting(self, batch):
+        noted.append(set(ka.Batch.of(batch).signals))
+        return step(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ka.Amalgamator, "train_step", noting)
+        run(Stage(soft, 1, sgd), Stage(soft, 1, sgd, teachers=twins), given=True)
+    assert noted == [{"digits", "shapes"}] * 3 + [set()] * 3
 
 
 def test_stage_can_swap_taps(run, teachers):

@@ -1,8 +1,12 @@
 """Which teachers a method can serve."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
+
+import keras
 
 from keras_amalgam.models.student import check_names
+from keras_amalgam.models.taps import features_at
 from keras_amalgam.models.teacher import Teacher
 
 
@@ -24,3 +28,49 @@ def check_tapped(method: str, teachers: Sequence[Teacher]) -> None:
             f"The method {method!r} imitates features. Received: teachers without a tap, "
             f"{tapless}. Give Teacher(…, tap=…), or choose a method that reads answers alone."
         )
+
+
+def check_one_architecture(method: str, teachers: Sequence[Teacher]) -> None:
+    """Refuse teachers whose layers up to their taps are not the same, whatever their weights.
+
+    Args:
+        method: Its name.
+        teachers: With taps.
+
+    Raises:
+        ValueError: Naming the teachers that differ, and the first layer in which they do.
+    """
+    first, *others = teachers
+    for teacher in others:
+        if [*teacher.taps] != [*first.taps]:
+            raise ValueError(
+                f"The method {method!r} compares teachers layer by layer. Received: {first.name!r} "
+                f"with taps {[*first.taps]}, {teacher.name!r} with taps {[*teacher.taps]}. Give "
+                "all of them taps of the same names, in the same order."
+            )
+        pairs = zip_longest(_layers(method, first), _layers(method, teacher), fillvalue="no layer")
+        for number, (mine, its) in enumerate(pairs):
+            if mine != its:
+                raise ValueError(
+                    f"The method {method!r} serves teachers of one architecture. Received: "
+                    f"{first.name!r} and {teacher.name!r}, whose layers up to their taps differ "
+                    f"at number {number}: {mine} and {its}. Choose another method, such as "
+                    "matching or standardized."
+                )
+
+
+def _layers(method: str, teacher: Teacher) -> list[str]:
+    """Kind and weights of each layer that the taps hang on, in words."""
+    if not teacher.in_graph:
+        raise ValueError(
+            f"The method {method!r} compares teachers layer by layer. Received: {teacher.name!r}, "
+            "a network in its own runtime, without layers. Choose another method, such as "
+            "matching or standardized."
+        )
+    images, _, features = features_at(teacher.model, teacher.taps)
+    layers = keras.Model(images, features)._flatten_layers(include_self=False)
+    return [
+        " ".join([type(layer).__name__, *(str(tuple(w.shape)) for w in layer.weights)])
+        for layer in layers
+        if not isinstance(layer, keras.Model)
+    ]
