@@ -38,6 +38,8 @@ NUMBERS: Mapping[str, Number] = {
 """By the argument's name, which is the flag's."""
 
 OWNERSHIPS = ("joint", "per_task", "source")
+CHOOSE = "choose"
+TRAINING_METHODS = ("amalgamation", "matching", "standardized", "reused_heads", "paper", CHOOSE)
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 CHANNELS = (1, 3)  # Grey, RGB.
 LEAST_SIDE = 8  # Of the student's images, in pixels.

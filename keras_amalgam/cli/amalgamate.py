@@ -25,6 +25,12 @@ teacher names its classes, the report says how accurate teachers and student are
 the photographs at their own size, and on the canvas where that differs. Test images of some
 teachers only are welcome; the joint accuracy, the task unknown, needs those of all.
 
+--method says how the student learns: 'amalgamation', from the teachers' answers and, in a space
+common to all, their features; 'matching', from answers alone, on mixed and zoomed images;
+'standardized', from answers and standardised features; 'reused_heads', from features alone, which
+the teachers' own heads answer from; 'paper', as first published. No method wins everywhere, and
+'choose' finds out without labels which one does here.
+
 The folder --out is the run: training writes its state there every epoch and every few minutes, and
 each step leaves its result. The same command again goes on where it stopped, after Ctrl-C, a kill
 or a power cut, too, and does again only what something has changed for; --restart begins anew.
@@ -35,7 +41,13 @@ from pathlib import Path
 
 from absl import flags
 
-from keras_amalgam.choices import DTYPE_POLICIES, LEAST_SIDE, NUMBERS, OWNERSHIPS
+from keras_amalgam.choices import (
+    DTYPE_POLICIES,
+    LEAST_SIDE,
+    NUMBERS,
+    OWNERSHIPS,
+    TRAINING_METHODS,
+)
 from keras_amalgam.cli import output, run_flags
 from keras_amalgam.cli.advice import AMALGAMATE, RUN, in_flags
 from keras_amalgam.cli.canvas_flag import METHODS, canvas_of, sides_of
@@ -51,6 +63,7 @@ _CHOICES = (
     "common_features",
     "ownership",
     "flip",
+    "method",
     "seed",
     "dtype_policy",
     "workers",
@@ -129,6 +142,15 @@ def define_flags(values: flags.FlagValues) -> None:
         OWNERSHIPS,
         "Which teacher is believed on an image. By default 'source' if the images' folder has one "
         "sub-folder per teacher, else 'per_task'.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "method",
+        "amalgamation",
+        TRAINING_METHODS,
+        "How the student is trained. 'choose' tries several, each on a fifth of the epochs, and "
+        "takes the one whose student agrees best with the teachers on a tenth of the images, at "
+        "most 1,000, which are kept aside for that.",
         flag_values=values,
     )
     flags.DEFINE_multi_string(

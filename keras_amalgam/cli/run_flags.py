@@ -148,7 +148,7 @@ def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
         if told.get("flags", {}).get("hours") == values.hours and "steps" in told:
             return told["steps"]
     estimated = estimate.estimate(recipe, values.keep)
-    steps = estimate.steps_in(3600 * values.hours, estimated)
+    steps = estimate.steps_in(3600 * values.hours, estimated, len(recipe.candidates))
     print(f"{estimated.sentence} {values.hours:g} h are {steps} steps.")
     return steps
 

@@ -76,7 +76,7 @@ def amalgamate(
         started: `time.perf_counter()` at the start of the job, for the total time.
         **choices: What else the recipe takes, with the command's defaults: `student`, `weights`,
             `epochs`, `batch_size`, `learning_rate`, `temperature`, `common_features`, `ownership`,
-            `flip`, `canvas`, `seed`, `steps`, `dtype_policy` and `workers`; see
+            `flip`, `canvas`, `method`, `seed`, `steps`, `dtype_policy` and `workers`; see
             `experiments.own_teachers.recipe`.
 
     Returns:
@@ -168,5 +168,6 @@ DEFAULTS = {
     "common_features": 0.1,
     "ownership": None,
     "flip": True,
+    "method": "amalgamation",
 }
 """What the command and the function take where nothing is said."""

@@ -14,6 +14,7 @@ from keras_amalgam.choices import (
     LEAST_SIDE,
     NUMBERS,
     OWNERSHIPS,
+    TRAINING_METHODS,
     Number,
 )
 from keras_amalgam.export.arguments import is_whole
@@ -192,6 +193,10 @@ _OTHERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         f"one of {list(DTYPE_POLICIES)}",
     ),
     "flip": (lambda value: isinstance(value, bool), "True or False"),
+    "method": (
+        lambda value: isinstance(value, str) and value in TRAINING_METHODS,
+        f"one of {list(TRAINING_METHODS)}",
+    ),
     "read_once": (
         lambda value: value is None or isinstance(value, bool),
         "True or False, or None for what the memory that is free allows",

@@ -4,7 +4,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.experiments import first_look, made_from
+from keras_amalgam.experiments import choosing, first_look, made_from
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.run_folder import RunFolder, listed
 from keras_amalgam.models.taps import as_taps
@@ -82,9 +82,10 @@ def estimate(
     Raises:
         ValueError: If the test images of a task cannot be evaluated.
     """
-    method = recipe.methods[0]
     stream = recipe.streams["train"]
     epoch = int(stream.cardinality())
+    methods = choosing.trainings(recipe, epoch)
+    method = (recipe.candidates or methods)[0]
     keras.utils.set_random_seed(method.seed)
     stage = method.stages[0]
     student = (stage.student or recipe.student)()
@@ -104,7 +105,7 @@ def estimate(
     once = max(0.0, sum(unsteady) - len(unsteady) * seconds)
     batch = recipe.batch_size
     if steps is None:
-        steps = sum(stage.length(epoch) for one in recipe.methods for stage in one.stages)
+        steps = sum(stage.length(epoch) for one in methods for stage in one.stages)
     # Teachers and student answer each test image once, without the way back.
     tested = sum(_images(labelled, batch) for labelled in recipe.evaluation.values())
     after = {"evaluate": tested / batch * seconds, "package": packaging_seconds(student)}
@@ -120,7 +121,7 @@ def estimate(
         training=once + steps * seconds if steps else 0.0,
         after=sum(after.get(step, 0.0) for step in left),
         memory=_peak_memory(),
-        disk=int(kept * (keep + 1) * len(recipe.methods) + artifacts),
+        disk=int(kept * (keep + 1) * len(methods) + artifacts),
     )
 
 
@@ -152,7 +153,12 @@ def plan(
     done = {} if restart else run.steps
     later = LATER if recipe.evaluation else LATER[1:]
     steps, left = 0, set()
-    for method in recipe.methods:
+    if recipe.candidates and (folder / choosing.CHOICE).is_file() and not restart:
+        recipe, _ = choosing.with_chosen(recipe, folder / choosing.CHOICE)
+    elif recipe.candidates:
+        names = [method.name for method in recipe.candidates]
+        say(f"choose: to do, between {', '.join(names)}; the longest stands for the one chosen.")
+    for method in choosing.trainings(recipe, int(recipe.streams["train"].cardinality())):
         begun = State() if restart else _begun(recipe, method, folder, about)
         missing = _say_training(method, begun, int(recipe.streams["train"].cardinality()), say)
         steps += missing
@@ -176,7 +182,8 @@ def plan(
 def _begun(recipe: Recipe, method: Method, folder: Path, about: Mapping[str, Any]) -> State:
     """What is done of a training, refused if it was begun with something else."""
     keras.utils.set_random_seed(method.seed)
-    made = made_from.training(recipe, method, recipe.student(), about)
+    student = (method.stages[0].student or recipe.student)()
+    made = made_from.training(recipe, method, student, about)
     return Keeping(folder / "training" / method.name / "states", made).begun()[0]
 
 
@@ -195,14 +202,20 @@ def _say_training(method: Method, begun: State, epoch: int, say: Callable[[str],
     return steps - behind
 
 
-def steps_in(seconds: float, estimated: Estimate) -> int:
+def steps_in(seconds: float, estimated: Estimate, candidates: int = 0) -> int:
     """How many steps of training fit into a time, with what follows it.
+
+    Args:
+        seconds: The time.
+        estimated: What was measured.
+        candidates: Methods that are tried before, each on a share of these steps.
 
     Raises:
         ValueError: If not even one does.
     """
     beside = estimated.once + estimated.after
-    steps = int((seconds - beside) / estimated.seconds_per_step)
+    trials = 1.0 + choosing.SHARE * candidates
+    steps = int((seconds - beside) / (estimated.seconds_per_step * trials))
     if steps < 1:
         least = beside + estimated.seconds_per_step
         raise ValueError(
@@ -220,12 +233,13 @@ def cut_short(recipe: Recipe, steps: int) -> Recipe:
 
     Args:
         recipe: Each of its methods must have one stage.
-        steps: Of each training.
+        steps: Of each training, but for the trials that one is chosen by.
 
     Raises:
         ValueError: If a method has several stages, between which nothing divides the steps.
     """
-    several = [method.name for method in recipe.methods if len(method.stages) > 1]
+    every = [*recipe.methods, *recipe.candidates]
+    several = [method.name for method in every if len(method.stages) > 1]
     if several:
         raise ValueError(
             "Steps can be set for methods of one stage. Received: several stages in "
@@ -233,11 +247,14 @@ def cut_short(recipe: Recipe, steps: int) -> Recipe:
         )
     epoch = int(recipe.streams["train"].cardinality())
     epochs = -(-steps // epoch)
-    methods = [
-        replace(method, stages=(replace(method.stages[0], epochs=epochs, steps=steps),))
-        for method in recipe.methods
-    ]
-    return replace(recipe, methods=methods)
+
+    def cut(methods: Sequence[Method]) -> list[Method]:
+        return [
+            replace(method, stages=(replace(method.stages[0], epochs=epochs, steps=steps),))
+            for method in methods
+        ]
+
+    return replace(recipe, methods=cut(recipe.methods), candidates=cut(recipe.candidates))
 
 
 class _Timed(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Running a recipe as steps in a folder: train, evaluate, package, compare, report.
+"""Running a recipe as steps in a folder: choose, train, evaluate, package, compare, report.
 
 Each step leaves its result whole and is skipped when nothing that it was made from has changed. A
 step that fails loses nothing of those before it.
@@ -23,6 +23,7 @@ import tensorflow as tf
 from keras_amalgam import evaluation
 from keras_amalgam.experiments import (
     canvas_cost,
+    choosing,
     comparisons,
     estimate,
     first_look,
@@ -36,8 +37,8 @@ from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
 from keras_amalgam.experiments.run_folder import RunFolder, Say, check_begun
 from keras_amalgam.files.writing import whole_entries, write_json
-from keras_amalgam.report import Report, format_table, formats, records, write_report
-from keras_amalgam.training import Amalgamation, Method, train
+from keras_amalgam.report import ChoiceResult, Report, format_table, formats, records, write_report
+from keras_amalgam.training import Amalgamation, Method, choose, train
 from keras_amalgam.training.interruption import ended_by_sigterm
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.progress import Length, Progress, WriteHistory
@@ -154,7 +155,7 @@ class _Prepared:
 
     method: Method
     student: keras.Model
-    training: Path
+    folder: Path
     keeping: Keeping
     begun: State
 
@@ -173,10 +174,11 @@ class _Job:
     def run(self) -> Report | None:
         """Do all that is not done, or the one step that is wanted."""
         only = self.settings.only
+        choice = self._choose()
         main, *others = self.recipe.methods
         prepared = self._prepare(main)  # Refuses what does not fit the run that is there.
         first_look.check_tests(self.recipe, prepared.student)
-        self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
+        self._describe()
         notes = self._notes()
         amalgamation = self._train(prepared)
         if only == "train":
@@ -193,10 +195,51 @@ class _Job:
             return None
         report = reporting.report_of(self.recipe, amalgamation, tested, packaged, notes)
         own = report.student.ownership
+        report = dataclasses.replace(report, choice=choice)
         report = comparisons.added(report, [self._compare(one, tests, own) for one in others])
         if only == "compare":
             return None
         return self._report(report, amalgamation, tested, about)
+
+    def _describe(self) -> None:
+        self.folder.describe({"recipe": self.recipe.name, **self.settings.described})
+
+    def _choose(self) -> ChoiceResult | None:
+        """Try the candidates, if there are any, and put the one that is chosen first."""
+        recipe, path = self.recipe, self.folder.path / choosing.CHOICE
+        if not recipe.candidates:
+            return None
+        pairs = zip(recipe.candidates, choosing.trials(recipe), strict=True)
+        tried = {one.name: self._prepare(trial) for one, trial in pairs}
+        for one in tried.values():
+            first_look.check_tests(recipe, one.student)
+        self._describe()
+
+        def try_all() -> list[str]:
+            self.say(f"Choosing between {formats.words(list(tried))}, by short runs.")
+            choice = choose(
+                recipe.candidates,
+                recipe.teachers,
+                recipe.student,
+                recipe.student_tap,
+                recipe.streams["train"],
+                recipe.streams["kept_aside"],
+                share=choosing.SHARE,
+                keeping=lambda method: tried[method.name].keeping,
+                callbacks=lambda method, stage, steps: self._callbacks(
+                    tried[method.name], stage, steps
+                ),
+                strategy=self.settings.strategy,
+                verbose=0,
+            )
+            choosing.write(path, choice)
+            return [path.name]
+
+        about = {"candidates": [{**one.keeping.made_from} for one in tried.values()]}
+        self._step("choose", about, try_all)
+        self.recipe, result = choosing.with_chosen(recipe, path)
+        self.say(choosing.sentence(result, self.recipe.methods[0].name))
+        return result
 
     def _notes(self) -> list[str]:
         """What some images tell of the teachers, said before anything is trained."""
@@ -221,20 +264,20 @@ class _Job:
             ValueError: If that was begun with something else, or must be finished and is not.
         """
         recipe, settings = self.recipe, self.settings
-        training = self.folder.path / "training" / method.name
+        folder = self.folder.path / "training" / method.name
         keras.utils.set_random_seed(method.seed)
         with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
             student = (method.stages[0].student or recipe.student)()
         replicas = settings.strategy.num_replicas_in_sync if settings.strategy else 1
         made = made_from.training(recipe, method, student, self.images, replicas)
-        keeping = Keeping(training / "states", made, settings.keep, settings.minutes)
+        keeping = Keeping(folder / "states", made, settings.keep, settings.minutes)
         begun, _ = keeping.begun()
         if not begun.finished and settings.only not in (None, "train", "compare"):
             raise ValueError(
                 f"Only the step {settings.only!r} was wanted, and the training before it has not "
-                f"finished. Received: {training}. Run without `only` first."
+                f"finished. Received: {folder}. Run without `only` first."
             )
-        return _Prepared(method, student, training, keeping, begun)
+        return _Prepared(method, student, folder, keeping, begun)
 
     def _train(self, prepared: "_Prepared") -> Amalgamation:
         method, begun = prepared.method, prepared.begun
@@ -269,8 +312,8 @@ class _Job:
         self, prepared: "_Prepared", stage: int, steps: int
     ) -> list[keras.callbacks.Callback]:
         method, begun = prepared.method, prepared.begun
-        methods = self.recipe.methods
-        others = methods[methods.index(method) + 1 :]
+        names = [one.name for one in choosing.trainings(self.recipe, steps)]
+        others = choosing.trainings(self.recipe, steps)[names.index(method.name) + 1 :]
         later = sum(each.length(steps) for one in others for each in one.stages)
         known = [record["seconds"] for record in self.folder.steps.values()]
         # The first step looks at the images; of those after it nothing is known yet.
@@ -286,7 +329,7 @@ class _Job:
         place = begun.place if goes_on else Place(stage)
         progress = Progress(length, place, begun.seconds if goes_on else 0.0, self.say)
         done = len(begun.history.get("loss", ())) if goes_on else None
-        history = WriteHistory(prepared.training / "history.csv", done, progress)
+        history = WriteHistory(prepared.folder / "history.csv", done, progress)
         return [progress, history, *self._made_callbacks()]
 
     def _made_callbacks(self) -> Sequence[keras.callbacks.Callback]:
@@ -419,7 +462,9 @@ class _Job:
         """Do a step of the folder if it is wanted, and count what it took in earlier processes."""
         only, kind = self.settings.only, name.split()[0]
         record = self.folder.steps.get(name)
-        if only is not None and kind not in (only, "look"):
+        # Looking at the images and choosing a method belong to the training.
+        wanted = (only, "look", "choose") if only == "train" else (only, "look")
+        if only is not None and kind not in wanted:
             if record is None:
                 raise ValueError(
                     f"Only the step {only!r} was wanted, and the step {name!r} before it is not "

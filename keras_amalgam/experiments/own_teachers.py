@@ -10,17 +10,17 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_amalgam import data
+from keras_amalgam.choices import CHOOSE
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.experiments import arguments, canvas_choice, students
+from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
+from keras_amalgam.experiments.training_methods import Course
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import formats
-from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
-from keras_amalgam.training import Method, Stage, cosine_adamw
 from keras_amalgam.training.state import latest
 
 _END = 4096  # Bytes of a file, by which another picture of the same size is told.
@@ -51,6 +51,7 @@ def recipe(
     dtype_policy: str = "float32",
     workers: int | None = None,
     read_once: bool | None = None,
+    method: str = "amalgamation",
     say: Callable[[str], None] = print,
 ) -> Recipe:
     """The recipe behind `keras-amalgam amalgamate`; its flags explain the arguments.
@@ -79,12 +80,16 @@ def recipe(
         workers: Threads that read images; `None` for one per core.
         read_once: Whether decoded images are kept in memory, as `begun_with` says of a run that was
             begun; `None` for what the memory that is free allows.
+        method: How the student is trained: `"amalgamation"`, soft targets and the common space;
+            `"matching"`, `"standardized"`, `"reused_heads"` or `"paper"`, see `training.methods`;
+            or `"choose"`, the one of several whose student agrees best with the teachers after a
+            short run, on images that are kept aside for that.
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
-        ValueError: If an argument is out of its bounds, the sources are wanted and the images'
-            folder has no sub-folder for a teacher, the canvas is not right for a teacher, or
-            something does not fit.
+        ValueError: If an argument is out of its bounds, the method cannot serve the teachers, the
+            sources are wanted and the images' folder has no sub-folder for a teacher, the canvas
+            is not right for a teacher, or something does not fit.
     """
     arguments.check_choices(
         {
@@ -103,6 +108,7 @@ def recipe(
             "dtype_policy": dtype_policy,
             "workers": workers,
             "read_once": read_once,
+            "method": method,
         }
     )
     names = [teacher.name for teacher in teachers]
@@ -123,18 +129,28 @@ def recipe(
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
 
-    def terms() -> list[AmalgamationTerm]:
-        soft = SoftTargets(ownership=believed, temperature=temperature)
-        space = CommonFeatures(units=64, weight=common_features, taps=tap)
-        return [soft, space] if with_space else [soft]
-
+    cuts = place[-1] == "crop"
+    course = Course(
+        teachers,
+        reusing=lambda: begin.student(teachers, cuts, heads="reused"),
+        tap=tap if with_space else None,
+        common_features=common_features,
+        ownership=believed,
+        temperature=temperature,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        steps=steps,
+        seed=seed,
+    )
+    made = course.methods(method)
+    aside = _kept_aside(counts) if method == CHOOSE else {}
     footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
     kept = footprint.fits if read_once is None else read_once
     say(footprint.sentence if read_once is None else footprint.sentence_of_run(kept))
     return Recipe(
         name=" and ".join(names),
         teachers=teachers,
-        student=lambda: begin.student(teachers, place[-1] == "crop"),
+        student=lambda: begin.student(teachers, cuts),
         # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
         # anew in every student, but the backbone's name stays.
         student_tap={tap: begin.make().name},
@@ -142,20 +158,16 @@ def recipe(
             unlabelled if known else unlabelled["images"],
             batch_size,
             place,
-            flip,
+            training_methods.augmented(method, _shifted(place, flip)),
             kept,
             seed,
             workers,
+            aside,
         ),
         evaluation=canvas_choice.labelled(teachers, tests, place),
         photographs=canvas_choice.labelled(teachers, tests, None),
-        methods=[
-            Method(
-                "amalgamation",
-                (Stage(terms, epochs, cosine_adamw(learning_rate), steps),),
-                seed=seed,
-            )
-        ],
+        methods=made if len(made) == 1 else [],
+        candidates=made if len(made) > 1 else [],
         made_from={
             "number": len(found.files),
             "names_sizes_and_ends": _files_print(found),
@@ -165,6 +177,8 @@ def recipe(
             "flip": flip,
             "seed": seed,
             "read_once": kept,
+            **({"kept_aside": aside} if aside else {}),
+            **({"views": method} if method == "matching" else {}),
         },
         settings={
             "student": student,
@@ -180,6 +194,7 @@ def recipe(
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
+            **({"images kept aside": sum(aside.values())} if aside else {}),
         },
         notes=[
             *_notes(left_out, found),
@@ -208,22 +223,55 @@ def _streams(
     sources: Mapping[str, tf.data.Dataset] | tf.data.Dataset,
     batch_size: int,
     place: Placed,
-    flip: bool,
+    augmentation: data.Augmentation,
     cache: bool,
     seed: int,
     workers: int | None,
+    aside: Mapping[str, int],
 ) -> dict[str, Callable[[], tf.data.Dataset]]:
-    """The stream to learn from, and that of unaugmented images for int8."""
-    shift = data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
+    """The stream to learn from, that of unaugmented images for int8, and what is kept aside."""
+    sources, kept_aside = _parted(sources, aside)
     stream = functools.partial(data.stream, sources, batch_size=batch_size, canvas=place, seed=seed)
     # Few images are calibrated with, so they are read when they are needed, not kept a second time.
     few = data.Epoch(cache=False, window=CALIBRATION_WINDOW)
     return {
         "train": lambda: _read_by(
-            workers, stream(augmentation=shift, epoch=data.Epoch(cache=cache))
+            workers, stream(augmentation=augmentation, epoch=data.Epoch(cache=cache))
         ),
         "calibration": lambda: stream(epoch=few),
+        **({"kept_aside": lambda: _once(kept_aside, batch_size, place)} if aside else {}),
     }
+
+
+def _shifted(place: Placed, flip: bool) -> data.Augmentation:
+    return data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
+
+
+def _kept_aside(counts: Mapping[str, int]) -> dict[str, int]:
+    """Of each collection, how many images are kept aside to choose a method by."""
+    total = sum(counts.values())
+    part = min(choosing.KEPT_ASIDE, choosing.MOST_KEPT_ASIDE / total)
+    return {name: max(1, round(part * count)) for name, count in counts.items()}
+
+
+Sources = Mapping[str, tf.data.Dataset] | tf.data.Dataset
+
+
+def _parted(sources: Sources, aside: Mapping[str, int]) -> tuple[Sources, Sources]:
+    """What is learned from and what is kept aside, which comes first in the files' mixed order."""
+    if isinstance(sources, tf.data.Dataset):
+        number = sum(aside.values())
+        return (sources.skip(number), sources.take(number)) if aside else (sources, sources)
+    return (
+        {name: images.skip(aside.get(name, 0)) for name, images in sources.items()},
+        {name: images.take(aside.get(name, 0)) for name, images in sources.items()},
+    )
+
+
+def _once(sources: Sources, batch_size: int, place: Placed) -> tf.data.Dataset:
+    """Every image once, unchanged, in one order; read when they are needed."""
+    every = data.Epoch(shuffle=False, drop_remainder=False, cache=False)
+    return data.stream(sources, batch_size=batch_size, canvas=place, epoch=every)
 
 
 def _read_by(workers: int | None, stream: tf.data.Dataset) -> tf.data.Dataset:

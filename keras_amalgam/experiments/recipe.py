@@ -20,6 +20,7 @@ from keras_amalgam.report import Goal, Report, records
 from keras_amalgam.report.results import Setting
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training import Method
+from keras_amalgam.training.choosing import check_candidates
 from keras_amalgam.training.epoch_numbers import first_batch
 
 
@@ -73,7 +74,10 @@ class Recipe:
             size, and in batches of one where sizes differ. The teacher's accuracy is measured
             there; by default on `evaluation`.
         methods: The first trains the student that is exported; the others are trained and
-            evaluated for comparison.
+            evaluated for comparison. With candidates all of them are for comparison.
+        candidates: Methods of which one is chosen to train the student that is exported: each is
+            tried on a share of its epochs, see `training.choose`. They need
+            `streams["kept_aside"]`, unlabelled and unaugmented images that are not trained on.
         goals: From a finished report to its goals, made by `keras_amalgam.report.goal`.
         notes: Sentences for the report.
         settings: For the report: what a reader must know to judge it.
@@ -95,6 +99,7 @@ class Recipe:
     teacher_bytes: int | None = None
     photographs: Mapping[str, tf.data.Dataset] = field(default_factory=dict)
     made_from: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Sequence[Method] = ()
 
     @property
     def label_space(self) -> LabelSpace:
@@ -119,11 +124,20 @@ class Recipe:
     def __post_init__(self) -> None:
         """Refuse what cannot run, before anything is computed."""
         object.__setattr__(self, "streams", Streams(self.streams))
-        if not self.methods or not self.teachers or "train" not in self.streams:
+        methods = len(self.methods) + len(self.candidates)
+        if not methods or not self.teachers or "train" not in self.streams:
             raise ValueError(
                 f"The recipe {self.name!r} needs teachers, methods and streams['train']. "
-                f"Received: {len(self.teachers)} teachers, {len(self.methods)} methods, streams "
+                f"Received: {len(self.teachers)} teachers, {methods} methods, streams "
                 f"{list(self.streams)}."
+            )
+        if self.candidates:
+            check_candidates(self.candidates)
+        if self.candidates and "kept_aside" not in self.streams:
+            raise ValueError(
+                f"The recipe {self.name!r} chooses between methods by unlabelled images that are "
+                f"kept aside. Received: streams {list(self.streams)}. Expected: "
+                "streams['kept_aside'], images that are not in streams['train']."
             )
         records.check(dict[str, Setting], records.plain(self.settings), "Recipe.settings")
         check_evaluated(self.name, [teacher.name for teacher in self.teachers], self.evaluation)

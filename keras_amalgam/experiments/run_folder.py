@@ -18,8 +18,8 @@ _STATES = "training/*/states/state_*.npz"
 _KIND = "keras-amalgam run"  # What `run.json` is, as other programs write such files, too.
 # All that a run leaves in its folder, and that --restart removes: what else lies there stays.
 _LEFT = (
-    RUN, STEPS, "training", "evaluation", "logs", "saved_model", "student*", "first_look.json",
-    "package.json", "export.json", "export.html", "report.json", "report.html",
+    RUN, STEPS, "training", "evaluation", "logs", "saved_model", "student*", "choice.json",
+    "first_look.json", "package.json", "export.json", "export.html", "report.json", "report.html",
 )  # fmt: skip
 
 Say = Callable[[str], None]

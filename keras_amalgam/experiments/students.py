@@ -12,7 +12,7 @@ from keras_amalgam.images.measuring import built_in_normalisation
 from keras_amalgam.images.preprocessing import Preprocessing
 from keras_amalgam.images.resizing import first_resize
 from keras_amalgam.models import backbones
-from keras_amalgam.models.student import build_student, own_preprocessing
+from keras_amalgam.models.student import Heads, build_student, own_preprocessing
 from keras_amalgam.models.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.models.teacher import Teacher
 
@@ -47,19 +47,20 @@ class Start:
     channels: int = 3
     dtype_policy: str = "float32"
 
-    def student(self, teachers: Sequence[Teacher], cuts: bool) -> keras.Model:
+    def student(self, teachers: Sequence[Teacher], cuts: bool, heads: Heads = "new") -> keras.Model:
         """The student of some teachers.
 
         Args:
             teachers: Whose tasks it learns.
             cuts: Whether it cuts a whole photograph to its own shape, as the canvas does.
+            heads: As in `build_student`.
         """
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
             backbone = self.make()
             way = own_preprocessing(backbone, cuts, self.normalisation)
-            return build_student(backbone, teachers, way, image_channels=self.channels)
+            return build_student(backbone, teachers, way, image_channels=self.channels, heads=heads)
         finally:
             keras.config.set_dtype_policy(before)
 

@@ -12,6 +12,7 @@ from keras_amalgam.report.page import Pictures as Pictures
 from keras_amalgam.report.page import render_page as render_page
 from keras_amalgam.report.page import write_report as write_report
 from keras_amalgam.report.results import ArtifactResult as ArtifactResult
+from keras_amalgam.report.results import ChoiceResult as ChoiceResult
 from keras_amalgam.report.results import CommonSpaceResult as CommonSpaceResult
 from keras_amalgam.report.results import ComparedOwnership as ComparedOwnership
 from keras_amalgam.report.results import JobSeconds as JobSeconds
@@ -20,3 +21,4 @@ from keras_amalgam.report.results import Report as Report
 from keras_amalgam.report.results import StudentResult as StudentResult
 from keras_amalgam.report.results import TaskResult as TaskResult
 from keras_amalgam.report.results import TeachersResult as TeachersResult
+from keras_amalgam.report.results import TriedMethod as TriedMethod

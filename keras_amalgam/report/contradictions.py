@@ -9,7 +9,7 @@ from keras_amalgam.report.goals import Goal, goal
 from keras_amalgam.report.records import error
 
 if TYPE_CHECKING:
-    from keras_amalgam.report.results import Report
+    from keras_amalgam.report.results import ChoiceResult, Report
 
 
 def refuse(report: "Report") -> None:
@@ -30,6 +30,8 @@ def refuse(report: "Report") -> None:
         _check_confusion(report.confusion_matrix, report.num_images)
     if report.ablation is not None:
         _check_ablation(report.ablation, report.num_images)
+    if report.choice is not None:
+        _check_choice(report.choice, report)
     if report.common_space is not None:
         retrieval = report.common_space.class_retrieval
         if not set(retrieval) <= set(report.tasks):
@@ -68,6 +70,17 @@ def _check_compared(report: "Report") -> None:
         if one.ownership == report.student.ownership:
             path = f"report.joint_accuracy.compared[{place}].ownership"
             raise error(path, one.ownership, "another than report.student.ownership")
+
+
+def _check_choice(choice: "ChoiceResult", report: "Report") -> None:
+    """All methods are compared in the same tasks, and one of them trained the student."""
+    for place, one in enumerate(choice.tried):
+        if set(one.agreement) != set(report.tasks):
+            path = f"report.choice.tried[{place}].agreement"
+            raise error(path, list(one.agreement), list(report.tasks))
+    tried = [one.method for one in choice.tried]
+    if report.student.method not in tried:
+        raise error("report.student.method", report.student.method, f"one of {tried}, as tried")
 
 
 def _check_goal(one: Goal, path: str) -> None:

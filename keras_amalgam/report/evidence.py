@@ -43,6 +43,32 @@ def ablation_view(report: Report) -> dict[str, Any] | None:
     }
 
 
+def choice_view(report: Report) -> dict[str, Any] | None:
+    """The methods that were tried, each with its agreement; `None` if none was chosen."""
+    choice = report.choice
+    if choice is None:
+        return None
+    tasks = list(choice.tried[0].agreement)
+    return {
+        "by": "joint" if choice.by == "joint" else "mean of the tasks",
+        "num_images": formats.count(choice.num_images),
+        "columns": [*tasks, "joint"],
+        "rows": [
+            {
+                "method": one.method,
+                "is_chosen": one.method == report.student.method,
+                "epochs": formats.count(one.epochs),
+                "parameters": formats.count(one.parameters),
+                "cells": [
+                    *(formats.percent(one.agreement[task]) for task in tasks),
+                    shown(one.joint_agreement, formats.percent),
+                ],
+            }
+            for one in choice.tried
+        ],
+    }
+
+
 def _removal_row(removal: ablation.Removal, columns: Sequence[str]) -> dict[str, Any]:
     return {
         "removed": removal.removed,

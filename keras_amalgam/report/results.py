@@ -25,7 +25,7 @@ from keras_amalgam.evaluation.quantities import (
 from keras_amalgam.report import contradictions, records
 from keras_amalgam.report.goals import Goal
 
-VERSION = 2
+VERSION = 3
 
 Scalar = str | bool | int | float
 Setting = str | bool | int | float | tuple[Scalar, ...]
@@ -122,6 +122,42 @@ class StudentResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TriedMethod:
+    """A method that was tried on a share of its epochs, to choose between several.
+
+    Attributes:
+        method: The method's name.
+        epochs: Of the trial.
+        parameters: Weights of its student.
+        agreement: By task, how often its student and the teacher chose the same class of images
+            that were kept aside.
+        joint_agreement: How often its student, the task unknown, chose as the teacher of the
+            image's collection did; null if no collection is known.
+    """
+
+    method: Text
+    epochs: Count
+    parameters: Count
+    agreement: dict[str, Fraction]
+    joint_agreement: Fraction | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceResult:
+    """How the student's method was chosen, without a label.
+
+    Attributes:
+        by: What decided: `"tasks"`, the mean of the agreements, or `"joint"`.
+        num_images: Unlabelled images kept aside, on which students and teachers were compared.
+        tried: The methods.
+    """
+
+    by: Literal["tasks", "joint"]
+    num_images: Images
+    tried: tuple[TriedMethod, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactResult:
     """An exported file or folder: what is in it, what it costs and how well it agrees.
 
@@ -199,6 +235,7 @@ class Report:
         student: The student and how it was trained.
         artifacts: By name of the file or folder beside the report.
         seconds: Wall-clock times.
+        choice: How the student's method was chosen; null if it was given.
         ablation: The run with all terms and one for each term removed; null if not run.
         history: Losses and learning rate of each epoch, under the keys `loss`, `<term>`,
             `<term>/<teacher>` and `<term>/<teacher>/<component>`.
@@ -221,7 +258,7 @@ class Report:
         ```
     """
 
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     recipe: Text
     created: Text | None = None
     tasks: Annotated[dict[str, TaskResult], Quantity("at least one task", 1)]
@@ -231,6 +268,7 @@ class Report:
     student: StudentResult
     artifacts: dict[str, ArtifactResult]
     seconds: JobSeconds
+    choice: ChoiceResult | None = None
     ablation: tuple[AblationRun, ...] | None = None
     history: dict[str, Curve] | None = None
     confusion_matrix: ConfusionMatrix | None = None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_amalgam.losses.soft_target import soft_target_loss
 from keras_amalgam.tasks.names import as_class_names
@@ -72,6 +73,11 @@ class Classification:
     def soft_target_loss(self, student_logits: Any, teacher_logits: Any, temperature: float) -> Any:
         """Cross-entropy to the teacher's softened distribution, per sample."""
         return soft_target_loss(student_logits, teacher_logits, temperature)
+
+    def agreement(self, student_answers: Any, teacher_answers: Any) -> np.ndarray:
+        """Whether the likeliest class is the same, 1 or 0 per sample."""
+        likeliest = [np.asarray(one).argmax(-1) for one in (student_answers, teacher_answers)]
+        return (likeliest[0] == likeliest[1]).astype(float)
 
     def to_config(self) -> dict[str, Any]:
         """The task as JSON-ready values."""

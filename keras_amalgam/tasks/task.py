@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 
 
 class Task(Protocol):
@@ -23,6 +24,10 @@ class Task(Protocol):
 
     def soft_target_loss(self, student_logits: Any, teacher_logits: Any, temperature: float) -> Any:
         """Loss of imitating the teacher, one value per sample, shape `(batch,)`."""
+        ...
+
+    def agreement(self, student_answers: Any, teacher_answers: Any) -> np.ndarray:
+        """How far two answers decide alike, one value in 0..1 per sample, shape `(batch,)`."""
         ...
 
     def to_config(self) -> dict[str, Any]:

@@ -2,6 +2,11 @@
 
 import keras_amalgam.backend  # noqa: F401
 
+from keras_amalgam.training.choosing import Agreement as Agreement
+from keras_amalgam.training.choosing import Choice as Choice
+from keras_amalgam.training.choosing import Trial as Trial
+from keras_amalgam.training.choosing import agreement as agreement
+from keras_amalgam.training.choosing import choose as choose
 from keras_amalgam.training.method import Beyond as Beyond
 from keras_amalgam.training.method import Method as Method
 from keras_amalgam.training.method import Stage as Stage

@@ -73,6 +73,8 @@ def test_schema_wants_every_key_of_every_record(validator, full_content):
         ("student",),
         ("artifacts", "saved_model"),
         ("seconds",),
+        ("choice",),
+        ("choice", "tried", 0),
         ("ablation", 0),
         ("confusion_matrix",),
         ("common_space",),

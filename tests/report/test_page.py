@@ -140,7 +140,7 @@ def test_page_escapes_names(full_content, pictures):
     for names in (full_content["tasks"], accuracy):
         names[NASTY] = names.pop("digits")
     full_content["artifacts"][NASTY] = full_content["artifacts"].pop("student.onnx")
-    full_content["common_space"] = None
+    full_content["common_space"] = full_content["choice"] = None
     full_content["confusion_matrix"]["tasks"][:10] = [NASTY] * 10
     full_content["ablation"] = None
     full_content["versions"][NASTY] = full_content["recipe"] = full_content["notes"][0] = NASTY
@@ -155,6 +155,17 @@ def test_page_escapes_names(full_content, pictures):
     assert "<script" not in page
     assert _Loads(page).found == []
     assert page.count("&lt;script&gt;alert(") > 8
+
+
+def test_page_shows_which_method_was_chosen_and_by_what(full_content):
+    page = render(full_content)
+    section = page[page.index('id="choice"') : page.index('id="terms"')]
+    assert "<b>amalgamation</b>" in section and "<b>reused_heads</b>" not in section
+    assert "mean of the tasks, on 400 unlabelled images" in section
+    for number in ("91.25", "88.75", "75.00", "62.50", "55,384"):
+        assert number in section
+    full_content["choice"] = None
+    assert 'id="choice"' not in render(full_content)
 
 
 def test_page_says_plainly_what_was_not_run(content):

@@ -21,6 +21,10 @@ def backbone(width=4):
     return keras.Model(inputs, keras.layers.ReLU(name="student_map")(x), name="backbone")
 
 
+def reusing(teachers):
+    return ka.build_student(backbone(), teachers, heads="reused")
+
+
 @pytest.fixture
 def run(teachers, make, eagerly):
     images = make.images(24)
@@ -87,7 +91,8 @@ def test_method_trains_to_lower_losses(run, teachers, name):
 
 
 def test_reused_heads_trains_a_student_of_its_own(run, teachers):
-    trained = run(methods.reused_heads(teachers, backbone, epochs=8, learning_rate=1e-2))
+    method = methods.reused_heads(teachers, lambda: reusing(teachers), epochs=8, learning_rate=1e-2)
+    trained = run(method)
     student = trained.amalgamator.student
     assert trained.history["rebuilt_features"][-1] < trained.history["rebuilt_features"][0]
     assert student.get_layer("digits_rebuilt").filters == 6
@@ -259,7 +264,7 @@ def test_teachers_that_a_method_cannot_serve_are_refused_before_anything_runs(te
         with pytest.raises(ValueError, match=r"without a tap, \['shapes'\]"):
             method(mixed)
     with pytest.raises(ValueError, match=r"without a tap, \['shapes'\]"):
-        methods.reused_heads(mixed, backbone)
+        methods.reused_heads(mixed, lambda: reusing(mixed))
     with pytest.raises(TypeError, match="must be a list of Teacher"):
         methods.matching([teachers[0].model])
     with pytest.raises(ValueError, match="`ownership` must be"):
@@ -279,7 +284,7 @@ def test_head_that_hangs_on_more_than_its_tap_is_refused_by_reused_heads():
         preprocessing=ka.Preprocessing((12, 12)),
     )  # fmt: skip
     with pytest.raises(ValueError, match="which also reads 'early'"):
-        methods.reused_heads([teacher], backbone)
+        methods.reused_heads([teacher], lambda: reusing([teacher]))
 
 
 def test_first_stage_without_a_student_before_it_has_no_teachers_to_make(teachers):

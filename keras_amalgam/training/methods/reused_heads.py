@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import keras
 
 from keras_amalgam.models import taps
-from keras_amalgam.models.student import build_student
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, RebuiltFeatures
 from keras_amalgam.training.method import Method, Stage, cosine_adamw
@@ -14,8 +13,7 @@ from keras_amalgam.training.methods.serving import check_tapped
 
 def reused_heads(
     teachers: Sequence[Teacher],
-    backbone: Callable[[], keras.Model],
-    units: int | None = None,
+    student: Callable[[], keras.Model],
     epochs: int = 30,
     learning_rate: float = 3e-3,
     seed: int = 0,
@@ -24,8 +22,7 @@ def reused_heads(
 
     Args:
         teachers: Each with one tap that its answer hangs on alone.
-        backbone: Makes the student's backbone.
-        units: Channels of the student's shared layers; see `build_student`.
+        student: Makes the student, with `build_student(…, heads="reused")`.
         epochs: Passes over the images, at least 1.
         learning_rate: The peak.
         seed: Of the method.
@@ -38,7 +35,7 @@ def reused_heads(
 
     Example:
     ```python
-    method = reused_heads(teachers, lambda: backbones.compact((32, 32, 3)))
+    method = reused_heads(teachers, lambda: build_student(backbone(), teachers, heads="reused"))
     ```
 
     Reference:
@@ -47,9 +44,6 @@ def reused_heads(
     check_tapped("reused_heads", teachers)
     for teacher in teachers:
         teacher.answering()  # Says why where it cannot be.
-
-    def student() -> keras.Model:
-        return build_student(backbone(), teachers, heads="reused", units=units)
 
     def terms() -> list[AmalgamationTerm]:
         return [RebuiltFeatures()]

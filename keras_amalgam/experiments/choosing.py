@@ -1,0 +1,95 @@
+"""Choosing the method of a recipe, as a step of its run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from keras_amalgam.experiments.recipe import Recipe
+from keras_amalgam.files.writing import write_json
+from keras_amalgam.report import ChoiceResult, TriedMethod, formats, records
+from keras_amalgam.training import Choice, Method
+from keras_amalgam.training.choosing import By, shortened
+
+SHARE = 0.2
+# Of the images, and how many at most, are kept aside to choose by.
+KEPT_ASIDE, MOST_KEPT_ASIDE = 0.1, 1000
+CHOICE = "choice.json"
+
+
+def trials(recipe: Recipe) -> list[Method]:
+    """The short runs of a recipe's candidates, each with a name that no other training has."""
+    return [
+        replace(shortened(method, SHARE), name=f"{method.name}_trial")
+        for method in recipe.candidates
+    ]
+
+
+def trainings(recipe: Recipe, epoch: int) -> list[Method]:
+    """All methods that will be trained, as far as that is known: the longest for the chosen one.
+
+    Args:
+        recipe: The recipe.
+        epoch: Steps of an epoch.
+    """
+
+    def length(method: Method) -> int:
+        return sum(stage.length(epoch) for stage in method.stages)
+
+    longest = sorted(recipe.candidates, key=length)[-1:]
+    return [*trials(recipe), *longest, *recipe.methods]
+
+
+def write(path: Path, choice: Choice) -> None:
+    """Write `choice.json`.
+
+    Args:
+        path: Of the file.
+        choice: What was chosen.
+    """
+    result = ChoiceResult(
+        by=choice.by,
+        num_images=choice.trials[0].agreement.num_images,
+        tried=tuple(
+            TriedMethod(
+                method=trial.method,
+                epochs=trial.epochs,
+                parameters=trial.parameters,
+                agreement=dict(trial.agreement.tasks),
+                joint_agreement=trial.agreement.joint,
+            )
+            for trial in choice.trials
+        ),
+    )
+    write_json(path, {"method": choice.method.name, **records.plain(result)})
+
+
+def with_chosen(recipe: Recipe, path: Path) -> tuple[Recipe, ChoiceResult]:
+    """The recipe with the method that was chosen as its first, and how it was chosen.
+
+    Args:
+        recipe: With candidates.
+        path: Of `choice.json`.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    name = content.pop("method")
+    (method,) = [one for one in recipe.candidates if one.name == name]
+    chosen = replace(recipe, methods=[method, *recipe.methods], candidates=())
+    return chosen, records.build(ChoiceResult, content)
+
+
+def sentence(result: ChoiceResult, method: str) -> str:
+    """What was chosen and what that was judged by, in a sentence."""
+    measured = ", ".join(
+        f"{one.method} {formats.percent(_score(one, result.by))} %" for one in result.tried
+    )
+    what = "over all tasks" if result.by == "tasks" else "in the joint decision"
+    return (
+        f"Chosen: {method}. Agreement with the teachers {what}, on {result.num_images} images kept "
+        f"aside: {measured}."
+    )
+
+
+def _score(tried: TriedMethod, by: By) -> float:
+    if by == "joint":
+        return tried.joint_agreement or 0.0
+    return sum(tried.agreement.values()) / len(tried.agreement)

@@ -1,0 +1,105 @@
+"""The methods that a run with teachers of one's own can be trained by, by their names."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+
+from keras_amalgam.choices import CHOOSE
+from keras_amalgam.data import Augmentation
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
+from keras_amalgam.terms.soft_targets import Ownership
+from keras_amalgam.training import Method, Stage, cosine_adamw, methods
+
+# Of those between which one is chosen: they see the same images, and none takes far longer.
+CANDIDATES = ("amalgamation", "standardized", "reused_heads")
+MIXUP, ZOOM = 1.0, 0.25  # Of `matching`, whose images make the method.
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the methods of a run share.
+
+    Args:
+        teachers: The teachers.
+        reusing: Makes a student with reused heads.
+        tap: Name of the tap at which features are compared; `None` without a common space.
+        common_features: Weight of the common space.
+        ownership: Of the soft targets.
+        temperature: Of the soft targets.
+        learning_rate: Peak of the schedule.
+        epochs: Passes over the images.
+        steps: At most, if the last epoch is to be cut short.
+        seed: Of the method.
+    """
+
+    teachers: Sequence[Teacher]
+    reusing: Callable[[], keras.Model]
+    tap: str | None
+    common_features: float
+    ownership: Ownership
+    temperature: float
+    learning_rate: float
+    epochs: int
+    steps: int | None
+    seed: int
+
+    def methods(self, name: str) -> list[Method]:
+        """The method of a name, or those between which one is to be chosen.
+
+        Raises:
+            ValueError: If the method cannot serve the teachers, or there is nothing to choose.
+        """
+        return [self._made(name)] if name != CHOOSE else self._candidates()
+
+    def _candidates(self) -> list[Method]:
+        made, refused = [], []
+        for name in CANDIDATES:
+            try:
+                made.append(self._made(name))
+            except ValueError as error:
+                refused.append(f"{name}: {error}")
+        if len(made) < 2:
+            raise ValueError(
+                "There is nothing to choose between: these teachers can be served by one method "
+                f"alone. Received: {' '.join(refused)} Leave `method` out."
+            )
+        return made
+
+    def _made(self, name: str) -> Method:
+        common = {"epochs": self.epochs, "seed": self.seed, "learning_rate": self.learning_rate}
+        soft = {"ownership": self.ownership, "temperature": self.temperature}
+        make = {
+            "amalgamation": self._amalgamation,
+            "matching": functools.partial(methods.matching, self.teachers, **common, **soft),
+            "standardized": functools.partial(
+                methods.standardized, self.teachers, **common, **soft
+            ),
+            "reused_heads": functools.partial(
+                methods.reused_heads, self.teachers, self.reusing, **common
+            ),
+            "paper": functools.partial(methods.paper, self.teachers, **common),
+        }
+        method = make[name]()
+        stages = [replace(stage, steps=self.steps) for stage in method.stages]
+        return replace(method, stages=tuple(stages))
+
+    def _amalgamation(self) -> Method:
+        def terms() -> list[AmalgamationTerm]:
+            soft = SoftTargets(ownership=self.ownership, temperature=self.temperature)
+            if self.tap is None:
+                return [soft]
+            space = CommonFeatures(units=64, weight=self.common_features, taps=self.tap)
+            return [soft, space]
+
+        stage = Stage(terms, self.epochs, cosine_adamw(self.learning_rate))
+        return Method("amalgamation", (stage,), seed=self.seed)
+
+
+def augmented(method: str, augmentation: Augmentation) -> Augmentation:
+    """How the images are changed at random where this method is trained."""
+    if method != "matching":
+        return augmentation
+    return replace(augmentation, mixup=MIXUP, zoom=ZOOM)
