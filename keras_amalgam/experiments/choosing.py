@@ -8,7 +8,7 @@ from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.files.writing import write_json
 from keras_amalgam.report import ChoiceResult, TriedMethod, formats, records
 from keras_amalgam.training import Choice, Method
-from keras_amalgam.training.choosing import By, shortened
+from keras_amalgam.training.choosing import shortened
 
 SHARE = 0.2
 # Of the images, and how many at most, are kept aside to choose by.
@@ -80,16 +80,10 @@ def with_chosen(recipe: Recipe, path: Path) -> tuple[Recipe, ChoiceResult]:
 def sentence(result: ChoiceResult, method: str) -> str:
     """What was chosen and what that was judged by, in a sentence."""
     measured = ", ".join(
-        f"{one.method} {formats.percent(_score(one, result.by))} %" for one in result.tried
+        f"{one.method} {formats.percent(result.score(one))} %" for one in result.tried
     )
     what = "over all tasks" if result.by == "tasks" else "in the joint decision"
     return (
         f"Chosen: {method}. Agreement with the teachers {what}, on {result.num_images} images kept "
-        f"aside: {measured}."
+        f"aside: {measured}. {result.doubt}".rstrip()
     )
-
-
-def _score(tried: TriedMethod, by: By) -> float:
-    if by == "joint":
-        return tried.joint_agreement or 0.0
-    return sum(tried.agreement.values()) / len(tried.agreement)

@@ -17,6 +17,7 @@ from keras_amalgam.models.taps import Tap, as_features, as_functional, with_taps
 from keras_amalgam.models.teacher import Teacher
 
 SIDE = 96  # Of a student's images where nothing asks for another.
+REUSED_PART = 3  # Reused heads share a third of the backbone's channels.
 NEW, IMAGENET = "none", "imagenet"
 # Fewer photographs than this rarely teach a network to see from random weights: public benchmarks
 # that train from scratch start at about five times as many.
@@ -53,14 +54,23 @@ class Start:
         Args:
             teachers: Whose tasks it learns.
             cuts: Whether it cuts a whole photograph to its own shape, as the canvas does.
-            heads: As in `build_student`.
+            heads: As in `build_student`. Reused ones share a part of the backbone's channels, so
+                that what leads to the teachers' features does not outgrow the backbone.
         """
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(self.dtype_policy)
         try:
             backbone = self.make()
             way = own_preprocessing(backbone, cuts, self.normalisation)
-            return build_student(backbone, teachers, way, image_channels=self.channels, heads=heads)
+            shared = max(1, backbone.output_shape[-1] // REUSED_PART)
+            return build_student(
+                backbone,
+                teachers,
+                way,
+                image_channels=self.channels,
+                heads=heads,
+                units=shared if heads == "reused" else None,
+            )
         finally:
             keras.config.set_dtype_policy(before)
 

@@ -50,7 +50,8 @@ def choice_view(report: Report) -> dict[str, Any] | None:
         return None
     tasks = list(choice.tried[0].agreement)
     return {
-        "by": "joint" if choice.by == "joint" else "mean of the tasks",
+        "by": "joint decision" if choice.by == "joint" else "mean of the tasks",
+        "doubt": choice.doubt,
         "num_images": formats.count(choice.num_images),
         "columns": [*tasks, "joint"],
         "rows": [

@@ -4,12 +4,14 @@ Every key is always there; a number that was not measured is `None`, in JSON nul
 fractions in 0..1.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from keras_amalgam.evaluation.ablation import AblationRun
 from keras_amalgam.evaluation.confusion import ConfusionMatrix
+from keras_amalgam.evaluation.predictions import standard_error
 from keras_amalgam.evaluation.quantities import (
     Bytes,
     Count,
@@ -22,7 +24,7 @@ from keras_amalgam.evaluation.quantities import (
     Seconds,
     Text,
 )
-from keras_amalgam.report import contradictions, records
+from keras_amalgam.report import contradictions, formats, records
 from keras_amalgam.report.goals import Goal
 
 VERSION = 3
@@ -155,6 +157,25 @@ class ChoiceResult:
     by: Literal["tasks", "joint"]
     num_images: Images
     tried: tuple[TriedMethod, ...]
+
+    def score(self, one: TriedMethod) -> float:
+        """What the methods are ranked by."""
+        if self.by == "joint":
+            return one.joint_agreement or 0.0
+        return sum(one.agreement.values()) / len(one.agreement)
+
+    @property
+    def doubt(self) -> str:
+        """That the images kept aside do not tell the two best apart, if so; else empty."""
+        second, best = sorted(map(self.score, self.tried))[-2:]
+        noise = math.hypot(*(standard_error(value, self.num_images) for value in (second, best)))
+        if best - second > noise:
+            return ""
+        return (
+            f"The two best methods differ by {formats.percent(best - second)} points of agreement, "
+            f"no more than chance makes of {self.num_images} images (± {formats.percent(noise)}): "
+            "more epochs or images may choose otherwise."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

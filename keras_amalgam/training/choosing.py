@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amalgam.models.batch import Batch
-from keras_amalgam.models.signals import Signals
 from keras_amalgam.models.taps import Taps
 from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.quiet import quiet_loggers
 from keras_amalgam.tasks import Classification
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training.keeping import Keeping
@@ -210,7 +210,8 @@ def agreement(
 
 
 def _answers(model: keras.Model, batch: Batch) -> Mapping[str, Any]:
-    return Signals(model.predict_on_batch(batch.images)).answers
+    with quiet_loggers("tensorflow"):  # It warns of each model's graph, and of the last batch's.
+        return model.predict_on_batch(batch.images)
 
 
 class _Counted:
