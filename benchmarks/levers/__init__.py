@@ -1,0 +1,1 @@
+"""Which ways of training a student are worth building on: the same teachers, images and budget."""
