@@ -43,7 +43,7 @@ def write(path: Path, choice: Choice) -> None:
     """Write `choice.json`.
 
     Args:
-        path: Of the file.
+        path: Where it is written.
         choice: What was chosen.
     """
     result = ChoiceResult(
@@ -68,7 +68,7 @@ def with_chosen(recipe: Recipe, path: Path) -> tuple[Recipe, ChoiceResult]:
 
     Args:
         recipe: With candidates.
-        path: Of `choice.json`.
+        path: The file `choice.json`.
     """
     content = json.loads(path.read_text(encoding="utf-8"))
     name = content.pop("method")

@@ -27,12 +27,12 @@ class Course:
         reusing: Makes a student with reused heads.
         tap: Name of the tap at which features are compared; `None` without a common space.
         common_features: Weight of the common space.
-        ownership: Of the soft targets.
-        temperature: Of the soft targets.
+        ownership: Which teacher the soft targets believe on an image; see `SoftTargets`.
+        temperature: Divisor of the logits in the soft targets, positive.
         learning_rate: Peak of the schedule.
         epochs: Passes over the images.
         steps: At most, if the last epoch is to be cut short.
-        seed: Of the method.
+        seed: Integer that the initial weights and the order of the images hang on.
     """
 
     teachers: Sequence[Teacher]

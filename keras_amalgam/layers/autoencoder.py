@@ -13,7 +13,7 @@ class Autoencoder(keras.layers.Layer):
 
     Args:
         units: Channels of the code.
-        **kwargs: Of the layer.
+        **kwargs: Further arguments of `keras.layers.Layer`.
 
     Input shape:
         A map `(batch, height, width, channels)` or a vector `(batch, channels)`.

@@ -129,7 +129,7 @@ class TriedMethod:
 
     Attributes:
         method: The method's name.
-        epochs: Of the trial.
+        epochs: Number of epochs of the trial.
         parameters: Weights of its student.
         agreement: By task, how often its student and the teacher chose the same class of images
             that were kept aside.

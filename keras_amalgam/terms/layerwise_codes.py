@@ -41,7 +41,7 @@ class LayerwiseCodes(FeatureTerm):
         weight: The term's coefficient.
         taps: Where features are read; by default at all taps that the models share.
         name: Key in the history.
-        **kwargs: Of the layer.
+        **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of its range.

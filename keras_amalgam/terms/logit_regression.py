@@ -22,7 +22,7 @@ class LogitRegression(AmalgamationTerm):
     Args:
         weight: The term's coefficient.
         name: Key in the history.
-        **kwargs: Of the layer.
+        **kwargs: Further arguments of `keras.layers.Layer`.
 
     Raises:
         ValueError: If `weight` is negative.

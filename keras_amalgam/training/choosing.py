@@ -49,11 +49,11 @@ class Trial:
     """A short run of one method.
 
     Attributes:
-        method: Its name.
-        epochs: Of all stages of the short run.
-        parameters: Of the student that it left.
-        agreement: Of that student.
-        seconds: That it took.
+        method: The method's name.
+        epochs: Number of epochs of the short run, over all its stages.
+        parameters: Number of weights of the student that it left.
+        agreement: How that student agrees with the teachers.
+        seconds: Wall-clock time of the run.
     """
 
     method: str
@@ -102,7 +102,7 @@ def choose(
 
     Args:
         methods: At least two, each with a name of its own.
-        teachers: As in `train`, like the next three.
+        teachers: The teachers, in the order of their sources.
         student: Makes the student; a method may bring its own.
         student_tap: The student's layer to imitate with, or several by tap name.
         images: Unlabelled batches of known number, one epoch.
@@ -115,8 +115,8 @@ def choose(
         keeping: Makes the place where the short run of a method keeps its state, so that it can go
             on; `None` keeps nothing.
         callbacks: Makes the callbacks of a short run's stage; see `train`.
-        strategy: As in `train`.
-        verbose: As in `keras.Model.fit`.
+        strategy: Under which the students are trained; see `train`.
+        verbose: What `fit` prints; see `keras.Model.fit`.
 
     Returns:
         The choice.
@@ -124,7 +124,7 @@ def choose(
     Raises:
         ValueError: If an argument is out of its range, there is no image, or `by="joint"` cannot
             be measured.
-        Interrupted: As in `train`.
+        Interrupted: If it was told to end, and the states are kept; see `train`.
 
     Example:
     ```python

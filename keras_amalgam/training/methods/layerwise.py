@@ -23,11 +23,12 @@ def layerwise(
     fitted at once.
 
     Args:
-        teachers: Of one architecture up to their taps, which have the same names, in the order of
-            depth. The student is tapped by these names, too: `student_tap={"mid": …, "top": …}`.
-        epochs: Of the three stages.
-        learning_rate: The peak, of each.
-        seed: Of the method.
+        teachers: Networks of one architecture up to their taps, which have the same names, in the
+            order of depth. The student is tapped by these names, too:
+            `student_tap={"mid": …, "top": …}`.
+        epochs: Passes over the images in each of the three stages, at least 1.
+        learning_rate: The peak of the schedule of each stage.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of three stages.

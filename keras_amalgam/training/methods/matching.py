@@ -32,10 +32,10 @@ def matching(
     Args:
         teachers: Any.
         epochs: Passes over the images; the authors' shortest training is 300.
-        ownership: Of the soft targets.
-        temperature: Of the soft targets.
-        learning_rate: The peak.
-        seed: Of the method.
+        ownership: Which teacher the soft targets believe on an image; see `SoftTargets`.
+        temperature: Divisor of the logits in the soft targets, positive.
+        learning_rate: The peak of the schedule.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of one stage.

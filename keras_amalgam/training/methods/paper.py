@@ -28,7 +28,7 @@ def paper(
         epochs: Passes over the images, at least 1.
         learning_rate: Before it falls.
         units: Channels of the common space.
-        seed: Of the method.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of one stage.

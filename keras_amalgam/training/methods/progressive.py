@@ -25,11 +25,11 @@ def progressive(
     Args:
         teachers: One teacher, with its taps in the order of depth. The student is tapped by the
             same names: `student_tap={"first": …, "second": …}`.
-        epochs: Of every block.
-        tuning: Epochs of the last stage.
-        temperature: Of its soft targets.
-        learning_rate: The peak, of each stage.
-        seed: Of the method.
+        epochs: Passes over the images for each block, at least 1.
+        tuning: Passes over the images in the last stage, at least 1.
+        temperature: Divisor of the logits in its soft targets, positive.
+        learning_rate: The peak of the schedule of each stage.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of one stage more than the teacher has taps.

@@ -32,11 +32,11 @@ def proxy(
         teachers: Any.
         large: Makes the large student, with `build_student`.
         small: Makes the student that is left.
-        epochs: Of the two stages.
-        ownership: Of the large student's soft targets.
-        temperature: Of the soft targets of both.
-        learning_rate: The peak, of both.
-        seed: Of the method.
+        epochs: Passes over the images for the large student, and for the small one; at least 1.
+        ownership: Which teacher the large student believes on an image; see `SoftTargets`.
+        temperature: Divisor of the logits in the soft targets of both, positive.
+        learning_rate: The peak of the schedule of each stage.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of two stages.

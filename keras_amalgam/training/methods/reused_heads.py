@@ -24,8 +24,8 @@ def reused_heads(
         teachers: Each with one tap that its answer hangs on alone.
         student: Makes the student, with `build_student(…, heads="reused")`.
         epochs: Passes over the images, at least 1.
-        learning_rate: The peak.
-        seed: Of the method.
+        learning_rate: The peak of the schedule.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of one stage, with a student of its own.

@@ -14,8 +14,8 @@ def check_tapped(method: str, teachers: Sequence[Teacher]) -> None:
     """Refuse teachers whose features a method cannot read.
 
     Args:
-        method: Its name.
-        teachers: Those of the training.
+        method: The method's name, for the error.
+        teachers: The training's teachers.
 
     Raises:
         TypeError: If they are not teachers.
@@ -34,7 +34,7 @@ def check_one_architecture(method: str, teachers: Sequence[Teacher]) -> None:
     """Refuse teachers whose layers up to their taps are not the same, whatever their weights.
 
     Args:
-        method: Its name.
+        method: The method's name, for the error.
         teachers: With taps.
 
     Raises:

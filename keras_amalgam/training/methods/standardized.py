@@ -23,11 +23,11 @@ def standardized(
     Args:
         teachers: With taps.
         epochs: Passes over the images, at least 1.
-        ownership: Of the soft targets.
-        temperature: Of the soft targets.
-        weight: Of the standardised heads.
-        learning_rate: The peak.
-        seed: Of the method.
+        ownership: Which teacher the soft targets believe on an image; see `SoftTargets`.
+        temperature: Divisor of the logits in the soft targets, positive.
+        weight: Coefficient of the standardised heads, at least 0.
+        learning_rate: The peak of the schedule.
+        seed: Integer that the initial weights and the order of the images hang on.
 
     Returns:
         A method of one stage.
