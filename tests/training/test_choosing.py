@@ -104,11 +104,11 @@ def test_signals_that_come_with_the_images_are_believed(teachers, make):
 
 
 def test_method_whose_student_agrees_best_is_chosen_at_its_full_length(run):
-    idle, learning = method("idle", 0.0), method("learning", 0.02, epochs=50)
+    idle, learning = method("idle", 0.0), method("learning", 0.05, epochs=15)
     choice = run(idle, learning, share=0.8)
     assert choice.method is learning
     still, trained = choice.trials
-    assert (still.method, still.epochs, trained.epochs) == ("idle", 8, 40)
+    assert (still.method, still.epochs, trained.epochs) == ("idle", 8, 12)
     assert trained.agreement.score("tasks") > still.agreement.score("tasks")
     assert trained.seconds > 0
 
@@ -132,7 +132,7 @@ def test_shortened_method_has_a_share_of_each_stage_and_at_least_one_epoch():
 
 
 def test_interrupted_choice_goes_on_to_the_same_end(run, tmp_path, stop_at):
-    candidates = method("slow", 0.001), method("fast", 0.01)
+    candidates = method("slow", 0.001, epochs=5), method("fast", 0.01)
 
     def keeping(one):
         return Keeping(tmp_path / one.name)
