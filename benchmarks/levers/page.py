@@ -67,7 +67,7 @@ class Summary:
     """One way of training, over its seeds.
 
     Args:
-        rows: Of one name and one number of epochs.
+        rows: The rows of one name and one number of epochs, one for each seed.
     """
 
     rows: Sequence[results.Row]

@@ -24,12 +24,12 @@ class Setting:
     Args:
         name: In the rows.
         teachers: Each with one tap, in the order of the sources.
-        image_shape: Of all images.
+        image_shape: Height, width and channels of every image.
         unlabelled: By source what students learn from, uint8, `(images, height, width, channels)`.
         kept_aside: By source what agreement with the teachers is measured on.
         test: By task labelled images; nothing is chosen by them.
         augmentations: By kind of view what is drawn at random, for each source.
-        temperature: Of the soft targets.
+        temperature: Divisor of the logits in the soft targets.
         learning_rate: The peak.
     """
 

@@ -51,8 +51,8 @@ class Stored:
             collections: Raw images by source, uint8, `(images, height, width, channels)`.
             teachers: In the order of the sources; each with one tap.
             augmentations: By source what makes a view.
-            num_views: Of each image.
-            seed: Of the views, and of the partners of images that are mixed.
+            num_views: Number of views of each image.
+            seed: Integer that the views, and the partners of mixed images, are drawn with.
         """
         source = np.repeat(
             np.arange(len(collections), dtype=np.int32), [len(c) for c in collections.values()]
@@ -77,7 +77,7 @@ class Stored:
 
         Args:
             batch_size: Images per batch; a rest that fills none is left out.
-            seed: Of order and choice; with the number of the epoch it settles both.
+            seed: Integer that, with the number of the epoch, settles order and choice.
 
         Returns:
             Batches with source and signals, of known number.

@@ -72,7 +72,13 @@ def with_chosen(recipe: Recipe, path: Path) -> tuple[Recipe, ChoiceResult]:
     """
     content = json.loads(path.read_text(encoding="utf-8"))
     name = content.pop("method")
-    (method,) = [one for one in recipe.candidates if one.name == name]
+    known = {one.name: one for one in recipe.candidates}
+    if name not in known:
+        raise ValueError(
+            f"{path} names a method that is not a candidate. Received: {name!r}. Expected: one of "
+            f"{list(known)}. Choose with the same candidates, or begin anew in another folder."
+        )
+    method = known[name]
     chosen = replace(recipe, methods=[method, *recipe.methods], candidates=())
     return chosen, records.build(ChoiceResult, content)
 

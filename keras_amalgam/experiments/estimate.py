@@ -153,7 +153,7 @@ def plan(
     done = {} if restart else run.steps
     later = LATER if recipe.evaluation else LATER[1:]
     steps, left = 0, set()
-    if recipe.candidates and (folder / choosing.CHOICE).is_file() and not restart:
+    if recipe.candidates and "choose" in done and not run.lost("choose"):
         recipe, _ = choosing.with_chosen(recipe, folder / choosing.CHOICE)
     elif recipe.candidates:
         names = [method.name for method in recipe.candidates]

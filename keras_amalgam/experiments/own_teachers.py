@@ -15,7 +15,7 @@ from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
-from keras_amalgam.experiments.training_methods import Course
+from keras_amalgam.experiments.training_methods import WEIGHED, WITHOUT_OWNERSHIP, Course
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
@@ -111,6 +111,11 @@ def recipe(
             "method": method,
         }
     )
+    if ownership is not None and method in WITHOUT_OWNERSHIP:
+        raise ValueError(
+            f"The method {method!r} settles itself which teacher is believed. Received: "
+            f"`ownership={ownership!r}`. Leave `ownership` out, or choose another method."
+        )
     names = [teacher.name for teacher in teachers]
     check_choices(names, images, tests, ownership)
     begin = students.start(student, weights, size, channels, dtype_policy)
@@ -142,7 +147,7 @@ def recipe(
         steps=steps,
         seed=seed,
     )
-    made = course.methods(method)
+    made, left_out_methods = course.methods(method)
     aside = _kept_aside(counts) if method == CHOOSE else {}
     footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
     kept = footprint.fits if read_once is None else read_once
@@ -190,7 +195,7 @@ def recipe(
             "mirrored images": flip,
             "seed": seed,
             "precision": dtype_policy,
-            "weight of the common space": common_features if with_space else 0.0,
+            **({"weight of the common space": course.weight} if method in WEIGHED else {}),
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
@@ -199,6 +204,7 @@ def recipe(
         notes=[
             *_notes(left_out, found),
             *notes,
+            *left_out_methods,
             *filter(None, [begin.note(sum(counts.values()))]),
             *([_without_space_note(without_tap)] if without_tap and common_features > 0 else []),
         ],

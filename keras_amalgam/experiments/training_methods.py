@@ -15,6 +15,8 @@ from keras_amalgam.training import Method, Stage, cosine_adamw, methods
 
 # Of those between which one is chosen: they see the same images, and none takes far longer.
 CANDIDATES = ("amalgamation", "standardized", "reused_heads")
+# Which use the run's weight of the common space, and which have an ownership of their own.
+WEIGHED, WITHOUT_OWNERSHIP = ("amalgamation", CHOOSE), ("reused_heads", "paper")
 MIXUP, ZOOM = 1.0, 0.25  # Of `matching`, whose images make the method.
 
 
@@ -46,27 +48,38 @@ class Course:
     steps: int | None
     seed: int
 
-    def methods(self, name: str) -> list[Method]:
+    @property
+    def weight(self) -> float:
+        """The weight of the common space, 0 where there is none."""
+        return 0.0 if self.tap is None else self.common_features
+
+    def methods(self, name: str) -> tuple[list[Method], list[str]]:
         """The method of a name, or those between which one is to be chosen.
+
+        Returns:
+            The methods, and a sentence for each candidate that is left out.
 
         Raises:
             ValueError: If the method cannot serve the teachers, or there is nothing to choose.
         """
-        return [self._made(name)] if name != CHOOSE else self._candidates()
+        return ([self._made(name)], []) if name != CHOOSE else self._candidates()
 
-    def _candidates(self) -> list[Method]:
+    def _candidates(self) -> tuple[list[Method], list[str]]:
         made, refused = [], []
         for name in CANDIDATES:
             try:
                 made.append(self._made(name))
+                if name == "reused_heads":
+                    self.reusing()  # Says why where the backbone does not fit the heads.
             except ValueError as error:
+                made = [one for one in made if one.name != name]
                 refused.append(f"{name}: {error}")
         if len(made) < 2:
             raise ValueError(
                 "There is nothing to choose between: these teachers can be served by one method "
                 f"alone. Received: {' '.join(refused)} Leave `method` out."
             )
-        return made
+        return made, [f"Not tried, {reason}" for reason in refused]
 
     def _made(self, name: str) -> Method:
         common = {"epochs": self.epochs, "seed": self.seed, "learning_rate": self.learning_rate}

@@ -26,6 +26,7 @@ from keras_amalgam.evaluation.quantities import (
 )
 from keras_amalgam.report import contradictions, formats, records
 from keras_amalgam.report.goals import Goal
+from keras_amalgam.training.choosing import Agreement
 
 VERSION = 3
 
@@ -160,9 +161,7 @@ class ChoiceResult:
 
     def score(self, one: TriedMethod) -> float:
         """What the methods are ranked by."""
-        if self.by == "joint":
-            return one.joint_agreement or 0.0
-        return sum(one.agreement.values()) / len(one.agreement)
+        return Agreement(one.agreement, one.joint_agreement, self.num_images).score(self.by)
 
     @property
     def doubt(self) -> str:

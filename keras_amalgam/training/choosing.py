@@ -137,6 +137,7 @@ def choose(
     """
     check_candidates(methods)
     _check(share, by)
+    _check_kept_aside(teachers, kept_aside, by)
     trials = []
     for method in methods:
         started = time.perf_counter()
@@ -153,12 +154,6 @@ def choose(
         )
         left = trained.amalgamator.student
         agreed = agreement(left, teachers, kept_aside)
-        if by == "joint" and agreed.joint is None:
-            raise ValueError(
-                "A joint decision needs two or more teachers of classes, and images kept aside "
-                "whose source is known. Received: by='joint' and none to measure it on. Use "
-                "by='tasks'."
-            )
         seconds = time.perf_counter() - started
         epochs = len(trained.history["loss"])
         trials.append(Trial(method.name, epochs, left.count_params(), agreed, seconds))
@@ -227,17 +222,37 @@ class _Counted:
         names = {name: task.class_names for name, task in self._tasks.items()}
         self._space = LabelSpace(names) if classes and len(names) > 1 else None
 
+    @property
+    def compares_jointly(self) -> bool:
+        """Whether there is a decision among the classes of several teachers."""
+        return self._space is not None
+
+    def see(self, batch: Batch) -> list[np.ndarray]:
+        """Count one batch's images; which of them each teacher is compared on."""
+        unknown = np.full(len(batch.images), -1)
+        source = unknown if batch.source is None else np.asarray(batch.source)
+        self._num_images += len(source)
+        own = [(source == number) | (source < 0) for number in range(len(self._tasks))]
+        for name, mine in zip(self._tasks, own, strict=True):
+            self._seen[name] += int(mine.sum())
+        return own
+
+    def check_seen(self) -> None:
+        """Raise a `ValueError` if there is no image to compare a teacher on."""
+        unseen = [name for name, number in self._seen.items() if not number]
+        if unseen:
+            raise ValueError(
+                "Agreement with a teacher is measured on images of its source, or of unknown ones. "
+                f"Received: {self._num_images} images, none of {unseen}. Keep some of each aside."
+            )
+
     def add(
         self, own: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], batch: Batch
     ) -> None:
-        """Count one batch."""
+        """Count one batch's decisions."""
         source = None if batch.source is None else np.asarray(batch.source)
-        self._num_images += len(batch.images)
-        for number, (name, task) in enumerate(self._tasks.items()):
-            alike = task.agreement(own[name], theirs[name])
-            mine = np.full(len(alike), True) if source is None else np.isin(source, (number, -1))
-            self._seen[name] += int(mine.sum())
-            self._alike[name] += float(alike[mine].sum())
+        for (name, task), mine in zip(self._tasks.items(), self.see(batch), strict=True):
+            self._alike[name] += float(task.agreement(own[name], theirs[name])[mine].sum())
         if self._space is not None and source is not None:
             places = [self._space.indices[name][theirs[name].argmax(-1)] for name in self._tasks]
             known = source >= 0
@@ -247,17 +262,28 @@ class _Counted:
 
     def agreement(self) -> Agreement:
         """What was counted."""
-        unseen = [name for name, number in self._seen.items() if not number]
-        if unseen:
-            raise ValueError(
-                "Agreement with a teacher is measured on images of its source, or of unknown ones. "
-                f"Received: {self._num_images} images, none of {unseen}. Keep some of each aside."
-            )
+        self.check_seen()
         joint = np.concatenate(self._joint) if self._joint else np.empty(0)
         return Agreement(
             {name: self._alike[name] / number for name, number in self._seen.items()},
             float(joint.mean()) if len(joint) else None,
             self._num_images,
+        )
+
+
+def _check_kept_aside(teachers: Sequence[Teacher], images: tf.data.Dataset, by: By) -> None:
+    """Refuse images on which agreement cannot be measured, before anything is trained."""
+    counted = _Counted(teachers)
+    known = 0
+    for element in images:
+        batch = Batch.of(element)
+        known += 0 if batch.source is None else int((np.asarray(batch.source) >= 0).sum())
+        counted.see(batch)
+    counted.check_seen()
+    if by == "joint" and not (known and counted.compares_jointly):
+        raise ValueError(
+            "A joint decision needs two or more teachers of classes, and images kept aside whose "
+            "source is known. Received: by='joint' and none to measure it on. Use by='tasks'."
         )
 
 

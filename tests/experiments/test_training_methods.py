@@ -103,6 +103,23 @@ def test_method_of_features_refuses_teachers_without_a_tap(photos, name):
         recipe_of(photos, name, tap=None)
 
 
+def test_candidate_that_cannot_serve_is_left_out_and_named(photos, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("The heads hang on more than their taps.")
+
+    monkeypatch.setattr(training_methods.methods, "reused_heads", refuse)
+    recipe = recipe_of(photos, "choose")
+    assert [one.name for one in recipe.candidates] == ["amalgamation", "standardized"]
+    assert "Not tried, reused_heads: The heads hang on more than their taps." in recipe.notes
+
+
+@pytest.mark.parametrize("name", ["reused_heads", "paper"])
+def test_ownership_that_a_method_would_ignore_is_refused(photos, name):
+    with pytest.raises(ValueError, match="Received: `ownership='source'`. Leave `ownership` out"):
+        recipe_of(photos, name, ownership="source")
+    assert "weight of the common space" not in recipe_of(photos, name).settings
+
+
 def test_nothing_is_chosen_where_one_method_alone_serves_the_teachers(photos):
     with pytest.raises(ValueError, match="nothing to choose between.*standardized: The method"):
         recipe_of(photos, "choose", tap=None)

@@ -169,6 +169,7 @@ def test_choices_that_cannot_be_made_are_refused(run, make):
         run(one, other, share=0.0)
     with pytest.raises(ValueError, match="`by` must be one of"):
         run(one, other, by="loss")
+    one = Method("a", (replace(one.stages[0], terms=lambda: pytest.fail("It trains.")),))
     images = tf.data.Dataset.from_tensors(make.images(4))
     with pytest.raises(ValueError, match="images kept aside whose source is known"):
         run(one, other, kept_aside=images, by="joint")
