@@ -58,9 +58,10 @@ def _reusing_student(setting: Setting) -> keras.Model:
     return build_student(backbone, setting.teachers, heads="reused", units=REUSED_UNITS)
 
 
-def _soft(ownership: str = "source", **settings: Any) -> MakeTerm:
+def _soft(ownership: str = "source", temperature: float | None = None, **settings: Any) -> MakeTerm:
+    """Soft targets, at the benchmark's temperature unless another is given."""
     return lambda setting: SoftTargets(
-        ownership=ownership, temperature=setting.temperature, **settings
+        ownership=ownership, temperature=temperature or setting.temperature, **settings
     )
 
 
@@ -146,8 +147,17 @@ ROWS = {
         _one_stage(_soft(), _soft("per_task", name="task_targets")),
         "per_source and per_task together, as two terms",
     ),
+    "at_one": Row(_one_stage(_soft(temperature=1.0)), "per_source at a temperature of 1"),
     "standardized_logits": Row(_one_stage(_soft(standardize=True)), "per_source, logits z-scored"),
+    "standardized_at_one": Row(
+        _one_stage(_soft(temperature=1.0, standardize=True)),
+        "per_source, logits z-scored, at a temperature of 1",
+    ),
     "relations": Row(_one_stage(_soft(), _relations), "per_source + `RelationalTargets()`"),
+    "all_targets": Row(
+        _one_stage(_soft(), _soft("per_task", name="task_targets"), _relations),
+        "source_and_task + `RelationalTargets()`",
+    ),
     "mixup_zoom": Row(
         _one_stage(_soft()), "per_source on views that are mixed up and zoomed, too", "mixed"
     ),
