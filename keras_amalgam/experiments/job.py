@@ -4,7 +4,6 @@ Each step leaves its result whole and is skipped when nothing that it was made f
 step that fails loses nothing of those before it.
 """
 
-import contextlib
 import dataclasses
 import errno
 import json
@@ -18,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_amalgam import evaluation
 from keras_amalgam.experiments import (
     canvas_cost,
     choosing,
     comparisons,
-    estimate,
     first_look,
     made_from,
     package,
@@ -36,67 +33,14 @@ from keras_amalgam.experiments.package import Packaged
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.reporting import Tested
 from keras_amalgam.experiments.run_folder import RunFolder, Say, check_begun
+from keras_amalgam.experiments.settings import Settings
+from keras_amalgam.experiments.trainings import Prepared, Trainings
 from keras_amalgam.files.writing import whole_entries, write_json
 from keras_amalgam.report import ChoiceResult, Report, format_table, formats, records, write_report
-from keras_amalgam.training import Amalgamation, Method, choose, train
+from keras_amalgam.training import Amalgamation, Method
 from keras_amalgam.training.interruption import ended_by_sigterm
-from keras_amalgam.training.keeping import Keeping
-from keras_amalgam.training.progress import Length, Progress, WriteHistory
-from keras_amalgam.training.state import Place, State
-
-STEPS = ("train", "evaluate", "package", "compare", "report")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-
-MakeCallbacks = Callable[[], Sequence[keras.callbacks.Callback]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a recipe is run; none of it changes the result.
-
-    Args:
-        only: The one step that is done, whether something has changed or not; the steps before it
-            must be done. `None` for all that are not done.
-        restart: Whether an earlier run in the folder is removed first.
-        keep: How many states of a training stay.
-        minutes: At most so much time lies between two of its states.
-        callbacks: Makes further callbacks for each `fit`.
-        strategy: Under which the student is trained.
-        full_run: The command that runs what this one did not, if there is one.
-        described: For `run.json`: the command and its settings, with which it can be run again.
-    """
-
-    only: str | None = None
-    restart: bool = False
-    keep: int = 3
-    minutes: float = 5.0
-    callbacks: MakeCallbacks = tuple
-    strategy: tf.distribute.Strategy | None = None
-    full_run: str | None = None
-    described: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse a step that does not exist, numbers out of bounds, and callbacks not yet made."""
-        if self.only is not None and self.only not in STEPS:
-            raise ValueError(
-                f"There is no step {self.only!r}. Received: only={self.only!r}. Choose one of "
-                f"{list(STEPS)}."
-            )
-        if not (self.keep >= 1 and 0 <= self.minutes < float("inf")):  # NaN is neither.
-            raise ValueError(
-                "At least one state stays, and time between two is not negative. Received: "
-                f"keep={self.keep}, minutes={self.minutes}. Leave them out for 3 and 5."
-            )
-        made = self.callbacks
-        is_class = isinstance(made, type) and issubclass(made, keras.callbacks.Callback)
-        if not callable(made) or is_class:
-            raise TypeError(
-                "`callbacks` is a function that makes a list of callbacks for each fit: a callback "
-                f"keeps what it saw in one. Received: {made!r}. Expected: such as "
-                "`callbacks=lambda: [callback]`."
-            )
-
 
 _DEFAULT = Settings()
 
@@ -149,17 +93,6 @@ def run(
     return report
 
 
-@dataclasses.dataclass(frozen=True)
-class _Prepared:
-    """A training that may begin or go on."""
-
-    method: Method
-    student: keras.Model
-    folder: Path
-    keeping: Keeping
-    begun: State
-
-
 class _Job:
     """One process's work on a run."""
 
@@ -170,13 +103,14 @@ class _Job:
         self.started = started
         self.earlier = 0.0  # Seconds that other processes spent on steps of this run.
         self.images = made_from.images(recipe)
+        self.trainings = Trainings(recipe, folder, settings, self.images, say)
 
     def run(self) -> Report | None:
         """Do all that is not done, or the one step that is wanted."""
         only = self.settings.only
         choice = self._choose()
         main, *others = self.recipe.methods
-        prepared = self._prepare(main)  # Refuses what does not fit the run that is there.
+        prepared = self.trainings.prepare(main)  # Refuses what does not fit the run that is there.
         first_look.check_tests(self.recipe, prepared.student)
         self._describe()
         notes = self._notes()
@@ -210,34 +144,20 @@ class _Job:
         if not recipe.candidates:
             return None
         pairs = zip(recipe.candidates, choosing.trials(recipe), strict=True)
-        tried = {one.name: self._prepare(trial) for one, trial in pairs}
+        tried = {one.name: self.trainings.prepare(trial) for one, trial in pairs}
         for one in tried.values():
             first_look.check_tests(recipe, one.student)
         self._describe()
 
         def try_all() -> list[str]:
             self.say(f"Choosing between {formats.words(list(tried))}, by short runs.")
-            choice = choose(
-                recipe.candidates,
-                recipe.teachers,
-                recipe.student,
-                recipe.student_tap,
-                recipe.streams["train"],
-                recipe.streams["kept_aside"],
-                share=choosing.SHARE,
-                keeping=lambda method: tried[method.name].keeping,
-                callbacks=lambda method, stage, steps: self._callbacks(
-                    tried[method.name], stage, steps
-                ),
-                strategy=self.settings.strategy,
-                verbose=0,
-            )
-            choosing.write(path, choice)
+            choosing.write(path, self.trainings.choose(tried))
             return [path.name]
 
         about = {"candidates": [{**one.keeping.made_from} for one in tried.values()]}
         self._step("choose", about, try_all)
         self.recipe, result = choosing.with_chosen(recipe, path)
+        self.trainings = dataclasses.replace(self.trainings, recipe=self.recipe)
         self.say(choosing.sentence(result, self.recipe.methods[0].name))
         return result
 
@@ -257,89 +177,9 @@ class _Job:
             self.say(note)
         return notes
 
-    def _prepare(self, method: Method) -> "_Prepared":
-        """The student before its training, and what an earlier process left of that.
-
-        Raises:
-            ValueError: If that was begun with something else, or must be finished and is not.
-        """
-        recipe, settings = self.recipe, self.settings
-        folder = self.folder.path / "training" / method.name
-        keras.utils.set_random_seed(method.seed)
-        with settings.strategy.scope() if settings.strategy else contextlib.nullcontext():
-            student = (method.stages[0].student or recipe.student)()
-        replicas = settings.strategy.num_replicas_in_sync if settings.strategy else 1
-        made = made_from.training(recipe, method, student, self.images, replicas)
-        keeping = Keeping(folder / "states", made, settings.keep, settings.minutes)
-        begun, _ = keeping.begun()
-        if not begun.finished and settings.only not in (None, "train", "compare"):
-            raise ValueError(
-                f"Only the step {settings.only!r} was wanted, and the training before it has not "
-                f"finished. Received: {folder}. Run without `only` first."
-            )
-        return _Prepared(method, student, folder, keeping, begun)
-
-    def _train(self, prepared: "_Prepared") -> Amalgamation:
-        method, begun = prepared.method, prepared.begun
-        self._announce(method, begun)
-        self.earlier += begun.seconds
-        return train(
-            method,
-            self.recipe.teachers,
-            lambda: prepared.student,
-            self.recipe.student_tap,
-            self.recipe.streams["train"],
-            keeping=prepared.keeping,
-            logs=self.folder.path / "logs" / method.name,
-            callbacks=lambda stage, steps: self._callbacks(prepared, stage, steps),
-            strategy=self.settings.strategy,
-            verbose=0,
-        )
-
-    def _announce(self, method: Method, begun: State) -> None:
-        place = begun.place
-        if begun.finished:
-            self.say(f"training {method.name}: done already.")
-        elif begun.history or place.step:
-            self.say(
-                f"Training the student goes on: {method.name}, stage {place.stage + 1}, epoch "
-                f"{place.epoch + 1}, step {place.step}."
-            )
-        else:
-            self.say(f"Training the student without labels: {method.name}.")
-
-    def _callbacks(
-        self, prepared: "_Prepared", stage: int, steps: int
-    ) -> list[keras.callbacks.Callback]:
-        method, begun = prepared.method, prepared.begun
-        names = [one.name for one in choosing.trainings(self.recipe, steps)]
-        others = choosing.trainings(self.recipe, steps)[names.index(method.name) + 1 :]
-        later = sum(each.length(steps) for one in others for each in one.stages)
-        known = [record["seconds"] for record in self.folder.steps.values()]
-        # The first step looks at the images; of those after it nothing is known yet.
-        rest = sum(known) if len(known) > 1 else estimate.packaging_seconds(prepared.student)
-        length = Length(
-            [one.epochs for one in method.stages],
-            sum(one.length(steps) for one in method.stages),
-            steps,
-            self.recipe.batch_size,
-            lambda seconds: later * seconds + rest,
-        )
-        goes_on = stage == begun.place.stage
-        place = begun.place if goes_on else Place(stage)
-        progress = Progress(length, place, begun.seconds if goes_on else 0.0, self.say)
-        done = len(begun.history.get("loss", ())) if goes_on else None
-        history = WriteHistory(prepared.folder / "history.csv", done, progress)
-        return [progress, history, *self._made_callbacks()]
-
-    def _made_callbacks(self) -> Sequence[keras.callbacks.Callback]:
-        made = self.settings.callbacks()
-        if not isinstance(made, (list, tuple)):
-            raise TypeError(
-                f"`callbacks` must make a list of callbacks. Received: {made!r}. Expected: such as "
-                "`callbacks=lambda: [callback]`."
-            )
-        return made
+    def _train(self, prepared: Prepared) -> Amalgamation:
+        self.earlier += prepared.begun.seconds
+        return self.trainings.train(prepared)
 
     def _test(self, student: keras.Model, about: Mapping[str, Any]) -> Tested:
         recipe, place = self.recipe, self.folder.path / "evaluation"
@@ -412,7 +252,7 @@ class _Job:
         with warnings.catch_warnings():
             # Heads that no term trains are what some comparisons are about.
             warnings.filterwarnings("ignore", message="Gradients do not exist")
-            amalgamation = self._train(self._prepare(method))
+            amalgamation = self._train(self.trainings.prepare(method))
         if not self.recipe.evaluation:
             return None
         name = f"training/{method.name}/compared.json"

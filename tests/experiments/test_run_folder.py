@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from keras_amalgam.cli import run_flags
-from keras_amalgam.experiments import job
+from keras_amalgam.experiments import settings
 from keras_amalgam.experiments.run_folder import RunFolder, check_begun
 
 
@@ -237,4 +237,4 @@ def test_result_of_an_earlier_version_is_replaced_only_if_told_to(opened, tmp_pa
 
 
 def test_command_line_knows_the_steps_of_a_job():
-    assert run_flags.STEPS == job.STEPS
+    assert run_flags.STEPS == settings.STEPS
