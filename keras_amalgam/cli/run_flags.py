@@ -147,8 +147,9 @@ def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
             told = {}
         if told.get("flags", {}).get("hours") == values.hours and "steps" in told:
             return told["steps"]
+    estimate.check_one_stage(recipe)
     estimated = estimate.estimate(recipe, values.keep)
-    steps = estimate.steps_in(3600 * values.hours, estimated, len(recipe.candidates))
+    steps = estimate.steps_in(3600 * values.hours, estimated, recipe)
     print(f"{estimated.sentence} {values.hours:g} h are {steps} steps.")
     return steps
 

@@ -1,5 +1,7 @@
 """What a run will take, from a few steps of its training: nothing is kept of them."""
 
+import itertools
+import operator
 import os
 import statistics
 import sys
@@ -16,9 +18,9 @@ import tensorflow as tf
 from keras_amalgam.experiments import choosing, first_look, made_from
 from keras_amalgam.experiments.recipe import Recipe
 from keras_amalgam.experiments.run_folder import RunFolder, listed
-from keras_amalgam.models.taps import as_taps
+from keras_amalgam.report import formats
 from keras_amalgam.text import file_size
-from keras_amalgam.training.amalgamator import Amalgamator
+from keras_amalgam.training import train
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.method import Method
 from keras_amalgam.training.progress import in_words
@@ -33,15 +35,18 @@ PACKAGING, PACKAGING_PER_WEIGHT = 20.0, 0.5
 _BYTES_OF_ARTIFACTS = 4 + 4 + 4 + 1 + 4
 
 
+Paces = Mapping[str, Sequence[float]]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What was measured of a few steps, and what follows from it for the whole run.
 
     Attributes:
-        seconds_per_step: Median of the measured steps.
-        images_per_second: In the training.
-        once: Seconds before the steps are steady: graphs are built, and images that are kept in
-            memory are read.
+        paces: By the method's name, the median seconds of a step in each of its stages.
+        batch_size: Images per step.
+        once: Seconds before the steps are steady: graphs are built, terms are fitted, and images
+            that are kept in memory are read.
         training: Seconds of that, and of all steps of all methods that are left.
         after: Seconds of evaluation and packaging, as far as they are left.
         memory: Largest number of bytes that the process held so far; `None` where the system does
@@ -49,8 +54,8 @@ class Estimate:
         disk: Bytes that the run's folder will hold at most.
     """
 
-    seconds_per_step: float
-    images_per_second: float
+    paces: Paces
+    batch_size: int
     once: float
     training: float
     after: float
@@ -62,67 +67,133 @@ class Estimate:
         """What is said to the user."""
         memory = "" if self.memory is None else f"{file_size(self.memory)} of memory in training, "
         return (
-            f"A step takes {1000 * self.seconds_per_step:.0f} ms, {self.images_per_second:.0f} "
-            f"images/s: about {in_words(self.training)} of training and {in_words(self.after)} of "
-            f"evaluation and packaging, {memory}up to {file_size(self.disk)} on the disk."
+            f"{self._paces_in_words()}: about {in_words(self.training)} of training and "
+            f"{in_words(self.after)} of evaluation and packaging, {memory}up to "
+            f"{file_size(self.disk)} on the disk."
         )
+
+    def _paces_in_words(self) -> str:
+        paces = [*self.paces.items()]
+        if len(paces) == 1 and len(paces[0][1]) == 1:
+            (seconds,) = paces[0][1]
+            rate = self.batch_size / seconds
+            return f"A step takes {1000 * seconds:.0f} ms, {rate:.0f} images/s"
+        told = [
+            f"{formats.words([f'{1000 * one:.0f}' for one in seconds])} ms ({name})"
+            for name, seconds in paces
+        ]
+        return f"A step takes {formats.words(told)}"
 
 
 def estimate(
-    recipe: Recipe, keep: int = 3, steps: int | None = None, left: Collection[str] = LATER
+    recipe: Recipe,
+    keep: int = 3,
+    missing: Mapping[str, Sequence[int]] | None = None,
+    left: Collection[str] = LATER,
 ) -> Estimate:
-    """Measure a few steps of a recipe's first training.
+    """Measure a few steps of every stage that a recipe trains.
 
     Args:
         recipe: The recipe.
         keep: How many states of each training stay on the disk.
-        steps: Number of training steps that are left; `None` for all of them.
+        missing: By the training's name, the steps of each stage that are left; `None` for all.
         left: Steps of the run after the training that are left.
 
     Raises:
         ValueError: If the test images of a task cannot be evaluated.
     """
-    stream = recipe.streams["train"]
-    epoch = int(stream.cardinality())
-    methods = choosing.trainings(recipe, epoch)
-    method = (recipe.candidates or methods)[0]
-    keras.utils.set_random_seed(method.seed)
-    stage = method.stages[0]
-    student = (stage.student or recipe.student)()
-    first_look.check_tests(recipe, student)
-    amalgamator = Amalgamator(
-        student,
-        recipe.teachers,
-        terms=stage.terms(),
-        student_taps=as_taps(stage.student_tap or recipe.student_tap),
-    )
-    amalgamator.compile(optimizer=stage.optimizer(epoch))
-    timed = _Timed()
-    few = stream.take(min(STEPS, epoch)).repeat(-(-STEPS // epoch))
-    amalgamator.fit(few, epochs=1, verbose=0, callbacks=[timed])
-    unsteady = timed.seconds[: min(STEADY, len(timed.seconds) - 1)]
-    seconds = statistics.median(timed.seconds[len(unsteady) :])
-    once = max(0.0, sum(unsteady) - len(unsteady) * seconds)
-    batch = recipe.batch_size
-    if steps is None:
-        steps = sum(stage.length(epoch) for one in methods for stage in one.stages)
+    batch, epoch = recipe.batch_size, int(recipe.streams["train"].cardinality())
+    trainings = choosing.trainings(recipe, epoch)
+    if missing is None:
+        missing = {one.name: _lengths(one, epoch) for one in trainings}
+    main, *others = recipe.candidates or recipe.methods
+    wanted = [main, *(one for one in others if recipe.candidates or any(missing[one.name]))]
+    measured = [_measure(recipe, method) for method in wanted]
+    paces = {method.name: one.paces for method, one in zip(wanted, measured, strict=True)}
+    once = sum(one.once for one in measured)
+    training = _training_seconds(recipe, paces, missing, epoch)
     # Teachers and student answer each test image once, without the way back.
     tested = sum(_images(labelled, batch) for labelled in recipe.evaluation.values())
-    after = {"evaluate": tested / batch * seconds, "package": packaging_seconds(student)}
-    kept = sum(
-        np.prod(variable.shape) * 4
-        for variable in (*amalgamator.variables, *amalgamator.optimizer.variables)
-    )
+    student = measured[0].student
+    after = {
+        "evaluate": tested / batch * paces[main.name][-1],
+        "package": packaging_seconds(student),
+    }
     artifacts = student.count_params() * _BYTES_OF_ARTIFACTS
     return Estimate(
-        seconds_per_step=seconds,
-        images_per_second=batch / seconds,
+        paces=paces,
+        batch_size=batch,
         once=once,
-        training=once + steps * seconds if steps else 0.0,
+        training=once + training if training else 0.0,
         after=sum(after.get(step, 0.0) for step in left),
         memory=_peak_memory(),
-        disk=int(kept * (keep + 1) * len(methods) + artifacts),
+        disk=int(max(one.kept for one in measured) * (keep + 1) * len(trainings) + artifacts),
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What some steps of each stage of a method tell."""
+
+    paces: list[float]
+    once: float
+    kept: float  # Bytes of one state.
+    student: keras.Model
+
+
+def _measure(recipe: Recipe, method: Method) -> _Measured:
+    """Train a few steps of every stage, as the run will."""
+    stream, timed = recipe.streams["train"], []
+    epoch = int(stream.cardinality())
+    short = [replace(stage, epochs=-(-STEPS // epoch), steps=STEPS) for stage in method.stages]
+
+    def student() -> keras.Model:
+        made = recipe.student()
+        first_look.check_tests(recipe, made)
+        return made
+
+    def callbacks(stage: int, steps: int) -> list[keras.callbacks.Callback]:
+        timed.append(_Timed())
+        return [timed[-1]]
+
+    amalgamator = train(
+        replace(method, stages=tuple(short)),
+        recipe.teachers,
+        student,
+        recipe.student_tap,
+        stream,
+        callbacks=callbacks,
+        verbose=0,
+    ).amalgamator
+    variables = (*amalgamator.variables, *amalgamator.optimizer.variables)
+    return _Measured(
+        paces=[one.pace for one in timed],
+        once=sum(one.once for one in timed),
+        kept=sum(np.prod(variable.shape) * 4 for variable in variables),
+        student=amalgamator.student,
+    )
+
+
+def _lengths(method: Method, epoch: int) -> list[int]:
+    """Steps of each stage."""
+    return [stage.length(epoch) for stage in method.stages]
+
+
+def _training_seconds(
+    recipe: Recipe, paces: Paces, missing: Mapping[str, Sequence[int]], epoch: int
+) -> float:
+    """Of all steps that are left; the slowest candidate stands for the one that is chosen."""
+
+    def seconds(name: str, steps: Sequence[int]) -> float:
+        return sum(map(operator.mul, paces.get(name, ()), steps))
+
+    known = sum(seconds(method.name, missing[method.name]) for method in recipe.methods)
+    if not recipe.candidates:
+        return known
+    pairs = zip(recipe.candidates, choosing.trials(recipe), strict=True)
+    tried = sum(seconds(method.name, missing[trial.name]) for method, trial in pairs)
+    slowest = max(seconds(method.name, _lengths(method, epoch)) for method in recipe.candidates)
+    return known + tried + slowest
 
 
 def plan(
@@ -152,17 +223,17 @@ def plan(
     run, about = RunFolder(folder, say), made_from.images(recipe)
     done = {} if restart else run.steps
     later = LATER if recipe.evaluation else LATER[1:]
-    steps, left = 0, set()
+    missing, left = {}, set()
     if recipe.candidates and "choose" in done and not run.lost("choose"):
         recipe, _ = choosing.with_chosen(recipe, folder / choosing.CHOICE)
     elif recipe.candidates:
         names = [method.name for method in recipe.candidates]
         say(f"choose: to do, between {', '.join(names)}; the longest stands for the one chosen.")
-    for method in choosing.trainings(recipe, int(recipe.streams["train"].cardinality())):
+    epoch = int(recipe.streams["train"].cardinality())
+    for method in choosing.trainings(recipe, epoch):
         begun = State() if restart else _begun(recipe, method, folder, about)
-        missing = _say_training(method, begun, int(recipe.streams["train"].cardinality()), say)
-        steps += missing
-        left |= set(later) if missing else set()
+        missing[method.name] = _say_training(method, begun, epoch, say)
+        left |= set(later) if any(missing[method.name]) else set()
     for step in later:
         lost = run.lost(step) if step in done else []
         # The report tells of the others.
@@ -174,7 +245,7 @@ def plan(
     if not left:
         say("Nothing is left to do.")
         return None
-    estimated = estimate(recipe, keep, steps, left)
+    estimated = estimate(recipe, keep, missing, left)
     say(estimated.sentence)
     return estimated
 
@@ -187,43 +258,65 @@ def _begun(recipe: Recipe, method: Method, folder: Path, about: Mapping[str, Any
     return Keeping(folder / "training" / method.name / "states", made).begun()[0]
 
 
-def _say_training(method: Method, begun: State, epoch: int, say: Callable[[str], None]) -> int:
-    """Say what there is to do of a training; gives its steps that are left."""
-    place, lengths = begun.place, [stage.length(epoch) for stage in method.stages]
-    steps = sum(lengths)
-    told = f"training {method.name}: {steps} steps in epochs of {epoch}"
+def _say_training(
+    method: Method, begun: State, epoch: int, say: Callable[[str], None]
+) -> list[int]:
+    """Say what there is to do of a training; gives the steps of each stage that are left."""
+    place, lengths = begun.place, _lengths(method, epoch)
+    told = f"training {method.name}: {sum(lengths)} steps in epochs of {epoch}"
     if begun.finished:
         say(f"{told}, done already.")
-        return 0
-    behind = sum(lengths[: place.stage]) + place.epoch * epoch + place.step
-    if behind:
+        return [0] * len(lengths)
+    done = [*lengths[: place.stage], place.epoch * epoch + place.step]
+    if any(done):
         told += f", begun: stage {place.stage + 1}, epoch {place.epoch + 1}, step {place.step}"
     say(f"{told}.")
-    return steps - behind
+    return [all_ - behind for all_, behind in itertools.zip_longest(lengths, done, fillvalue=0)]
 
 
-def steps_in(seconds: float, estimated: Estimate, candidates: int = 0) -> int:
-    """How many steps of training fit into a time, with what follows it.
+def steps_in(seconds: float, estimated: Estimate, recipe: Recipe) -> int:
+    """How many steps each training of a recipe can have in a time, with what follows them.
 
     Args:
         seconds: The time.
-        estimated: What was measured.
-        candidates: Methods that are tried before, each on a share of these steps.
+        estimated: What was measured of the recipe.
+        recipe: Each of its methods has one stage.
 
     Raises:
         ValueError: If not even one does.
     """
     beside = estimated.once + estimated.after
-    trials = 1.0 + choosing.SHARE * candidates
-    steps = int((seconds - beside) / (estimated.seconds_per_step * trials))
+    paces = {name: one for name, (one,) in estimated.paces.items()}
+    tried = [paces[method.name] for method in recipe.candidates]
+    # One step of each; of the candidates, each on its share and the slowest as the chosen one.
+    of_each = sum(paces[method.name] for method in recipe.methods)
+    of_each += choosing.SHARE * sum(tried) + max(tried, default=0.0)
+    steps = int((seconds - beside) / of_each)
     if steps < 1:
-        least = beside + estimated.seconds_per_step
         raise ValueError(
             f"No step of training fits into {in_words(seconds)}. Expected: more than "
-            f"{in_words(least)}, as reading, evaluation and packaging take {in_words(beside)}. "
-            "Give more hours, or a number of steps."
+            f"{in_words(beside + of_each)}, as reading, evaluation and packaging take "
+            f"{in_words(beside)}. Give more hours, or a number of steps."
         )
     return steps
+
+
+def check_one_stage(recipe: Recipe) -> None:
+    """Refuse methods of several stages, between which nothing divides a number of steps.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        ValueError: Naming them.
+    """
+    every = [*recipe.methods, *recipe.candidates]
+    several = [method.name for method in every if len(method.stages) > 1]
+    if several:
+        raise ValueError(
+            "Steps can be set for methods of one stage. Received: several stages in "
+            f"{several}. Set the epochs of their stages in the recipe."
+        )
 
 
 def cut_short(recipe: Recipe, steps: int) -> Recipe:
@@ -236,15 +329,9 @@ def cut_short(recipe: Recipe, steps: int) -> Recipe:
         steps: Of each training, but for the trials that one is chosen by.
 
     Raises:
-        ValueError: If a method has several stages, between which nothing divides the steps.
+        ValueError: If a method has several stages.
     """
-    every = [*recipe.methods, *recipe.candidates]
-    several = [method.name for method in every if len(method.stages) > 1]
-    if several:
-        raise ValueError(
-            "Steps can be set for methods of one stage. Received: several stages in "
-            f"{several}. Set the epochs of their stages in the recipe."
-        )
+    check_one_stage(recipe)
     epoch = int(recipe.streams["train"].cardinality())
     epochs = -(-steps // epoch)
 
@@ -263,12 +350,26 @@ class _Timed(keras.callbacks.Callback):
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__()
         self._clock, self._last = clock, clock()
-        self.seconds: list[float] = []
+        self._seconds: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now = self._clock()
-        self.seconds.append(now - self._last)
+        self._seconds.append(now - self._last)
         self._last = now
+
+    @property
+    def _unsteady(self) -> list[float]:
+        return self._seconds[: min(STEADY, len(self._seconds) - 1)]
+
+    @property
+    def pace(self) -> float:
+        """The median seconds of a step, of those that are steady."""
+        return statistics.median(self._seconds[len(self._unsteady) :])
+
+    @property
+    def once(self) -> float:
+        """What the first steps took beyond that."""
+        return max(0.0, sum(self._unsteady) - len(self._unsteady) * self.pace)
 
 
 def packaging_seconds(student: keras.Model) -> float:

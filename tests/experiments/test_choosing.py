@@ -99,18 +99,20 @@ def test_plan_counts_the_trials_and_the_longest_candidate(choosing_recipe, tmp_p
         "training learning_trial: 16 steps in epochs of 4.",
         "training learning: 80 steps in epochs of 4.",
     ]
-    steps = 4 + 16 + 80
+    idle, learning = (planned.paces[name][0] for name in ("idle", "learning"))
+    slowest = max(4 * 5 * idle, 80 * learning)
     steady = planned.training - planned.once
-    assert steady == pytest.approx(steps * planned.seconds_per_step)
+    assert steady == pytest.approx(4 * idle + 16 * learning + slowest)
 
 
-def test_hours_leave_room_for_the_trials():
+def test_hours_leave_room_for_the_trials_and_the_slowest_candidate(choosing_recipe):
     measured = estimate.Estimate(
-        seconds_per_step=0.5, images_per_second=128.0, once=20.0, training=600.0, after=100.0,
-        memory=None, disk=1,
+        paces={"idle": [0.1], "learning": [0.4]}, batch_size=8, once=20.0, training=600.0,
+        after=100.0, memory=None, disk=1,
     )  # fmt: skip
-    alone = estimate.steps_in(1120.0, measured)
-    assert (alone, estimate.steps_in(1120.0, measured, candidates=5)) == (2000, 1000)
+    # A step of each: a fifth of one in both trials, and one of the slowest.
+    of_each = 0.2 * (0.1 + 0.4) + 0.4
+    assert estimate.steps_in(1120.0, measured, choosing_recipe) == int(1000 / of_each)
 
 
 def test_candidates_without_images_kept_aside_are_refused(choosing_recipe):
