@@ -29,8 +29,8 @@ NUMBERS: Mapping[str, Number] = {
     "epochs": Number(int, 1),
     "batch_size": Number(int, 2),
     "learning_rate": Number(float, 0.0),
-    "temperature": Number(float, 0.01),
-    "common_features": Number(float, 0.0),
+    "temperature": Number(float, 0.01, is_optional=True),
+    "common_features": Number(float, 0.0, is_optional=True),
     "seed": Number(int, 0, 2**32 - 1),  # NumPy's generator takes 32 bits.
     "steps": Number(int, 1, is_optional=True),
     "workers": Number(int, 1, is_optional=True),
@@ -40,6 +40,16 @@ NUMBERS: Mapping[str, Number] = {
 OWNERSHIPS = ("joint", "per_task", "source")
 CHOOSE = "choose"
 TRAINING_METHODS = ("amalgamation", "matching", "standardized", "reused_heads", "paper", CHOOSE)
+_OF_SOFT_TARGETS = ("amalgamation", "matching", "standardized", CHOOSE)
+USED_BY: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "ownership": (_OF_SOFT_TARGETS, "settles itself which teacher is believed"),
+    "temperature": (_OF_SOFT_TARGETS, "has no soft targets whose temperature could be set"),
+    "common_features": (
+        ("amalgamation", CHOOSE),
+        "has no common space whose weight could be set",
+    ),
+}
+"""By the argument's name: the methods that it changes, and what is said of the others."""
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 CHANNELS = (1, 3)  # Grey, RGB.
 LEAST_SIDE = 8  # Of the student's images, in pixels.

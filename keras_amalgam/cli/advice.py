@@ -52,7 +52,8 @@ AMALGAMATE: Table = (
     (r"`size=\((\d+), (\d+)\)`", r"--size=\1,\2"),
     (r"`(student|weights|ownership|dtype_policy)='([^']*)'`", r"--\1=\2"),
     (r"`batch_size(=\d+)?`", r"--batch_size\1"),
-    (r"`(method|ownership)`", r"--\1"),
+    (r"`(temperature|common_features)=([^`]*)`", r"--\1=\2"),
+    (r"`(method|ownership|temperature|common_features)`", r"--\1"),
 )
 
 

@@ -120,12 +120,16 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
-        "temperature", 2.0, "Of the soft targets.", *NUMBERS["temperature"].ends, flag_values=values
+        "temperature",
+        None,
+        "Of the soft targets, 2 by default.",
+        *NUMBERS["temperature"].ends,
+        flag_values=values,
     )
     flags.DEFINE_float(
         "common_features",
-        0.1,
-        "Weight of the common space; 0 leaves it out.",
+        None,
+        "Weight of the common space, 0.1 by default; 0 leaves it out.",
         *NUMBERS["common_features"].ends,
         flag_values=values,
     )

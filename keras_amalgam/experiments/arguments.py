@@ -15,6 +15,7 @@ from keras_amalgam.choices import (
     NUMBERS,
     OWNERSHIPS,
     TRAINING_METHODS,
+    USED_BY,
     Number,
 )
 from keras_amalgam.export.arguments import is_whole
@@ -99,7 +100,7 @@ def check_choices(choices: Mapping[str, Any]) -> None:
         choices: Arguments of `own_teachers.recipe` by name.
 
     Raises:
-        ValueError: Naming the argument and what it may be.
+        ValueError: Naming the argument and what it may be, or the method that has no use for it.
     """
     for name, value in choices.items():
         if name in NUMBERS and not _is_number(value, NUMBERS[name]):
@@ -108,6 +109,18 @@ def check_choices(choices: Mapping[str, Any]) -> None:
             is_right, expected = _OTHERS[name]
             if not is_right(value):
                 raise _refused(name, value, expected)
+    _check_used(choices)
+
+
+def _check_used(choices: Mapping[str, Any]) -> None:
+    """Refuse what is given and would change nothing in the method."""
+    method = choices.get("method", TRAINING_METHODS[0])
+    for name, (methods, reason) in USED_BY.items():
+        if choices.get(name) is not None and method not in methods:
+            raise ValueError(
+                f"The method {method!r} {reason}. Received: `{name}={choices[name]!r}`. Leave "
+                f"`{name}` out, or choose another `method`."
+            )
 
 
 def plain(choices: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pathlib import Path
 import tensorflow as tf
 
 from keras_amalgam import data
-from keras_amalgam.choices import CHOOSE
+from keras_amalgam.choices import CHOOSE, USED_BY
 from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
-from keras_amalgam.experiments.training_methods import WEIGHED, WITHOUT_OWNERSHIP, Course
+from keras_amalgam.experiments.training_methods import Course
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
@@ -39,8 +39,8 @@ def recipe(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    temperature: float,
-    common_features: float,
+    temperature: float | None,
+    common_features: float | None,
     ownership: Ownership | None,
     flip: bool,
     weights: str | None = None,
@@ -66,8 +66,9 @@ def recipe(
         epochs: Passes over the images, at least 1.
         batch_size: Images per step, at least 2.
         learning_rate: Peak of the schedule, finite and at least 0.
-        temperature: Temperature of the soft targets, at least 0.01.
-        common_features: Weight of the common space, at least 0, which leaves it out.
+        temperature: Temperature of the soft targets, at least 0.01; `None` for 2.
+        common_features: Weight of the common space, at least 0, which leaves it out; `None` for
+            0.1.
         ownership: The `ownership` of `SoftTargets`; None for what the folders allow.
         flip: Whether images are mirrored at random.
         weights: Where the student's weights come from; see `students.start`.
@@ -87,9 +88,10 @@ def recipe(
         say: Where what is read, and what it takes, is said before it is read.
 
     Raises:
-        ValueError: If an argument is out of its bounds, the method cannot serve the teachers, the
-            sources are wanted and the images' folder has no sub-folder for a teacher, the canvas
-            is not right for a teacher, or something does not fit.
+        ValueError: If an argument is out of its bounds or the method has no use for it, the method
+            cannot serve the teachers, the sources are wanted and the images' folder has no
+            sub-folder for a teacher, the canvas is not right for a teacher, or something does not
+            fit.
     """
     arguments.check_choices(
         {
@@ -111,11 +113,8 @@ def recipe(
             "method": method,
         }
     )
-    if ownership is not None and method in WITHOUT_OWNERSHIP:
-        raise ValueError(
-            f"The method {method!r} settles itself which teacher is believed. Received: "
-            f"`ownership={ownership!r}`. Leave `ownership` out, or choose another method."
-        )
+    temperature = training_methods.TEMPERATURE if temperature is None else temperature
+    weight = training_methods.COMMON_FEATURES if common_features is None else common_features
     names = [teacher.name for teacher in teachers]
     check_choices(names, images, tests, ownership)
     begin = students.start(student, weights, size, channels, dtype_policy)
@@ -129,7 +128,7 @@ def recipe(
     found = walk(images)
     left_out = _left_out(found, names) if known else Counter()
     without_tap = [teacher.name for teacher in teachers if not teacher.taps]
-    with_space = common_features > 0 and not without_tap
+    with_space = weight > 0 and not without_tap
     tap = _shared_tap(teachers) if with_space else FEATURES
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
@@ -139,7 +138,7 @@ def recipe(
         teachers,
         reusing=lambda: begin.student(teachers, cuts, heads="reused"),
         tap=tap if with_space else None,
-        common_features=common_features,
+        common_features=weight,
         ownership=believed,
         temperature=temperature,
         learning_rate=learning_rate,
@@ -195,7 +194,11 @@ def recipe(
             "mirrored images": flip,
             "seed": seed,
             "precision": dtype_policy,
-            **({"weight of the common space": course.weight} if method in WEIGHED else {}),
+            **(
+                {"weight of the common space": course.weight}
+                if method in USED_BY["common_features"][0]
+                else {}
+            ),
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
@@ -206,7 +209,7 @@ def recipe(
             *notes,
             *left_out_methods,
             *filter(None, [begin.note(sum(counts.values()))]),
-            *([_without_space_note(without_tap)] if without_tap and common_features > 0 else []),
+            *([_without_space_note(without_tap)] if without_tap and weight > 0 else []),
         ],
         teacher_bytes=teacher_bytes,
     )

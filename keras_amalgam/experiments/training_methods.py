@@ -15,8 +15,7 @@ from keras_amalgam.training import Method, Stage, cosine_adamw, methods
 
 # Of those between which one is chosen: they see the same images, and none takes far longer.
 CANDIDATES = ("amalgamation", "standardized", "reused_heads")
-# Which use the run's weight of the common space, and which have an ownership of their own.
-WEIGHED, WITHOUT_OWNERSHIP = ("amalgamation", CHOOSE), ("reused_heads", "paper")
+TEMPERATURE, COMMON_FEATURES = 2.0, 0.1
 MIXUP, ZOOM = 1.0, 0.25  # Of `matching`, whose images make the method.
 
 

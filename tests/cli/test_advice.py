@@ -59,6 +59,10 @@ def test_advice_of_runs_is_given_in_flags():
     assert in_flags(said, table) == (
         "--student=a b, --weights=none, --size=32,24, --batch_size=7, --batch_size, --only"
     )
+    said = "Received: `temperature=3.0`. Leave `temperature` out, or choose another `method`."
+    assert in_flags(said, table) == (
+        "Received: --temperature=3.0. Leave --temperature out, or choose another --method."
+    )
     said = "Begin anew in another folder: begin anew in another folder, or `restart=True`."
     assert in_flags(said, table) == (
         "Begin anew in another --out: begin anew with --restart or in another --out, or --restart."

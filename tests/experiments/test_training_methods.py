@@ -113,11 +113,32 @@ def test_candidate_that_cannot_serve_is_left_out_and_named(photos, monkeypatch):
     assert "Not tried, reused_heads: The heads hang on more than their taps." in recipe.notes
 
 
-@pytest.mark.parametrize("name", ["reused_heads", "paper"])
-def test_ownership_that_a_method_would_ignore_is_refused(photos, name):
-    with pytest.raises(ValueError, match="Received: `ownership='source'`. Leave `ownership` out"):
-        recipe_of(photos, name, ownership="source")
-    assert "weight of the common space" not in recipe_of(photos, name).settings
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("reused_heads", {"ownership": "source"}),
+        ("paper", {"ownership": "source"}),
+        ("reused_heads", {"temperature": 2.0}),
+        ("paper", {"temperature": 2.0}),
+        ("standardized", {"common_features": 0.1}),
+        ("paper", {"common_features": 0.0}),
+    ],
+)
+def test_argument_that_a_method_would_ignore_is_refused_before_anything_is_read(
+    tmp_path, name, given
+):
+    (argument,) = given
+    said = f"The method '{name}' .*Leave `{argument}` out, or choose another `method`."
+    with pytest.raises(ValueError, match=said):
+        ka.amalgamate(["nowhere"], "nowhere", tmp_path / "out", method=name, **given)
+    with pytest.raises(ValueError, match=said):
+        recipe_of(tmp_path / "nowhere", name, **given)
+
+
+def test_settings_tell_the_weight_of_the_common_space_where_there_is_one(photos):
+    settings = {name: recipe_of(photos, name).settings for name in ("amalgamation", "paper")}
+    assert settings["amalgamation"]["weight of the common space"] == 0.1
+    assert "weight of the common space" not in settings["paper"]
 
 
 def test_nothing_is_chosen_where_one_method_alone_serves_the_teachers(photos):
