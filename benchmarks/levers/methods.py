@@ -175,6 +175,14 @@ ROWS = {
         _one_stage(_soft(), _always(lambda: CommonFeatures(units=64, weight=1.0, pooled=True))),
         "per_source + `CommonFeatures(units=64, weight=1.0, pooled=True)`",
     ),
+    "common_space": Row(
+        _one_stage(
+            _soft(),
+            _soft("per_task", name="task_targets"),
+            _always(lambda: CommonFeatures(units=64, weight=0.1)),
+        ),
+        "source_and_task + `CommonFeatures(units=64, weight=0.1)`",
+    ),
     "reused_heads": Row(
         _reused,
         "the teachers' own heads, features alone: `training.methods.reused_heads`",
