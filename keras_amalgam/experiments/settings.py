@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_amalgam.training.keeping import check_keeping
+
 STEPS = ("train", "evaluate", "package", "compare", "report")
 
 MakeCallbacks = Callable[[], Sequence[keras.callbacks.Callback]]
@@ -14,14 +16,14 @@ MakeCallbacks = Callable[[], Sequence[keras.callbacks.Callback]]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a recipe is run; none of it changes the result.
+    """How a recipe is run.
 
     Args:
         only: The one step that is done, whether something has changed or not; the steps before it
             must be done. `None` for all that are not done.
         restart: Whether an earlier run in the folder is removed first.
-        keep: How many states of a training stay.
-        minutes: At most so much time lies between two of its states.
+        keep: How many states of a training stay, at least 1.
+        minutes: The longest time between two of its states, at least 0.
         callbacks: Makes further callbacks for each `fit`.
         strategy: Under which the student is trained.
         full_run: The command that runs what this one did not, if there is one.
@@ -44,11 +46,7 @@ class Settings:
                 f"There is no step {self.only!r}. Received: only={self.only!r}. Choose one of "
                 f"{list(STEPS)}."
             )
-        if not (self.keep >= 1 and 0 <= self.minutes < float("inf")):  # NaN is neither.
-            raise ValueError(
-                "At least one state stays, and time between two is not negative. Received: "
-                f"keep={self.keep}, minutes={self.minutes}. Leave them out for 3 and 5."
-            )
+        check_keeping(self.keep, self.minutes)
         made = self.callbacks
         is_class = isinstance(made, type) and issubclass(made, keras.callbacks.Callback)
         if not callable(made) or is_class:

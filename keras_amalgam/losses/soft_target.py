@@ -33,21 +33,21 @@ def soft_target_loss(student_logits: Any, teacher_logits: Any, temperature: floa
             f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}."
         )
     target = ops.softmax(ops.cast(teacher_logits, "float32") / temperature)
-    return ops.sum(cross_entropy_by_class(student_logits, target, temperature), axis=-1)
+    log_q = ops.log_softmax(ops.cast(student_logits, "float32") / temperature)
+    return ops.sum(cross_entropy_by_class(log_q, target, temperature), axis=-1)
 
 
-def cross_entropy_by_class(student_logits: Any, target: Any, temperature: float) -> Any:
+def cross_entropy_by_class(log_q: Any, target: Any, temperature: float) -> Any:
     """Each class's addend of the soft-target loss, so that shares of it can be told apart.
 
     Args:
-        student_logits: Shape `(batch, classes)`.
-        target: Probabilities, shape `(batch, classes)`, already softened.
-        temperature: Softmax divisor of the student's logits, positive.
+        log_q: The student's logarithms of probabilities, shape `(batch, classes)`, softened.
+        target: Probabilities, shape `(batch, classes)`, softened.
+        temperature: What both were softened by, positive.
 
     Returns:
-        `-T² p log q`, shape `(batch, classes)`, float32.
+        `-T² p log q`, shape `(batch, classes)`.
     """
-    log_q = ops.log_softmax(ops.cast(student_logits, "float32") / temperature)
     return -(temperature**2) * target * log_q
 
 

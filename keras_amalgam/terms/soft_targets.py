@@ -1,6 +1,6 @@
 """The student imitates what the teachers answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import keras
@@ -53,8 +53,10 @@ class SoftTargets(AmalgamationTerm):
         name: Key in the history.
         standardize: Whether the logits of student and teachers, over the classes that are decided
             between, get mean zero and deviation one on every image. The student then learns the
-            order and proportions of the classes, not how large a teacher's logits are; with
-            `"joint"` that is so for the joined logits. A temperature of 2 is usual.
+            order and proportions of the classes, not how large a teacher's logits are. With
+            `"joint"` that is so for the joined logits. With `"source"` it is so within the task of
+            the image; which task that is, the student says by its logits as they are, as
+            standardized ones could not leave the other tasks' classes out.
         fit_temperatures: Whether teachers are made equally sure before the first step: a divisor
             per teacher, found without labels, brings the mean entropy of its predictions, as a part
             of the largest possible, to the mean of all teachers'. Images of its own collection
@@ -191,27 +193,35 @@ class SoftTargets(AmalgamationTerm):
         self, space: LabelSpace, student: Signals, logits: Mapping[str, Any], source: Any
     ) -> dict[str, Any]:
         """Each teacher's share of the loss over the label space."""
+        own = {name: student.answers[name] for name in logits}
         target = ops.softmax(self._scaled(space.join(logits)) / self.temperature)
+        log_q = ops.log_softmax(self._scaled(space.join(own)) / self.temperature)
         if self.uses_source:
-            target = self._target_of_source(space, logits, target, source)
-        joint = self._scaled(space.join({name: student.answers[name] for name in logits}))
-        by_class = cross_entropy_by_class(joint, target, self.temperature)
+            if source is None:
+                raise ValueError(SOURCES_NEEDED)
+            for name in logits:
+                its_own = ops.equal(source, self._sources[name])[:, None]
+                believed = self._softened(logits[name], ops.softmax)
+                target = ops.where(its_own, space.spread(name, believed, fill=0.0), target)
+                if self.standardize:
+                    log_q = ops.where(its_own, self._standardized_within(space, own, name), log_q)
+        by_class = cross_entropy_by_class(log_q, target, self.temperature)
         by_teacher = ops.matmul(by_class, ops.transpose(self._shares))
         return {name: by_teacher[:, t] for t, name in enumerate(logits)}
 
-    def _target_of_source(
-        self, space: LabelSpace, logits: Mapping[str, Any], joint: Any, source: Any
-    ) -> Any:
-        """Each image's target from its own teacher; `joint` where the source is unknown."""
-        if source is None:
-            raise ValueError(SOURCES_NEEDED)
-        target = joint
-        for name, values in logits.items():
-            own = ops.softmax(self._scaled(ops.cast(values, "float32")) / self.temperature)
-            own = space.spread(name, own, fill=0.0)
-            its_own = ops.equal(source, self._sources[name])[:, None]
-            target = ops.where(its_own, own, target)
-        return target
+    def _standardized_within(self, space: LabelSpace, own: Mapping[str, Any], name: str) -> Any:
+        """The student's log probabilities where a task's logits alone are standardized.
+
+        A class's is that of the task, by the logits as they are, times its own within the task.
+        """
+        joint = ops.log_softmax(space.join(own) / self.temperature)
+        of_task = ops.take(joint, space.indices[name], axis=-1)
+        within = self._softened(own[name], ops.log_softmax)
+        answer = within + ops.logsumexp(of_task, axis=-1, keepdims=True)
+        return space.spread(name, answer, fill=0.0)  # Where the target is zero.
+
+    def _softened(self, logits: Any, function: Callable[[Any], Any]) -> Any:
+        return function(self._scaled(ops.cast(logits, "float32")) / self.temperature)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -7,6 +7,8 @@ from keras_amalgam.training.choosing import Choice as Choice
 from keras_amalgam.training.choosing import Trial as Trial
 from keras_amalgam.training.choosing import agreement as agreement
 from keras_amalgam.training.choosing import choose as choose
+from keras_amalgam.training.interruption import Interrupted as Interrupted
+from keras_amalgam.training.keeping import Keeping as Keeping
 from keras_amalgam.training.method import Beyond as Beyond
 from keras_amalgam.training.method import Method as Method
 from keras_amalgam.training.method import Stage as Stage

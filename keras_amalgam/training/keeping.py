@@ -15,6 +15,15 @@ from keras_amalgam.training.interruption import Interrupted, Request
 from keras_amalgam.training.state import Place, State
 
 
+def check_keeping(keep: int, minutes: float) -> None:
+    """Raise a `ValueError` unless a state stays and the time between two is not negative."""
+    if not (keep >= 1 and 0 <= minutes < float("inf")):  # NaN is neither.
+        raise ValueError(
+            "At least one state stays, and time between two is not negative. Received: "
+            f"keep={keep}, minutes={minutes}. Leave them out for 3 and 5."
+        )
+
+
 @dataclass(frozen=True)
 class Keeping:
     """Where and how often the state of a training is kept, so that it can go on.
@@ -22,15 +31,33 @@ class Keeping:
     Args:
         folder: Of this training alone; made if it is not there.
         made_from: What the training depends on, JSON-ready. A training that was begun with
-            something else is not gone on with.
+            something else is not gone on with; without it only the shapes of the weights are
+            compared.
         keep: How many states stay, at least 1.
-        minutes: At most so much time lies between two states; one is also written every epoch.
+        minutes: The longest time between two states, at least 0; one is also written every epoch.
+
+    Raises:
+        ValueError: If `keep` or `minutes` is out of its range.
+
+    Example:
+    ```python
+    train(…, keeping=Keeping("runs/mine", made_from={"teachers": names, "epochs": 30}))
+    ```
     """
 
-    folder: Path
+    folder: str | Path
     made_from: Mapping[str, Any] = field(default_factory=dict)
     keep: int = 3
     minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would keep nothing."""
+        check_keeping(self.keep, self.minutes)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return Path(self.folder)
 
     def begun(self) -> tuple[State, Path | None]:
         """The state to go on from, and its file: a fresh state and `None` if there is none.
@@ -38,7 +65,7 @@ class Keeping:
         Raises:
             ValueError: If it was made from something else; says what differs.
         """
-        found = state.latest(self.folder)
+        found = state.latest(self.path)
         if found is None:
             return State(made_from=self.made_from), None
         differing = state.differences(found[0].made_from, self.made_from)

@@ -233,14 +233,46 @@ def test_standardized_logits_of_each_decision_equal_numpy(ownership):
             np.testing.assert_allclose(loss, -4 * (p * log_q).sum(-1), rtol=1e-4)
         return
     target = softmax(standardized(joined(teacher, DISJOINT)) / 2, axis=-1)
+    log_q = log_softmax(standardized(joined(student, DISJOINT)) / 2, axis=-1)
     if ownership == "source":
+        mass = softmax(joined(student, DISJOINT) / 2, axis=-1)
         for image, source in enumerate(SOURCE):
             if source >= 0:
                 task, places = list(DISJOINT)[source], [slice(0, 3), slice(3, 5)][source]
                 target[image] = 0
                 target[image, places] = softmax(standardized(teacher[task][image]) / 2)
-    log_q = log_softmax(standardized(joined(student, DISJOINT)) / 2, axis=-1)
+                within = log_softmax(standardized(student[task][image]) / 2)
+                log_q[image, places] = within + np.log(mass[image, places].sum())
     np.testing.assert_allclose(sum(found.values()), -4 * (target * log_q).sum(-1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("ownership", ["joint", "per_task", "source"])
+@pytest.mark.parametrize("classes", [DISJOINT, OVERLAPPING], ids=["disjoint", "overlapping"])
+def test_standardized_target_can_be_reached(classes, ownership):
+    """Or the student would learn something else: the least loss is the target's entropy."""
+    teacher = random_logits(classes, 2, scale=30.0)
+    term = connected(classes, ownership=ownership, temperature=2.0, standardize=True)
+    for number, task in enumerate(classes):
+        source = np.full(len(SOURCE), number)
+        # As the teachers answer, on another scale, and sure of the task where that is owed.
+        sure = 1e4 * (ownership == "source")
+        student = {name: 3.0 * values + sure * (name == task) for name, values in teacher.items()}
+        found = losses(term, student, teacher, source)
+        entropies = {
+            name: entropy_of(softmax(standardized(values) / 2, axis=-1))
+            for name, values in teacher.items()
+        }
+        if ownership == "per_task":
+            least = sum(entropies.values())
+        elif ownership == "source":
+            least = entropies[task]
+        else:
+            least = entropy_of(softmax(standardized(joined(teacher, classes)) / 2, axis=-1))
+        np.testing.assert_allclose(sum(found.values()), 4 * least, rtol=1e-4)
+
+
+def entropy_of(probabilities):
+    return -(probabilities * np.log(probabilities)).sum(-1)
 
 
 def test_standardized_loss_does_not_hang_on_the_logits_scale():
