@@ -4,12 +4,19 @@ from typing import Any
 
 import numpy as np
 
+# A deviation below this share of the mean is float64 rounding.
+ROUNDING = 1e-12
+
 
 class Moments:
     """Mean and covariance of features, gathered batch by batch in float64.
 
     Every place of a map is a sample. Each batch is centred on its own mean before it is merged, so
     that a mean far larger than the deviations costs no digits. Runs on the host, in NumPy.
+
+    Args:
+        variances_only: Whether covariances between channels are left out, as they are quadratic
+            in the channels.
 
     Attributes:
         count: Samples seen.
@@ -27,10 +34,11 @@ class Moments:
     ```
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variances_only: bool = False) -> None:
         self.count = 0
+        self._variances_only = variances_only
         self._mean = np.zeros(0)
-        self._scatter = np.zeros((0, 0))
+        self._scatter = np.zeros(0)  # Its diagonal alone, if that is all that is asked for.
 
     @property
     def mean(self) -> np.ndarray:
@@ -47,10 +55,26 @@ class Moments:
         """Covariance of the samples, unbiased as in `np.cov`, shape `(channels, channels)`.
 
         Raises:
+            ValueError: Before the second sample, or with `variances_only`.
+        """
+        self._check_at_least(2)
+        if self._variances_only:
+            raise ValueError(
+                "Covariances between channels were left out. Received: variances_only=True. Use "
+                "`variances`, or Moments()."
+            )
+        return self._scatter / (self.count - 1)
+
+    @property
+    def variances(self) -> np.ndarray:
+        """Variance of each channel, unbiased as in `np.var(ddof=1)`, shape `(channels,)`.
+
+        Raises:
             ValueError: Before the second sample.
         """
         self._check_at_least(2)
-        return self._scatter / (self.count - 1)
+        scatter = self._scatter if self._variances_only else np.diag(self._scatter)
+        return scatter / (self.count - 1)
 
     def update(self, features: Any) -> None:
         """Add a batch; an empty one changes nothing.
@@ -79,7 +103,8 @@ class Moments:
         if len(samples):
             mean = samples.mean(0)
             samples -= mean
-            self._merge(len(samples), mean, samples.T @ samples)
+            scatter = (samples**2).sum(0) if self._variances_only else samples.T @ samples
+            self._merge(len(samples), mean, scatter)
 
     def _merge(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
         if not self.count:
@@ -92,11 +117,19 @@ class Moments:
             )
         total = self.count + count
         apart = mean - self._mean
-        self._scatter = (
-            self._scatter + scatter + np.outer(apart, apart) * (self.count * count / total)
-        )
+        between = apart**2 if self._variances_only else np.outer(apart, apart)
+        self._scatter = self._scatter + scatter + between * (self.count * count / total)
         self._mean = self._mean + apart * (count / total)
         self.count = total
+
+    def check_varied(self) -> None:
+        """Raise a `ValueError` if the samples are equal but for rounding."""
+        deviation = np.sqrt(self.variances.mean())
+        if deviation <= ROUNDING * np.abs(self._mean).max():
+            raise ValueError(
+                "The features must vary, as they are divided by their deviation. Received: "
+                f"{self.count} equal samples. Check the tap and the images."
+            )
 
     def _check_at_least(self, samples: int) -> None:
         if self.count < samples:

@@ -9,9 +9,6 @@ from keras import ops
 from keras_amalgam.layers.adapter import check_at_least_one
 from keras_amalgam.layers.moments import Moments
 
-# A deviation below this share of the mean is float64 rounding.
-ROUNDING = 1e-12
-
 
 @keras.saving.register_keras_serializable(package="keras_amalgam")
 class PrincipalSubspace(keras.layers.Layer):
@@ -105,11 +102,7 @@ class PrincipalSubspace(keras.layers.Layer):
         # In ascending order; rounding can leave those of no variance just below zero.
         variances = np.maximum(variances[::-1][: self.dimensions], 0.0)
         scale = np.sqrt(variances.mean())
-        if scale <= ROUNDING * np.abs(mean).max():
-            raise ValueError(
-                "The features must vary, as they are divided by their deviation. Received: "
-                f"{moments.count} equal samples. Check the tap and the images."
-            )
+        moments.check_varied()
         rotation = even_rotation(variances)
         self.mean.assign(mean)
         self.basis.assign(directions[:, ::-1][:, : self.dimensions] @ rotation.T)

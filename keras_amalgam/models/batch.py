@@ -15,8 +15,7 @@ KEYS = ("image", "source", "signals", "id")
 class Batch:
     """Unlabelled images, and what is known of them.
 
-    What stands for images here may also be a data set's specification of them: parsing reads the
-    structure alone.
+    `images` may also be a `tf.TensorSpec`: parsing reads the structure alone.
 
     Args:
         images: Raw images in 0..255, shape `(batch, height, width, channels)`.
@@ -38,7 +37,7 @@ class Batch:
 
         Args:
             data: Images, or `{"image": images, "source": …, "signals": …, "id": …}` of which all
-                but the images may be missing, or a tuple of either alone, as Keras makes it.
+                but the images may be missing, or a tuple of one of these, as Keras makes it.
 
         Raises:
             ValueError: If there are labels or weights, or a dict has other keys.
@@ -58,7 +57,8 @@ class Batch:
         if "image" not in x or set(x) - set(KEYS):
             raise ValueError(
                 "A batch must be images or {'image': images, 'source': numbers}, with 'signals' "
-                f"and 'id' where there are any. Received keys: {sorted(x)}."
+                f"and 'id' where there are any. Received: keys {sorted(x)}. Rename or leave out "
+                "the others."
             )
         signals = {name: Signals.of(value) for name, value in x.get("signals", {}).items()}
         return cls(x["image"], x.get("source"), signals, x.get("id"))
@@ -78,5 +78,5 @@ def labels_refused(what: str) -> ValueError:
     """The error of a training that was given labels."""
     return ValueError(
         f"Amalgamation learns from images alone, without labels. Received: {what}. Pass only the "
-        "images: fit(images), or dataset.map(lambda image, label: image)."
+        "images, or dataset.map(lambda image, label: image)."
     )

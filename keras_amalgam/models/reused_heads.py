@@ -28,7 +28,7 @@ def reused_heads(x: Any, teachers: Sequence[Teacher], units: int | None) -> dict
 
     Args:
         x: The student's features, `(batch, height, width, channels)` or `(batch, channels)`.
-        teachers: Each with one tap, in front of a head that hangs on it alone.
+        teachers: Each with one tap, in front of a head that depends on it alone.
         units: Channels of the shared layers; by default as many as the student's features have, at
             most half of what the widest teacher's have.
 
@@ -37,7 +37,7 @@ def reused_heads(x: Any, teachers: Sequence[Teacher], units: int | None) -> dict
 
     Raises:
         ValueError: If a teacher has no tap or several, or a network without layers; if its answer
-            hangs on more than its tap; or if it has a map where the student has a vector.
+            depends on more than its tap; or if it has a map where the student has a vector.
     """
     heads = {teacher.name: _frozen_head(teacher) for teacher in teachers}
     shapes = {name: tuple(head.input_shape[1:]) for name, head in heads.items()}

@@ -64,7 +64,7 @@ def build_student(
         ValueError: If there is no teacher, two share a name or one has that of a layer, the
             backbone's output is neither map nor vector, or probabilities, images would be
             normalised twice, or nothing says how they were in the backbone's training. If the head
-            of a teacher cannot be reused: its answer hangs on more than its tap, or it has no tap
+            of a teacher cannot be reused: its answer depends on more than its tap, or it has no tap
             or no layers.
 
     Example:

@@ -165,7 +165,7 @@ def with_taps(model: keras.Model, layers: Sequence[str]) -> keras.Model:
 
 
 def layers_up_to(model: keras.Model, tap: Tap) -> list[keras.layers.Layer]:
-    """The layers that the features at a tap hang on, the tapped one among them, none nested.
+    """The layers that the features at a tap depend on, the tapped one among them, none nested.
 
     Args:
         model: A functional or sequential model.

@@ -177,7 +177,7 @@ class Teacher:
             `(batch, classes)`.
 
         Raises:
-            ValueError: If there is not exactly one tap, or the answer hangs on more than it.
+            ValueError: If there is not exactly one tap, or the answer depends on more than it.
         """
         if self.tap is None or not self.in_graph:
             lacks = "no tap" if self.in_graph else "a network in its own runtime, without layers"

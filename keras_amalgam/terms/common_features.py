@@ -61,7 +61,7 @@ class CommonFeatures(FeatureTerm):
         name: Key in the history.
         taps: Where features are read; by default at all taps that the models share.
         variant: Of the layers: `"A"`, the published release, or `"B"`, the authors' later engine,
-            with batch norm on maps. B has a quarter of the student's channels as `units`.
+            with batch norm on maps, whose `units` were a quarter of the student's channels.
         pooled: Whether maps are averaged over their places first, so that vectors are compared:
             much cheaper, and maps and vectors may meet.
         subspace: At most so many principal directions of each teacher's features are compared and
@@ -196,7 +196,10 @@ class CommonFeatures(FeatureTerm):
         for seen in batches:
             for tap in self.reads:
                 features = [signals.features[tap] for signals in seen.teachers.values()]
-                student, *common = self.embed(seen.student.features[tap], features, tap)
+                # Batch norm is in training mode, as it will be where the rows are compared.
+                targets = self.targets(features, tap)
+                own = seen.student.features[tap]
+                student, *common = self._embed(own, targets, tap, training=self._apart)
                 for place, teacher in enumerate(common):
                     both = [ops.convert_to_numpy(_unit_rows(one)) for one in (student, teacher)]
                     rows.setdefault((tap, place), []).extend(both)

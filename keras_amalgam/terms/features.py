@@ -74,19 +74,18 @@ class FeatureTerm(AmalgamationTerm):
         for spec in models:
             if not spec.taps:
                 raise ValueError(
-                    f"{term} reads features, but {spec.name} has no tap. "
+                    f"{term} reads features. Received: {spec.name}, which has no tap. "
                     "Give Teacher(…, tap=…) and Amalgamator(…, student_tap=…)."
                 )
         shared = [name for name in student.taps if all(name in spec.taps for spec in models)]
         wanted = shared if self.taps is None else self.taps
         for spec in models:
-            lacking = [name for name in wanted or ("",) if name not in spec.taps]
-            if lacking:
+            if not wanted or any(name not in spec.taps for name in wanted):
                 raise ValueError(
-                    f"{term} reads features at the taps {list(wanted) or 'that all models have'}, "
-                    f"and {spec.name} lacks them. Received: taps {list(spec.taps)}. Expected: one "
-                    "name for the same depth in every model, such as Teacher(…, taps={'top': …}) "
-                    "and Amalgamator(…, student_taps={'top': …})."
+                    f"{term} reads features at the taps {list(wanted) or 'that all models have'}. "
+                    f"Received: {spec.name}, with taps {list(spec.taps)}. Expected: one name for "
+                    "the same depth in every model, such as Teacher(…, taps={'top': …}) and "
+                    "Amalgamator(…, student_taps={'top': …})."
                 )
         self._reads = tuple(wanted)
         for tap in self._reads if same_rank else ():
@@ -113,7 +112,8 @@ def channels_at(tap: str, spec: ModelSpec) -> int:
     channels = spec.taps[tap].shape[-1]
     if channels is None:
         raise ValueError(
-            f"The channels of {spec.name}'s tap {spec.taps[tap].layer!r} must be known."
+            f"The channels of {spec.name}'s tap {spec.taps[tap].layer!r} must be known. Received: "
+            f"features of shape {spec.taps[tap].shape}. Tap a layer whose last axis is fixed."
         )
     return channels
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_amalgam.layers.moments import Moments
@@ -47,11 +46,17 @@ class RebuiltFeatures(AmalgamationTerm):
         self, weight: float = 1.0, name: str | None = "rebuilt_features", **kwargs: Any
     ) -> None:
         super().__init__(weight=weight, name=name, **kwargs)
+        self._reads: tuple[str, ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:
         """The one loss per teacher."""
         return ("error",)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The student's taps that it reads, once it is connected."""
+        return self._reads
 
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Check that the student rebuilds what each teacher's tap gives."""
@@ -71,6 +76,7 @@ class RebuiltFeatures(AmalgamationTerm):
                     f"{own.shape} at {own.layer!r}. Expected: {tap.shape}, as at {tap.layer!r}. "
                     "Build the student from these teachers."
                 )
+        self._reads = tuple(teachers)
         self._variances = self.add_statistic("variances", (len(teachers),))
         self.built = True
 
@@ -80,9 +86,10 @@ class RebuiltFeatures(AmalgamationTerm):
         for seen in batches:
             for name, signals in seen.teachers.items():
                 features = ops.convert_to_numpy(_only(signals))
-                moments.setdefault(name, Moments()).update(features)
-        variances = np.array([np.diag(one.covariance).mean() for one in moments.values()])
-        self._variances.assign(np.maximum(variances, np.finfo("float32").tiny))
+                moments.setdefault(name, Moments(variances_only=True)).update(features)
+        for one in moments.values():
+            one.check_varied()
+        self._variances.assign([one.variances.mean() for one in moments.values()])
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """The error per sample and teacher."""

@@ -112,7 +112,7 @@ class StandardizedHeads(FeatureTerm):
 
     def adapt(self, batches: Iterable[Observation]) -> None:
         """Find mean and deviation of every channel of every teacher."""
-        moments = [Moments() for _ in self.heads]
+        moments = [Moments(variances_only=True) for _ in self.heads]
         for seen in batches:
             found = (
                 pooled_to(signals.features[tap], self._sizes[tap])
@@ -122,7 +122,8 @@ class StandardizedHeads(FeatureTerm):
             for one, features in zip(moments, found, strict=True):
                 one.update(ops.convert_to_numpy(features))
         for one, mean, deviation in zip(moments, self.means, self.deviations, strict=True):
-            found_deviation = np.sqrt(np.diag(one.covariance))
+            one.check_varied()
+            found_deviation = np.sqrt(one.variances)
             least = max(DEAD * found_deviation.max(), np.finfo("float32").tiny)
             mean.assign(one.mean)
             deviation.assign(np.maximum(found_deviation, least))

@@ -60,7 +60,7 @@ class AmalgamationTerm(keras.layers.Layer):
     keeps what it found in weights that are not trained. `docs/terms.md` shows one being written.
 
     Args:
-        weight: The term's coefficient, at least zero.
+        weight: The term's coefficient, finite and at least zero.
         name: Key in the history.
         **kwargs: Of the layer.
 
@@ -68,7 +68,7 @@ class AmalgamationTerm(keras.layers.Layer):
         adaptation_images: How many images `adapt` is shown, about.
 
     Raises:
-        ValueError: If `weight` is negative.
+        ValueError: If `weight` is negative or not finite.
     """
 
     adaptation_images = 1024
@@ -76,8 +76,8 @@ class AmalgamationTerm(keras.layers.Layer):
     def __init__(self, weight: float = 1.0, name: str | None = None, **kwargs: Any) -> None:
         # Logits must stay float32 under mixed precision; the layers inside cast what they need.
         super().__init__(name=name, autocast=False, **kwargs)
-        if not weight >= 0:
-            raise ValueError(f"`weight` must be at least zero. Received: {weight}.")
+        if not 0 <= weight < float("inf"):  # NaN is neither.
+            raise ValueError(f"`weight` must be finite and at least zero. Received: {weight}.")
         self.weight = weight
         self._adapted: Any = None
 

@@ -9,26 +9,31 @@ import tensorflow as tf
 
 from keras_amalgam.models.batch import Batch
 from keras_amalgam.terms import AmalgamationTerm, Observation
-from keras_amalgam.training.epoch_numbers import from_the_first_epoch
+from keras_amalgam.training.epoch_numbers import epoch_numbers, from_the_first_epoch
 
 _ARRAY_BATCH = 64
 
 Observe = Callable[[Batch], Observation]
 
 
-def adapt(terms: Sequence[AmalgamationTerm], images: Any, observe: Observe) -> None:
+def adapt(
+    terms: Sequence[AmalgamationTerm], images: Any, observe: Observe, num_teachers: int
+) -> None:
     """Let every term that has to, and has not yet, look at the signals of some images.
 
     Args:
         terms: Of the training.
         images: What the training runs on, with the signals of runtime teachers: a data set of
             batches, or arrays as for `Amalgamator.fit`. Of arrays, images evenly from first to
-            last are looked at; of a data set, its first ones.
+            last are looked at; of a data set, its first ones, or batches evenly from all of it if
+            a teacher has none of its own among those.
         observe: Makes the signals of a batch, the student in inference mode.
+        num_teachers: Whose sources images may have.
     """
     for term in terms:
         if not term.is_adapted:
-            term.adapt_once(_Observations(images, observe, term.adaptation_images))
+            wanted = term.adaptation_images
+            term.adapt_once(_Observations(images, observe, num_teachers, wanted))
 
 
 def check_adapted(terms: Sequence[AmalgamationTerm]) -> None:
@@ -48,8 +53,9 @@ def check_adapted(terms: Sequence[AmalgamationTerm]) -> None:
 class _Observations:
     """Some batches with their signals, computed as they are iterated."""
 
-    def __init__(self, images: Any, observe: Observe, wanted: int) -> None:
+    def __init__(self, images: Any, observe: Observe, num_teachers: int, wanted: int) -> None:
         self._images, self._observe, self._wanted = images, observe, wanted
+        self._num_teachers = num_teachers
 
     def __iter__(self) -> Iterator[Observation]:
         seen = 0
@@ -60,9 +66,29 @@ class _Observations:
             seen += len(batch.images)
             yield self._observe(batch)
 
+    def _apart(self, images: tf.data.Dataset) -> int:
+        """Every how-manieth batch is looked at.
+
+        One collection after the other, the first images would speak for a single teacher.
+        """
+        number = int(images.cardinality())
+        is_mixed = bool(epoch_numbers(images))  # As `data.stream` does.
+        if is_mixed or number < 1 or Batch.of(images.element_spec).source is None:
+            return 1
+        seen, owners = 0, set()
+        for batches, element in enumerate(from_the_first_epoch(images), start=1):
+            source = np.asarray(Batch.of(element).source)
+            seen += len(source)
+            owners |= set(source.tolist())
+            if seen >= self._wanted:
+                is_one_sided = not owners >= {*range(self._num_teachers)}
+                return max(1, number // batches) if is_one_sided else 1
+        return 1
+
     def _elements(self) -> Iterator[Any]:
         if isinstance(self._images, tf.data.Dataset):
-            yield from from_the_first_epoch(self._images)
+            apart = self._apart(self._images)
+            yield from from_the_first_epoch(self._images).shard(apart, 0)
             return
         images = self._images
         count = len(Batch.of(images).images)

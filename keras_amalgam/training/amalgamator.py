@@ -124,8 +124,8 @@ class Amalgamator(keras.Model):
             if jit_compile is True:
                 raise ValueError(
                     "XLA must be able to compile student and teachers. Received: jit_compile=True, "
-                    "and one that resizes with another interpolation than bilinear and nearest "
-                    "but without antialiasing, or has a layer that XLA cannot compile. Use "
+                    "and a network that resizes without antialiasing by an interpolation other "
+                    "than bilinear and nearest, or has a layer that XLA cannot compile. Use "
                     "jit_compile='auto', or Preprocessing(…, antialias=True)."
                 )
             jit_compile = False
@@ -162,6 +162,7 @@ class Amalgamator(keras.Model):
             The `keras.callbacks.History`.
 
         Raises:
+            TypeError: If images are a list, or of another type than uint8 or float.
             ValueError: If there are labels, weights, no images, or images that are not 0..255.
             FloatingPointError: If a loss stops being finite; names the term and the teacher.
             RuntimeError: If a runtime teacher fails; names it.
@@ -183,7 +184,7 @@ class Amalgamator(keras.Model):
         if x is not images:  # Shuffled already, if it was an array.
             kwargs["shuffle"] = False
         with named_errors():
-            adapt(self.terms, x, self._observe)
+            adapt(self.terms, x, self._observe, len(self._graphs.teacher_specs))
         given = [] if callbacks is None else callbacks
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         with named_errors():
@@ -199,12 +200,17 @@ class Amalgamator(keras.Model):
             y: Must be `None`: nothing is labelled.
             **kwargs: As in `keras.Model.evaluate`.
 
+        Returns:
+            As `keras.Model.evaluate`: the losses, in a list or by key.
+
         Raises:
+            TypeError: As in `fit`.
             ValueError: As in `fit`.
+            RuntimeError: If a term has not looked at signals yet; see `adapt`.
         """
         refuse_weights(kwargs)
         if not kwargs.get("_use_cached_eval_dataset"):  # Then `fit` calls, which has checked.
-            x = self._checked(x, y)
+            x = self._checked(x, y, "evaluate")
             x = delivered(x, self._graphs.outside, kwargs.get("batch_size"))
         with named_errors():
             return super().evaluate(x, **kwargs)
@@ -222,9 +228,9 @@ class Amalgamator(keras.Model):
         Raises:
             ValueError: As in `fit`.
         """
-        images = delivered(self._checked(x), self._graphs.outside)
+        images = delivered(self._checked(x, caller="adapt"), self._graphs.outside)
         with named_errors():
-            adapt(self.terms, images, self._observe)
+            adapt(self.terms, images, self._observe, len(self._graphs.teacher_specs))
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras does, once no term is left that must look at signals first."""
@@ -239,10 +245,11 @@ class Amalgamator(keras.Model):
     def _observe(self, batch: Batch) -> Observation:
         return Observation(*self.signals(batch), batch)
 
-    def _checked(self, x: Any, y: Any = None) -> Any:
+    def _checked(self, x: Any, y: Any = None, caller: str = "fit") -> Any:
         by_source = any(term.uses_source for term in self.terms)
         owners = list(self._graphs.teacher_specs) if by_source else None
-        return checked(x, y, channels=self.student.input_shape[-1], owners=owners)
+        channels = self.student.input_shape[-1]
+        return checked(x, y, channels=channels, owners=owners, caller=caller)
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """The student's answer, `{task: logits}`."""

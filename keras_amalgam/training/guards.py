@@ -15,7 +15,9 @@ from keras_amalgam.models.batch import Batch, labels_refused
 from keras_amalgam.models.runtime import FAILED
 
 
-def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
+def checked(
+    x: Any, y: Any, channels: int, owners: Sequence[str] | None, caller: str = "fit"
+) -> Any:
     """Refuse labels, missing images, images that are not 0..255 and sources of no teacher.
 
     Arrays and the first batch of a data set are looked at before the first step, further batches
@@ -27,6 +29,7 @@ def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
         channels: Of the student's raw images.
         owners: The teachers' names in their order, if a term believes the one whose collection an
             image came from; sources are looked at only then.
+        caller: The method's name, for errors.
 
     Returns:
         The images to train on; of a data set, one that checks itself under `named_errors`.
@@ -36,9 +39,9 @@ def checked(x: Any, y: Any, channels: int, owners: Sequence[str] | None) -> Any:
         ValueError: Saying what is wrong and what to do.
     """
     if x is None:
-        raise ValueError("fit needs images. Received: none. Call fit(images).")
+        raise ValueError(f"{caller} needs images. Received: none. Call {caller}(images).")
     if y is not None:
-        raise labels_refused("fit(x, y)")
+        raise labels_refused(f"{caller}(x, y)")
     if isinstance(x, list):
         raise TypeError(
             "Images must be one array, a tf.data.Dataset or {'image': …, 'source': …}. Received: "

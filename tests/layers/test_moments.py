@@ -112,3 +112,33 @@ def test_batch_that_does_not_fit_is_refused_and_leaves_no_trace(batch, message):
         moments.update(batch)
     assert moments.count == expected.count
     np.testing.assert_array_equal(moments.covariance, expected.covariance)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_variances_alone_are_numpys(shape):
+    batches = batches_of(shape, mean=1e4)
+    moments = Moments(variances_only=True)
+    for batch in batches:
+        moments.update(batch)
+    found = samples_of(batches).var(0, ddof=1)
+    np.testing.assert_allclose(moments.variances, found, rtol=1e-6)
+    np.testing.assert_allclose(moments_of(batches).variances, found, rtol=1e-6)
+    with pytest.raises(ValueError, match="Received: variances_only=True"):
+        _ = moments.covariance
+
+
+def test_features_of_many_channels_need_no_square_of_them():
+    """25,088 values, as behind VGG16's last map: their covariances would take five gigabytes."""
+    moments = Moments(variances_only=True)
+    moments.update(np.random.default_rng(0).normal(size=(8, 25_088)).astype("float32"))
+    moments.update(np.ones((8, 25_088), "float32"))
+    assert moments.variances.shape == (25_088,)
+
+
+def test_equal_samples_are_told_from_small_variances():
+    constant, small = Moments(variances_only=True), Moments(variances_only=True)
+    constant.update(np.full((9, 4), 1e4))
+    small.update(1e4 + 1e-6 * np.random.default_rng(0).normal(size=(9, 4)))
+    small.check_varied()
+    with pytest.raises(ValueError, match="must vary.* Received: 9 equal samples"):
+        constant.check_varied()

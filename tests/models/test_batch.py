@@ -53,8 +53,8 @@ def test_specification_of_a_data_set_is_parsed_like_its_batches():
     [
         ((IMAGES, SOURCE), "without labels. Received: a data set of"),
         ((IMAGES, None, SOURCE), "Sample weights are not supported"),
-        ({"images": IMAGES}, r"Received keys: \['images'\]"),
-        ({"image": IMAGES, "label": SOURCE}, r"Received keys: \['image', 'label'\]"),
+        ({"images": IMAGES}, r"Received: keys \['images'\]"),
+        ({"image": IMAGES, "label": SOURCE}, r"Received: keys \['image', 'label'\]"),
         ({"image": IMAGES, "signals": {"cars": {"logits": IDS}}}, r"Received: \['logits'\]"),
         ({"image": IMAGES, "signals": {"cars": IDS}}, "Received: ndarray"),
     ],

@@ -25,15 +25,16 @@ def network(widths, classes, seed, size=12):
 
 
 TAPS = {"mid": "mid", "top": "top"}
+ONE_TAP = {"top": "top"}
 
 
-def two_tap_teachers():
+def two_tap_teachers(taps=TAPS):
     return [
         ka.Teacher(
             network((6, 10), len(classes), seed),
             name=name,
             class_names=classes,
-            taps=TAPS,
+            taps=taps,
             preprocessing=ka.Preprocessing(size=(12, 12), mean=0.4, std=0.3),
         )
         for seed, (name, classes) in enumerate(
@@ -43,14 +44,20 @@ def two_tap_teachers():
 
 
 def amalgamator(terms, teachers=None, seed=7, run_eagerly=True):
-    """With two taps in every model, compiled; eagerly, where a graph would not change a claim."""
-    teachers = teachers or two_tap_teachers()
+    """With two taps in every model, compiled; eagerly, where a graph would not change a claim.
+
+    For `RebuiltFeatures` with reused heads, and teachers of one tap.
+    """
+    reused = any(isinstance(term, ka.RebuiltFeatures) for term in terms)
+    teachers = teachers or two_tap_teachers(ONE_TAP if reused else TAPS)
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((12, 12, 1))
     x = keras.layers.Conv2D(5, 3, strides=2, padding="same", activation="elu", name="mid")(inputs)
     x = keras.layers.Conv2D(7, 3, strides=2, padding="same", activation="elu", name="top")(x)
-    student = ka.build_student(keras.Model(inputs, x, name="backbone"), teachers)
+    heads = "reused" if reused else "new"
+    student = ka.build_student(keras.Model(inputs, x, name="backbone"), teachers, heads=heads)
     taps = {"mid": "backbone/mid", "top": "backbone/top"}
+    taps = ka.taps.rebuilt(teachers) if reused else taps
     model = ka.Amalgamator(student, teachers, terms=terms, student_taps=taps)
     model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=run_eagerly)
     return model
@@ -110,5 +117,6 @@ def fake():
         connected=connected,
         observation=lambda student, teachers: Observation(student, teachers, Batch(None)),
         signals=random_signals,
+        one_tap_teachers=lambda: two_tap_teachers(ONE_TAP),
         teachers=two_tap_teachers,
     )

@@ -147,7 +147,7 @@ def test_map_against_vector_is_refused_naming_teacher_taps_and_shapes():
 
 
 def test_missing_tap_is_refused_naming_who_lacks_it():
-    with pytest.raises(ValueError, match="Teacher 'first' has no tap"):
+    with pytest.raises(ValueError, match="Teacher 'first', which has no tap"):
         connected((7, 7, 3), {"first": None})
 
 

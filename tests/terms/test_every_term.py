@@ -26,10 +26,11 @@ TERMS = {
     "logits": lambda: ka.LogitRegression(),
     "codes": lambda: ka.LayerwiseCodes(),
     "orthogonal": lambda: ka.OrthogonalProjection(),
+    "rebuilt": lambda: ka.RebuiltFeatures(),
     # Dropping draws other numbers in a compiled step.
     "standardized_heads": lambda: ka.StandardizedHeads(dropping=0.0),
 }
-ADAPTING = ("fitted", "median", "unbiased", "subspace", "standardized_heads")
+ADAPTING = ("fitted", "median", "unbiased", "subspace", "rebuilt", "standardized_heads")
 
 
 @pytest.fixture(params=TERMS)
@@ -44,7 +45,12 @@ def images_and_sources(make, count=48):
 def terms_of(name):
     """The term, beside soft targets where it leaves the heads without a gradient."""
     term = TERMS[name]()
-    return [term] if isinstance(term, ka.SoftTargets) else [term, ka.SoftTargets(name="soft")]
+    alone = isinstance(term, (ka.SoftTargets, ka.RebuiltFeatures))
+    return [term] if alone else [term, ka.SoftTargets(name="soft")]
+
+
+def teachers_of(name, fake):
+    return fake.one_tap_teachers() if name == "rebuilt" else fake.teachers()
 
 
 def losses_of(model, images):
@@ -75,6 +81,11 @@ def test_fit_lowers_the_term_for_every_teacher(name, fake, make):
     term = model.terms[0]
     least = perfect_loss(model, images) if isinstance(term, ka.SoftTargets) else 0.0
     assert after[term.name] - least < 0.8 * (before[term.name] - least)
+    if not isinstance(term, ka.SoftTargets):  # Whose teachers are owed an entropy each.
+        parts = [key for key in before if key.startswith(f"{term.name}/")]
+        deepest = [key for key in parts if not any(one.startswith(f"{key}/") for one in parts)]
+        risen = [key for key in deepest if after[key] >= before[key]]
+        assert len(deepest) == 2 * len(term.components) and not risen
 
 
 def test_settings_survive_serialization(name):
@@ -91,7 +102,7 @@ def test_saved_term_gives_the_same_losses_and_is_not_adapted_again(name, fake, m
     images = make.images(24)
     model.fit(images, batch_size=8, epochs=1, verbose=0)
     model.save(tmp_path / "training.keras")
-    again = ka.Amalgamator.load(tmp_path / "training.keras", fake.teachers())
+    again = ka.Amalgamator.load(tmp_path / "training.keras", teachers_of(name, fake))
     assert again.terms[0].is_adapted
     again.adapt(255 - images)  # Other images, which must leave no trace.
     assert losses_of(again, images) == pytest.approx(losses_of(model, images), rel=1e-5)
@@ -116,7 +127,7 @@ def test_saved_term_is_refused_for_other_teachers(name, fake, make, tmp_path):
     model = fake.amalgamator(terms_of(name))
     model.adapt(make.images(24))
     model.save(tmp_path / "training.keras")
-    others = fake.teachers()
+    others = teachers_of(name, fake)
     kernel = others[0].model.layers[-1].kernel
     kernel.assign(kernel + 0.1)
     with pytest.raises(ValueError, match="another teacher 'digits'"):
@@ -215,3 +226,36 @@ def test_adaptation_runs_once_per_training_on_what_fit_is_given(fake, make):
     assert len(others) == 2  # 3 batches of 8 are the first to reach 20 images.
     np.testing.assert_array_equal(first.source, [0, 1] * 4)
     assert first.images.shape == (8, 12, 12, 1)
+
+
+def test_adaptation_to_collections_one_after_the_other_sees_all_of_them(fake, make):
+    """The first images alone would be the first teacher's, and speak for both."""
+    images = make.images(96)
+    data = {"image": images, "source": np.repeat(np.arange(2, dtype="int32"), 48)}
+    model = fake.amalgamator([ka.SoftTargets(fit_temperatures=True)])
+    seen = []
+    observe = model._observe
+    model._observe = lambda batch: seen.append(np.asarray(batch.source)) or observe(batch)
+    term = model.terms[0]
+    term.adaptation_images = 24
+    model.adapt(tf.data.Dataset.from_tensor_slices(data).batch(8))
+    assert sorted(np.concatenate(seen).tolist()) == [0] * 16 + [1] * 8
+    mixed = {name: values[np.arange(96).reshape(2, 48).T.ravel()] for name, values in data.items()}
+    model = fake.amalgamator([ka.SoftTargets(fit_temperatures=True)])
+    model.terms[0].adaptation_images = 24
+    seen.clear()
+    observe = model._observe
+    model._observe = lambda batch: seen.append(np.asarray(batch.source)) or observe(batch)
+    model.adapt(tf.data.Dataset.from_tensor_slices(mixed).batch(8))
+    assert np.concatenate(seen).tolist() == [0, 1] * 12, "Mixed already, the first ones will do."
+
+
+@pytest.mark.parametrize("name", ["rebuilt", "standardized_heads", "subspace"])
+def test_features_that_do_not_vary_are_refused_by_terms_that_scale_them(name, fake, make):
+    teachers = teachers_of(name, fake)
+    for layer in ("mid", "top"):  # Dead: features of zero, whatever the image.
+        kernel, bias = teachers[0].model.get_layer(layer).get_weights()
+        teachers[0].model.get_layer(layer).set_weights([0 * kernel, 0 * bias])
+    model = fake.amalgamator(terms_of(name), teachers)
+    with pytest.raises(ValueError, match="must vary, as they are divided by their deviation"):
+        model.adapt(make.images(24))

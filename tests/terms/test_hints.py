@@ -64,11 +64,11 @@ def test_gradient_at_each_tap_equals_central_differences(fake, signals, tap):
         (
             ("deep",),
             STUDENT,
-            r"reads features at the taps \['deep'\].*Received: taps \['mid', 'top'\]",
+            r"reads features at the taps \['deep'\].*with taps \['mid', 'top'\]",
         ),
-        (None, {"other": (4, 4, 2)}, "that all models have, and The student lacks them"),
+        (None, {"other": (4, 4, 2)}, "that all models have. Received: The student, with taps"),
         (None, {"mid": (5,), "top": (4, 4, 7)}, "Teacher 'first' and the student disagree"),
-        (None, {}, "The student has no tap"),
+        (None, {}, "The student, which has no tap"),
     ],
     ids=["unknown", "none shared", "vector and map", "no tap"],
 )

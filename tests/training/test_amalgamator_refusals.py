@@ -87,7 +87,7 @@ def test_bad_constructions_are_refused(teachers, make):
     student = make.student(teachers)
     with pytest.raises(ValueError, match="no layer 'nowhere'.*student_map"):
         ka.Amalgamator(student, teachers, student_tap="nowhere")
-    with pytest.raises(ValueError, match="student has no tap"):
+    with pytest.raises(ValueError, match="student, which has no tap"):
         ka.Amalgamator(student, teachers, terms=[ka.CommonFeatures(units=2)])
     with pytest.raises(ValueError, match="each with a name of its own"):
         ka.Amalgamator(student, teachers, terms=[ka.SoftTargets(), ka.SoftTargets()])
