@@ -1,4 +1,4 @@
-"""Streams are told which epoch comes next, so that their order hangs on nothing else."""
+"""Streams are told which epoch comes next, so that their order depends on nothing else."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -30,9 +30,8 @@ class Keeping:
 
     Args:
         folder: Of this training alone; made if it is not there.
-        made_from: What the training depends on, JSON-ready. A training that was begun with
-            something else is not gone on with; without it only the shapes of the weights are
-            compared.
+        made_from: What the training depends on beside teachers and method, JSON-ready, such as
+            its images. A training that was begun with something else is not gone on with.
         keep: How many states stay, at least 1.
         minutes: The longest time between two states, at least 0; one is also written every epoch.
 
@@ -41,7 +40,7 @@ class Keeping:
 
     Example:
     ```python
-    train(…, keeping=Keeping("runs/mine", made_from={"teachers": names, "epochs": 30}))
+    train(…, keeping=Keeping("runs/mine", made_from={"images": "photos, 2026"}))
     ```
     """
 
@@ -182,7 +181,7 @@ class KeepState(keras.callbacks.Callback):
         }
         self._note(callbacks=kept)
         if self._keeping:
-            state.save(self._keeping.folder, self.state, self.model, self._keeping.keep)
+            state.save(self._keeping.path, self.state, self.model, self._keeping.keep)
         self._written = time.monotonic()
 
     def _passing_over(self, train: Any) -> Any:

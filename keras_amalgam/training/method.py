@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,7 +14,7 @@ from keras_amalgam.terms import AmalgamationTerm
 
 @dataclass(frozen=True)
 class UpTo:
-    """The part of the student that its features at a tap hang on, for `Stage(freeze=…)`.
+    """The part of the student that its features at a tap depend on, for `Stage(freeze=…)`.
 
     Args:
         tap: Name of one of the stage's student taps.
@@ -24,7 +25,7 @@ class UpTo:
 
 @dataclass(frozen=True)
 class Beyond:
-    """The part of the student that its features at a tap do not hang on, for `Stage(freeze=…)`.
+    """The part of the student that its features at a tap do not depend on, for `freeze`.
 
     Args:
         tap: Name of one of the stage's student taps.
@@ -39,7 +40,7 @@ class Stage:
 
     Args:
         terms: Makes the terms. Called for each training, as terms hold weights.
-        epochs: How many.
+        epochs: Passes over the images, at least 1.
         optimizer: Makes the optimizer from the number of steps of the stage, for its schedule.
         steps: How many at most, where the last epoch is to be cut short; `None` for whole epochs.
         freeze: What is not trained in this stage: names of layers of the student, of terms, or
@@ -54,6 +55,15 @@ class Stage:
             the one before, and in the first stage with the training's.
         teachers: Makes this stage's teachers from the student of the stage before; `None` for the
             training's. Their tasks are the new student's.
+
+    Raises:
+        TypeError: If `freeze` is not a list.
+        ValueError: If there is no epoch or no step.
+
+    Example:
+    ```python
+    stage = Stage(lambda: [SoftTargets()], epochs=30, optimizer=cosine_adamw(3e-3))
+    ```
     """
 
     terms: Callable[[], Sequence[AmalgamationTerm]]
@@ -73,9 +83,10 @@ class Stage:
 
     def __post_init__(self) -> None:
         """Refuse a stage that would train nothing."""
-        if self.epochs < 1 or (self.steps is not None and self.steps < 1):
+        wanted = [self.epochs] if self.steps is None else [self.epochs, self.steps]
+        if any(number != int(number) or number < 1 for number in wanted):
             raise ValueError(
-                "A stage needs at least one epoch and one step. Received: "
+                "A stage needs whole numbers of epochs and steps, at least one of each. Received: "
                 f"epochs={self.epochs}, steps={self.steps}."
             )
         if isinstance(self.freeze, (str, UpTo, Beyond)):
@@ -86,17 +97,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """Successive stages with one student.
+    """Successive stages; each goes on with the student before it, or brings a new one.
 
     A stage begins with the student's weights at the end of the one before it, and with those of
     its terms by name: a term of the same name and settings goes on, one of a new name begins. With
-    a new student or other teachers all terms begin.
+    a new student, or with other teachers than the stage before, all terms begin.
 
     Args:
         name: For folders and tables; no `/`.
         stages: At least one.
         removes: For a comparison: the term of the first method that is missing in this one.
         seed: Of the student's and the terms' initial weights and of the order of the images.
+
+    Raises:
+        ValueError: If there is no stage, the name has a `/`, or the first stage makes teachers.
+
+    Example:
+    ```python
+    method = Method("soft_targets", (stage,))
+    ```
     """
 
     name: str
@@ -118,26 +137,44 @@ class Method:
             )
 
 
+def check_rate(learning_rate: float) -> None:
+    """Raise a `ValueError` unless a learning rate is finite and at least zero."""
+    if not 0.0 <= learning_rate < float("inf"):  # NaN is neither.
+        raise ValueError(
+            "`learning_rate` must be finite and at least zero. Received: "
+            f"learning_rate={learning_rate}."
+        )
+
+
 def cosine_adamw(
-    learning_rate: float, weight_decay: float = 1e-4, warm_up: float = 0.05
+    learning_rate: float, weight_decay: float = 1e-4, warm_up: float = 0.05, **settings: Any
 ) -> Callable[[int], keras.optimizers.Optimizer]:
     """AdamW whose learning rate rises linearly and falls along a cosine to zero.
 
     Args:
-        learning_rate: The peak.
-        weight_decay: Decoupled, of kernels; biases and normalisation are left alone.
-        warm_up: Fraction of the steps in which the rate rises.
+        learning_rate: The peak, at least 0.
+        weight_decay: Decoupled, of kernels, at least 0; biases and normalisation are left alone.
+        warm_up: Fraction of the steps in which the rate rises, from 0 to 1.
+        **settings: Of `keras.optimizers.AdamW`, such as `global_clipnorm`.
 
     Returns:
         For `Stage(optimizer=…)`.
+
+    Raises:
+        ValueError: If the rate is negative or not finite.
+
+    Reference:
+        - [Loshchilov and Hutter, 2017](https://arxiv.org/abs/1608.03983), the cosine
+        - [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101), the decay
     """
+    check_rate(learning_rate)
 
     def make(steps: int) -> keras.optimizers.Optimizer:
         rising = max(1, round(steps * warm_up))
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0, max(1, steps - rising), warmup_target=learning_rate, warmup_steps=rising
         )
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay, **settings)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
 

@@ -25,22 +25,38 @@ def carry_terms(earlier: Sequence[AmalgamationTerm], now: Sequence[AmalgamationT
         now: Of the stage that begins.
 
     Raises:
-        ValueError: If two terms of one name differ in kind or weights.
+        ValueError: If two terms of one name differ in kind, settings or weights, and have weights.
     """
     known = {term.name: term for term in earlier}
     for term in now:
         before = known.get(term.name)
         if before is None:
             continue
-        shapes = [[tuple(weight.shape) for weight in one.weights] for one in (before, term)]
-        if type(before) is not type(term) or shapes[0] != shapes[1]:
+        if not (before.weights or term.weights):
+            continue
+        differing = _differences(before, term)
+        if differing:
             raise ValueError(
-                f"A stage goes on with the terms of the one before by their names. Received: "
-                f"{term.name!r}, a {type(before).__name__} with {len(shapes[0])} weights before, a "
-                f"{type(term).__name__} with {len(shapes[1])} now, or of other shapes. Give the "
-                "new one a name of its own."
+                "A stage goes on with the terms of the one before by their names. Received: "
+                f"{term.name!r}, of which differ: {differing}. Give the new one a name of its own."
             )
         term.set_weights(before.get_weights())
+
+
+def _differences(before: AmalgamationTerm, now: AmalgamationTerm) -> str:
+    """In what a term is another one; its share of the objective may change."""
+    if type(before) is not type(now):
+        return f"its kind, {type(now).__name__}, was {type(before).__name__}"
+    configs = [{**term.get_config(), "weight": None} for term in (before, now)]
+    told = [
+        f"{name}={configs[1].get(name)!r}, was {value!r}"
+        for name, value in configs[0].items()
+        if configs[1].get(name) != value
+    ]
+    shapes = [[tuple(weight.shape) for weight in term.weights] for term in (before, now)]
+    if shapes[0] != shapes[1]:
+        told.append(f"the shapes of its {len(shapes[1])} weights, which were {len(shapes[0])}")
+    return "; ".join(told)
 
 
 @contextmanager

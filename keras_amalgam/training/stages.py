@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_amalgam.models.batch import Batch
 from keras_amalgam.models.taps import Taps, as_taps
 from keras_amalgam.models.teacher import Teacher
-from keras_amalgam.training import state
+from keras_amalgam.training import made_from, state
 from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.interruption import Request, requests
 from keras_amalgam.training.keeping import Keeping, KeepState, StopAfter
@@ -44,11 +44,11 @@ def train(
     method: Method,
     teachers: Sequence[Teacher],
     student: Callable[[], keras.Model],
-    student_tap: Taps,
+    student_tap: Taps | None,
     images: tf.data.Dataset,
     *,
     keeping: Keeping | None = None,
-    logs: Path | None = None,
+    logs: str | Path | None = None,
     callbacks: Callable[[int, int], Sequence[Any]] = lambda stage, steps: (),
     strategy: tf.distribute.Strategy | None = None,
     verbose: int | str = "auto",
@@ -63,9 +63,11 @@ def train(
         method: Its stages.
         teachers: The teachers, in the order of their sources.
         student: Makes the student.
-        student_tap: The student's layer to imitate with, or several by tap name.
+        student_tap: The student's layer to imitate with, or several by tap name; `None` where no
+            term reads features.
         images: Unlabelled batches of known number, one epoch.
-        keeping: Where the state is kept; `None` keeps nothing.
+        keeping: Where the state is kept; `None` keeps nothing. Teachers and method are noted there,
+            too, and a training that was begun with others is not gone on with.
         logs: Folder for TensorBoard; each stage writes a folder of its own.
         callbacks: Makes the callbacks of a stage, from its number and its steps in one epoch. One
             that has `get_state()` and `set_state(…)`, of what JSON can hold, goes on as it was.
@@ -77,23 +79,29 @@ def train(
 
     Raises:
         Interrupted: If it was told to end; the state is on disk.
-        ValueError: If the kept training was made from something else.
+        ValueError: If the kept training was made from something else, the number of batches is not
+            known, or a stage does not fit its student or teachers; nothing is trained then.
     """
+    steps = _number_of(images)
+    if keeping:
+        keeping = _noting(keeping, method, teachers)
     begun, path = (State(), None) if keeping is None else keeping.begun()
+    if len(method.stages) > 1 and begun.place == Place():
+        rehearse(method, teachers, student, student_tap)
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(method.seed)
     with scope():
         trained = _student_before(method, begun.place.stage, student, keeping)
-    steps = int(images.cardinality())
     amalgamator: Any = None
     for number in range(begun.place.stage, len(method.stages)):
         stage = method.stages[number]
+        stage_before = method.stages[number - 1] if number else None
         if number:
             # Of its own, so that a stage begins alike whatever was drawn in those before it.
             keras.utils.set_random_seed(method.seed + number)
         with scope():
             amalgamator = _of_stage(
-                stage, trained, teachers, student_tap, amalgamator, is_first=number == 0
+                stage, trained, teachers, student_tap, amalgamator, stage_before
             )
         trained = amalgamator.student
         last = number == len(method.stages) - 1
@@ -107,18 +115,69 @@ def train(
                 if stage.length(steps) < stage.epochs * steps:
                     given.append(StopAfter(stage.length(steps), begun.place, steps))
                 if logs is not None:
-                    given.append(keras.callbacks.TensorBoard(logs / f"stage_{number}"))
+                    given.append(keras.callbacks.TensorBoard(Path(logs, f"stage_{number}")))
                 shown = _images_of(stage, images)
                 begun = _fit(amalgamator, stage, shown, begun, means, keeping, given, last, verbose)
         if not last:
             if keeping and method.stages[number + 1].teachers:
-                save_student(keeping.folder, number, trained)
+                save_student(keeping.path, number, trained)
             begun = dataclasses.replace(
                 begun, place=Place(number + 1), epochs_before=begun.epochs, callbacks={}
             )
         path = None
     history = {key: [*values] for key, values in begun.history.items()}
     return Amalgamation(method, amalgamator, history, begun.seconds)
+
+
+def rehearse(
+    method: Method,
+    teachers: Sequence[Teacher],
+    student: Callable[[], keras.Model],
+    student_tap: Taps | None,
+) -> None:
+    """Make every stage of a method and train none: what does not fit is refused at once.
+
+    Args:
+        method: As in `train`, like the others.
+        teachers: The teachers, in the order of their sources.
+        student: Makes the student.
+        student_tap: The student's layer to imitate with, or several by tap name.
+
+    Raises:
+        ValueError: If a stage does not fit its student or teachers, or freezes what is not there.
+    """
+    before, amalgamator = _student_before(method, 0, student, None), None
+    for number, stage in enumerate(method.stages):
+        earlier = method.stages[number - 1] if number else None
+        amalgamator = _of_stage(stage, before, teachers, student_tap, amalgamator, earlier)
+        with frozen(amalgamator, stage.freeze):
+            before = amalgamator.student
+
+
+def _number_of(images: tf.data.Dataset) -> int:
+    """Of the batches in one epoch, which the schedules need."""
+    number = int(images.cardinality())
+    if number < 1:
+        kinds = {
+            int(tf.data.INFINITE_CARDINALITY): "infinitely many",
+            int(tf.data.UNKNOWN_CARDINALITY): "unknown",
+        }
+        raise ValueError(
+            "`images` must be batches of known number. Received: "
+            f"{kinds.get(number, 'none')}. Use images.take(number) or "
+            "images.apply(tf.data.experimental.assert_cardinality(number))."
+        )
+    return number
+
+
+def _noting(keeping: Keeping, method: Method, teachers: Sequence[Teacher]) -> Keeping:
+    """Where a training is kept, with what it depends on in any case."""
+    known = keeping.made_from
+    if "teachers" not in known:
+        known = {"teachers": made_from.of_teachers(teachers), **known}
+    if "method" not in known:
+        known = {"method": made_from.of_method(method), **known}
+    return dataclasses.replace(keeping, made_from=known)
 
 
 def _student_before(
@@ -132,7 +191,7 @@ def _student_before(
     made = [stage.student for stage in stages[: max(1, number)] if stage.student]
     found = (made[-1] if made else student)()
     if number and stages[number].teachers and keeping:
-        load_student(keeping.folder, number - 1, found)
+        load_student(keeping.path, number - 1, found)
     return found
 
 
@@ -140,16 +199,17 @@ def _of_stage(
     stage: Stage,
     before: keras.Model,
     teachers: Sequence[Teacher],
-    student_tap: Taps,
+    student_tap: Taps | None,
     earlier: Amalgamator | None,
-    is_first: bool,
+    stage_before: Stage | None,
 ) -> Amalgamator:
     """A stage's amalgamator, with the student and the terms of the one before it, or new ones."""
-    student = stage.student() if stage.student and not is_first else before
+    student = stage.student() if stage.student and stage_before else before
     known = stage.teachers(before) if stage.teachers else teachers
     taps = as_taps(student_tap if stage.student_tap is None else stage.student_tap)
     amalgamator = Amalgamator(student, known, terms=stage.terms(), student_taps=taps)
-    if earlier is not None and student is before and stage.teachers is None:
+    of_others = stage.teachers or (stage_before and stage_before.teachers)
+    if earlier is not None and student is before and not of_others:
         carry_terms(earlier.terms, amalgamator.terms)
     return amalgamator
 

@@ -126,6 +126,34 @@ def test_proxy_teaches_the_small_student_by_the_large_one_alone(run, teachers, m
     assert [value is None for value in trained.history["proxy_targets"]] == [True, False, False]
 
 
+def test_proxy_settles_in_one_softmax_only_what_its_heads_were_compared_in(teachers):
+    def ownerships(**settings):
+        made = methods.proxy(teachers, lambda: None, lambda: None, **settings)
+        return [stage.terms()[0].ownership for stage in made.stages]
+
+    assert ownerships() == ["joint", "joint"]
+    assert ownerships(ownership="source") == ["source", "joint"]
+    assert ownerships(ownership="per_task") == ["per_task", "per_task"]
+
+
+def test_epochs_of_stages_must_be_one_for_each(teachers):
+    for epochs in (15, (1, 2, 3)):
+        with pytest.raises(ValueError, match="'proxy' takes the epochs of each of its 2 stages"):
+            proxies(teachers, epochs)
+    alike = [teachers[0]]
+    with pytest.raises(ValueError, match="'layerwise' takes the epochs of each of its 3 stages"):
+        methods.layerwise(alike, epochs=(1, 2))
+
+
+@pytest.mark.parametrize("name", ["paper", "matching", "standardized"])
+def test_settings_out_of_range_are_refused_when_the_method_is_made(teachers, name):
+    for settings in ({"learning_rate": -1.0}, {"epochs": 0}):
+        with pytest.raises(ValueError, match="learning_rate|whole numbers of epochs"):
+            getattr(methods, name)(teachers, **settings)
+    with pytest.raises(ValueError, match="units"):
+        methods.paper(teachers, units=0)
+
+
 def test_interrupted_proxy_goes_on_to_the_same_end(run, teachers, tmp_path, stop_at):
     whole = run(proxies(teachers))
     stop = stop_at(5)  # In the second stage, taught by what the first one left.

@@ -6,9 +6,16 @@ import pytest
 
 import keras_amalgam as ka
 from keras_amalgam import data
-from keras_amalgam.training import Beyond, Method, Stage, UpTo, train
-from keras_amalgam.training.interruption import Interrupted
-from keras_amalgam.training.keeping import Keeping
+from keras_amalgam.training import (
+    Beyond,
+    Interrupted,
+    Keeping,
+    Method,
+    Stage,
+    UpTo,
+    cosine_adamw,
+    train,
+)
 from keras_amalgam.training.methods.proxy import heads_as_teachers
 from keras_amalgam.training.state import State
 
@@ -103,8 +110,100 @@ def test_term_of_other_weights_under_the_same_name_is_refused(run):
     def wider():
         return [ka.SoftTargets(), ka.CommonFeatures(units=8, bandwidths="median")]
 
-    with pytest.raises(ValueError, match="'common_features', a CommonFeatures with .* a name of"):
+    with pytest.raises(ValueError, match="'common_features', .*units=8, was 4.* a name of its own"):
         run(Stage(both, 1, sgd), Stage(wider, 1, sgd))
+
+
+def test_term_of_other_settings_goes_on_only_if_it_has_learned_nothing(run):
+    def fitted(temperature, weight=1.0):
+        return lambda: [
+            ka.SoftTargets(fit_temperatures=True, temperature=temperature, weight=weight)
+        ]
+
+    with pytest.raises(ValueError, match=r"differ: temperature=4.0, was 1.0. Give the new one a"):
+        run(Stage(fitted(1.0), 1, sgd), Stage(fitted(4.0), 1, sgd))
+    run(Stage(fitted(1.0), 1, sgd), Stage(fitted(1.0, weight=0.5), 1, sgd))
+    hot = Stage(lambda: [ka.SoftTargets(temperature=4.0)], 1, sgd)
+    run(Stage(soft, 1, sgd), hot)
+
+
+def test_terms_begin_anew_where_the_teachers_change_back(run):
+    """What was fitted to the first student's heads says nothing of the training's teachers."""
+
+    def fitted():
+        return [ka.SoftTargets(fit_temperatures=True)]
+
+    noted = Weights()
+    run(
+        Stage(soft, 1, sgd),
+        Stage(fitted, 1, sgd, teachers=heads_as_teachers),
+        Stage(fitted, 1, sgd),
+        callbacks=lambda *_: [noted],
+    )
+    alone = Weights()
+    run(Stage(fitted, 1, sgd), callbacks=lambda *_: [alone])
+    of_students, of_teachers = noted.seen[2]["soft_targets"], noted.seen[4]["soft_targets"]
+    assert not same(of_students, of_teachers)
+    assert same(of_teachers, alone.seen[0]["soft_targets"])
+
+
+def test_later_stage_that_does_not_fit_is_refused_before_anything_is_trained(run):
+    trained = []
+    note = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: trained.append(1))
+    wrong = {
+        "nothing to freeze": Stage(soft, 1, sgd, freeze=["base"]),
+        "no layer": Stage(both, 1, sgd, student_tap="backbone/nowhere"),
+        "no `class_names`": Stage(
+            soft, 1, sgd, teachers=lambda student: heads_as_teachers(keras.Sequential())
+        ),
+    }
+    for said, stage in wrong.items():
+        with pytest.raises(ValueError, match=said):
+            run(Stage(soft, 1, sgd), stage, callbacks=lambda *_: [note])
+    assert not trained
+
+
+def test_images_of_unknown_number_are_refused(teachers, make):
+    method = Method("soft", (Stage(soft, 1, sgd),))
+    images = data.stream(data.from_arrays(make.images(24)), batch_size=8)
+    for endless, said in (
+        (images.repeat(), "infinitely many"),
+        (images.filter(lambda image: True), "unknown"),
+        (images.take(0), "none"),
+    ):
+        with pytest.raises(ValueError, match=f"known number. Received: {said}. Use images.take"):
+            train(method, teachers, lambda: student(teachers), None, endless, verbose=0)
+
+
+@pytest.mark.parametrize("numbers", [{"epochs": 2.5}, {"epochs": 0}, {"epochs": 1, "steps": 0}])
+def test_stage_of_no_whole_number_is_refused(numbers):
+    with pytest.raises(ValueError, match="whole numbers of epochs and steps"):
+        Stage(soft, optimizer=sgd, **numbers)
+
+
+@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
+def test_rate_that_is_none_is_refused_when_the_method_is_made(rate):
+    with pytest.raises(ValueError, match="`learning_rate` must be finite and at least zero"):
+        cosine_adamw(rate)
+
+
+@pytest.mark.parametrize("settings", [{"keep": 0}, {"minutes": -1.0}, {"minutes": float("nan")}])
+def test_keeping_that_keeps_nothing_is_refused(tmp_path, settings):
+    with pytest.raises(ValueError, match="At least one state stays"):
+        Keeping(tmp_path, **settings)
+
+
+def test_kept_training_is_refused_for_other_teachers_and_another_method(run, teachers, tmp_path):
+    """Without `made_from`, too: what was fitted to the first teachers would serve the second."""
+    stage = Stage(soft, 1, sgd)
+    run(stage, keeping=Keeping(str(tmp_path / "kept")))
+    assert run(stage, keeping=Keeping(str(tmp_path / "kept"))).history  # It is done.
+    with pytest.raises(ValueError, match="cannot go on.*epochs: 2, was 1"):
+        run(Stage(soft, 2, sgd), keeping=Keeping(tmp_path / "kept"))
+    kernel = teachers[0].model.layers[-1].kernel
+    kernel.assign(kernel + 0.1)
+    with pytest.raises(ValueError, match="cannot go on.*weights_sha256"):
+        run(stage, keeping=Keeping(tmp_path / "kept"))
 
 
 def test_epochs_count_on_over_the_stages(run):

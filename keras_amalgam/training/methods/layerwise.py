@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, LayerwiseCodes, LogitRegression
 from keras_amalgam.training.method import Beyond, Method, Stage, cosine_adamw
-from keras_amalgam.training.methods.serving import check_one_architecture, check_tapped
+from keras_amalgam.training.methods.serving import (
+    check_one_architecture,
+    check_tapped,
+    epochs_of,
+)
 
 
 def layerwise(
@@ -28,15 +32,15 @@ def layerwise(
             `student_tap={"mid": …, "top": …}`.
         epochs: Passes over the images in each of the three stages, at least 1.
         learning_rate: The peak of the schedule of each stage.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of three stages.
 
     Raises:
         TypeError: If they are not teachers.
-        ValueError: If a teacher has no tap, or they are not of one architecture; says where they
-            differ.
+        ValueError: If a teacher has no tap, a setting is out of its range, or they are not of one
+            architecture; says where they differ.
 
     Example:
     ```python
@@ -58,7 +62,7 @@ def layerwise(
         return [LogitRegression()]
 
     encoded = [f"layerwise_codes/{tap}_autoencoder" for tap in taps]
-    autoencoding, regressing, tuning = epochs
+    autoencoding, regressing, tuning = epochs_of("layerwise", epochs, 3)
     optimizer = cosine_adamw(learning_rate)
     stages = (
         Stage(codes, autoencoding, optimizer, freeze=["student"]),

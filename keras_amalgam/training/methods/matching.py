@@ -8,7 +8,7 @@ from keras_amalgam.models.student import check_names
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
-from keras_amalgam.training.method import Method, Stage
+from keras_amalgam.training.method import Method, Stage, check_rate, cosine_adamw
 
 # Steps over which the student's weights are averaged: a part of the training, within bounds.
 AVERAGED_SHARE, LEAST_AVERAGED, MOST_AVERAGED = 0.02, 10, 10_000
@@ -35,7 +35,7 @@ def matching(
         ownership: Which teacher the soft targets believe on an image; see `SoftTargets`.
         temperature: Divisor of the logits in the soft targets, positive.
         learning_rate: The peak of the schedule.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of one stage.
@@ -58,22 +58,11 @@ def matching(
     def terms() -> list[AmalgamationTerm]:
         return [SoftTargets(ownership=ownership, temperature=temperature)]
 
+    check_rate(learning_rate)
+
     def optimizer(steps: int) -> keras.optimizers.Optimizer:
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, steps - steps // 20),
-            warmup_target=learning_rate,
-            warmup_steps=max(1, steps // 20),
-        )
         averaged = min(max(AVERAGED_SHARE * steps, LEAST_AVERAGED), MOST_AVERAGED)
-        made = keras.optimizers.AdamW(
-            schedule,
-            weight_decay=1e-4,
-            global_clipnorm=1.0,
-            use_ema=True,
-            ema_momentum=1.0 - 1.0 / averaged,
-        )
-        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        return made
+        averaging = {"use_ema": True, "ema_momentum": 1.0 - 1.0 / averaged}
+        return cosine_adamw(learning_rate, global_clipnorm=1.0, **averaging)(steps)
 
     return Method("matching", (Stage(terms, epochs, optimizer),), seed=seed)

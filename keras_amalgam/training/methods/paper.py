@@ -6,7 +6,7 @@ import keras
 
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, CommonFeatures, SoftTargets
-from keras_amalgam.training.method import Method, Stage
+from keras_amalgam.training.method import Method, Stage, check_rate
 from keras_amalgam.training.methods.serving import check_tapped
 
 
@@ -27,14 +27,15 @@ def paper(
         teachers: With taps, at the last map in the paper.
         epochs: Passes over the images, at least 1.
         learning_rate: Before it falls.
-        units: Channels of the common space.
-        seed: Integer that the initial weights and the order of the images hang on.
+        units: Channels of the common space, at least 1.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of one stage.
 
     Raises:
-        ValueError: If a teacher has no tap.
+        TypeError: If they are not teachers.
+        ValueError: If a teacher has no tap, or a setting is out of its range.
 
     Example:
     ```python
@@ -48,6 +49,9 @@ def paper(
 
     def terms() -> list[AmalgamationTerm]:
         return [SoftTargets(ownership="joint"), CommonFeatures(units=units, weight=10.0)]
+
+    terms()  # Refuses what is out of range.
+    check_rate(learning_rate)
 
     def optimizer(steps: int) -> keras.optimizers.Optimizer:
         rates = [learning_rate, 0.1 * learning_rate]

@@ -29,7 +29,7 @@ def progressive(
         tuning: Passes over the images in the last stage, at least 1.
         temperature: Divisor of the logits in its soft targets, positive.
         learning_rate: The peak of the schedule of each stage.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of one stage more than the teacher has taps.

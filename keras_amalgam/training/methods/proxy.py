@@ -10,6 +10,7 @@ from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
 from keras_amalgam.training.method import Method, Stage, cosine_adamw
+from keras_amalgam.training.methods.serving import epochs_of
 
 
 def proxy(
@@ -17,16 +18,16 @@ def proxy(
     large: Callable[[], keras.Model],
     small: Callable[[], keras.Model],
     epochs: tuple[int, int] = (15, 15),
-    ownership: Ownership = "per_task",
+    ownership: Ownership = "joint",
     temperature: float = 1.0,
     learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> Method:
     """A large student learns from all teachers, and the small one from the large one alone.
 
-    The large one is strong enough to settle whom to believe on an image, and its heads, trained
-    together, compare: the small one imitates its softmax over all classes. Every head is a teacher
-    of its own in the second stage, so that the large student runs once for each.
+    The large one is strong enough to settle whom to believe on an image, and its heads, trained in
+    one softmax, compare: the small one imitates that softmax over all classes. Each head is a
+    teacher in the second stage, so the large student runs once per head.
 
     Args:
         teachers: Any.
@@ -34,16 +35,19 @@ def proxy(
         small: Makes the student that is left.
         epochs: Passes over the images for the large student, and for the small one; at least 1.
         ownership: Which teacher the large student believes on an image; see `SoftTargets`.
+            `"source"` where sources are known. With `"per_task"` nothing compares its heads, and
+            the small student, too, learns each task by itself.
         temperature: Divisor of the logits in the soft targets of both, positive.
         learning_rate: The peak of the schedule of each stage.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of two stages.
 
     Raises:
         TypeError: If they are not teachers.
-        ValueError: If a setting is out of its range.
+        ValueError: If a setting is out of its range, or, in training, `large` makes a student that
+            does not know its classes.
 
     Example:
     ```python
@@ -64,14 +68,16 @@ def proxy(
         return [SoftTargets(ownership=ownership, temperature=temperature)]
 
     def from_the_large() -> list[AmalgamationTerm]:
-        return [SoftTargets(ownership="joint", temperature=temperature, name="proxy_targets")]
+        settled = "per_task" if ownership == "per_task" else "joint"
+        return [SoftTargets(ownership=settled, temperature=temperature, name="proxy_targets")]
 
     from_teachers()  # Refuses what is out of range.
+    first, second = epochs_of("proxy", epochs, 2)
     stages = (
-        Stage(from_teachers, epochs[0], cosine_adamw(learning_rate), student=large),
+        Stage(from_teachers, first, cosine_adamw(learning_rate), student=large),
         Stage(
             from_the_large,
-            epochs[1],
+            second,
             cosine_adamw(learning_rate),
             student=small,
             teachers=heads_as_teachers,
@@ -85,7 +91,18 @@ def heads_as_teachers(student: keras.Model) -> list[Teacher]:
 
     Args:
         student: As `build_student` makes it: from raw images, with `class_names`.
+
+    Returns:
+        A teacher per task, of the task's name, without taps.
+
+    Raises:
+        ValueError: If the student does not know its classes.
     """
+    if not hasattr(student, "class_names"):
+        raise ValueError(
+            "The heads of a student become teachers where it knows its classes. Received: "
+            f"{student.name!r}, which has no `class_names`. Make it with build_student."
+        )
     return [
         Teacher(
             keras.Model(student.input, student.output[task], name=f"{student.name}_{task}"),

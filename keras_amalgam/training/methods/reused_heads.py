@@ -18,20 +18,22 @@ def reused_heads(
     learning_rate: float = 3e-3,
     seed: int = 0,
 ) -> Method:
-    """The student learns features alone, and nobody needs to know whose an image is.
+    """The student learns features alone; no image's source is needed.
 
     Args:
-        teachers: Each with one tap that its answer hangs on alone.
+        teachers: Each with one tap; its answer depends on nothing else.
         student: Makes the student, with `build_student(…, heads="reused")`.
         epochs: Passes over the images, at least 1.
         learning_rate: The peak of the schedule.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of one stage, with a student of its own.
 
     Raises:
-        ValueError: If the head of a teacher cannot be reused; says why.
+        TypeError: If they are not teachers.
+        ValueError: If a setting is out of its range, or the head of a teacher cannot be reused;
+            says why.
 
     Example:
     ```python

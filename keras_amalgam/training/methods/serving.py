@@ -1,7 +1,8 @@
-"""Which teachers a method can serve."""
+"""Which teachers and settings a method can serve."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from typing import Any
 
 import keras
 
@@ -59,8 +60,27 @@ def check_one_architecture(method: str, teachers: Sequence[Teacher]) -> None:
                 )
 
 
+def epochs_of(method: str, epochs: Any, stages: int) -> tuple[int, ...]:
+    """Epochs of every stage, one number each.
+
+    Args:
+        method: The method's name, for the error.
+        epochs: As they were given.
+        stages: How many there must be.
+
+    Raises:
+        ValueError: If they are not so many numbers.
+    """
+    if not isinstance(epochs, Sequence) or len(epochs) != stages:
+        raise ValueError(
+            f"The method {method!r} takes the epochs of each of its {stages} stages. Received: "
+            f"epochs={epochs!r}. Give {stages} whole numbers."
+        )
+    return tuple(epochs)
+
+
 def _layers(method: str, teacher: Teacher) -> list[str]:
-    """Kind and weights of each layer that the taps hang on, in words."""
+    """Kind and weights of each layer that the taps depend on, in words."""
     if not teacher.in_graph:
         raise ValueError(
             f"The method {method!r} compares teachers layer by layer. Received: {teacher.name!r}, "

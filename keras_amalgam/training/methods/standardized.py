@@ -27,7 +27,7 @@ def standardized(
         temperature: Divisor of the logits in the soft targets, positive.
         weight: Coefficient of the standardised heads, at least 0.
         learning_rate: The peak of the schedule.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
 
     Returns:
         A method of one stage.
