@@ -26,9 +26,9 @@ class Number(NamedTuple):
 
 
 NUMBERS: Mapping[str, Number] = {
-    "epochs": Number(int, 1),
+    "epochs": Number(int, 1, is_optional=True),
     "batch_size": Number(int, 2),
-    "learning_rate": Number(float, 0.0),
+    "learning_rate": Number(float, 0.0, is_optional=True),
     "temperature": Number(float, 0.01, is_optional=True),
     "common_features": Number(float, 0.0, is_optional=True),
     "seed": Number(int, 0, 2**32 - 1),  # NumPy's generator takes 32 bits.
@@ -42,7 +42,7 @@ CHOOSE = "choose"
 TRAINING_METHODS = ("amalgamation", "matching", "standardized", "reused_heads", "paper", CHOOSE)
 _OF_SOFT_TARGETS = ("amalgamation", "matching", "standardized", CHOOSE)
 USED_BY: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "ownership": (_OF_SOFT_TARGETS, "settles itself which teacher is believed"),
+    "ownership": (_OF_SOFT_TARGETS, "decides itself which teacher to believe"),
     "temperature": (_OF_SOFT_TARGETS, "has no soft targets whose temperature could be set"),
     "common_features": (
         ("amalgamation", CHOOSE),

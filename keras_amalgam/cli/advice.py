@@ -53,6 +53,7 @@ AMALGAMATE: Table = (
     (r"`(student|weights|ownership|dtype_policy)='([^']*)'`", r"--\1=\2"),
     (r"`batch_size(=\d+)?`", r"--batch_size\1"),
     (r"`(temperature|common_features)=([^`]*)`", r"--\1=\2"),
+    (r"`method='(\w+)'`", r"--method=\1"),
     (r"`(method|ownership|temperature|common_features)`", r"--\1"),
 )
 

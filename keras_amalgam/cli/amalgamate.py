@@ -28,8 +28,8 @@ teachers only are welcome; the joint accuracy, the task unknown, needs those of 
 --method says how the student learns: 'amalgamation', from the teachers' answers and, in a space
 common to all, their features; 'matching', from answers alone, on mixed and zoomed images;
 'standardized', from answers and standardised features; 'reused_heads', from features alone, which
-the teachers' own heads answer from; 'paper', as first published. No method wins everywhere, and
-'choose' finds out without labels which one does here.
+the teachers' own heads answer from; 'paper', with the terms and the schedule as first published.
+No method wins everywhere, and 'choose' finds out without labels which one does here.
 
 The folder --out is the run: training writes its state there every epoch and every few minutes, and
 each step leaves its result. The same command again goes on where it stopped, after Ctrl-C, a kill
@@ -107,29 +107,33 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
     flags.DEFINE_integer(
-        "epochs", 30, "Passes over the images.", *NUMBERS["epochs"].ends, flag_values=values
+        "epochs",
+        None,
+        "Passes over the images, 30 by default.",
+        *NUMBERS["epochs"].ends,
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "batch_size", 64, "Images per step.", *NUMBERS["batch_size"].ends, flag_values=values
     )
     flags.DEFINE_float(
         "learning_rate",
-        1e-3,
-        "Peak of the schedule.",
+        None,
+        "Peak of the schedule. By default 1e-3, and 1e-4 with --method=paper.",
         *NUMBERS["learning_rate"].ends,
         flag_values=values,
     )
     flags.DEFINE_float(
         "temperature",
         None,
-        "Of the soft targets, 2 by default.",
+        "Temperature of the soft targets, 2 by default; not for reused_heads and paper.",
         *NUMBERS["temperature"].ends,
         flag_values=values,
     )
     flags.DEFINE_float(
         "common_features",
         None,
-        "Weight of the common space, 0.1 by default; 0 leaves it out.",
+        "Weight of the common space, 0.1 by default; 0 leaves it out. For amalgamation alone.",
         *NUMBERS["common_features"].ends,
         flag_values=values,
     )
@@ -144,8 +148,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "ownership",
         None,
         OWNERSHIPS,
-        "Which teacher is believed on an image. By default 'source' if the images' folder has one "
-        "sub-folder per teacher, else 'per_task'.",
+        "Which teacher is believed on an image; not for reused_heads and paper. By default "
+        "'source' if the images' folder has one sub-folder per teacher, else 'per_task'.",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -163,7 +167,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seed",
         0,
-        "Of initial weights, order and augmentation.",
+        "Seed of the initial weights, order and augmentation.",
         *NUMBERS["seed"].ends,
         flag_values=values,
     )

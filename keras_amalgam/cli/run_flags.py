@@ -44,17 +44,20 @@ def define_flags(values: flags.FlagValues, default: str | None) -> None:
     flags.DEFINE_float(
         "hours",
         None,
-        "Of the whole run: a few steps are timed, once, and the training has as many as fit.",
+        "Hours for the whole run. A few steps are timed, once, and the training gets as many as "
+        "fit, in place of --epochs.",
         1e-3,
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "steps", None, "Of the training at most, its last epoch cut short.", 1, flag_values=values
+        "steps",
+        None,
+        "Steps of the training, in place of --epochs; the last epoch may be cut short.",
+        1,
+        flag_values=values,
     )
-    flags.DEFINE_integer("keep", 3, "States of the training that stay.", 1, flag_values=values)
-    flags.DEFINE_float(
-        "minutes", 5.0, "At most so much time between two states.", 0.0, flag_values=values
-    )
+    flags.DEFINE_integer("keep", 3, "How many states of a training stay.", 1, flag_values=values)
+    flags.DEFINE_float("minutes", 5.0, "Longest time between two states.", 0.0, flag_values=values)
 
 
 def check(values: flags.FlagValues) -> None:
@@ -64,7 +67,10 @@ def check(values: flags.FlagValues) -> None:
     if not values.out:
         raise ValueError("--out=FOLDER is needed: where the run is.")
     if values.hours is not None and values.steps is not None:
-        raise ValueError("--hours become a number of steps. Give it or --steps.")
+        raise ValueError("--hours becomes a number of steps. Give --hours or --steps, not both.")
+    length = "--hours" if values.hours is not None else "--steps"
+    if getattr(values, "epochs", None) is not None and (values.hours or values.steps):
+        raise ValueError(f"{length} stands in place of --epochs. Give one of them, not both.")
     if values.dry_run and values.only:
         raise ValueError("--dry_run plans all steps, --only does one. Give one of them.")
     if values.restart and values.only:

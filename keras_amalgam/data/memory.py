@@ -14,7 +14,7 @@ from keras_amalgam.text import file_size
 # Reading holds images up to three times: as chunks, as sources and as one pool.
 SHARE = 0.25
 # Of a window to shuffle within, for all sources together. The same on every machine and whatever is
-# free: the order of the images hangs on it.
+# free: the order of the images depends on it.
 WINDOW_BYTES = 2**30
 
 _MEMORY_INFO = Path("/proc/meminfo")
@@ -114,7 +114,7 @@ class Footprint:
         """What is done with the images of a run that was begun, for people.
 
         Args:
-            kept: Whether they are kept in memory; the order of the images hangs on it.
+            kept: Whether they are kept in memory; the order of the images depends on it.
         """
         done = "kept in memory" if kept else "read anew from disk in each epoch"
         return f"{self._decoded}: {done}, as when the run was begun."

@@ -77,7 +77,7 @@ def mix_uncached(
         _read(name, dataset.take(_CHUNK // 16))
 
     def one_pass(random: tf.Tensor) -> tf.data.Dataset:
-        # In this function's graph alone: what is shuffled hangs on `random`, not on a global seed.
+        # In this function's graph alone: the order depends on `random`, not on a global seed.
         tf.compat.v1.set_random_seed(1)
         parts = []
         for index, dataset in enumerate(sources.values()):

@@ -161,9 +161,9 @@ def recipe_of(
 DEFAULTS = {
     "student": "compact",
     "weights": None,
-    "epochs": 30,
+    "epochs": None,
     "batch_size": 64,
-    "learning_rate": 1e-3,
+    "learning_rate": None,
     "temperature": None,
     "common_features": None,
     "ownership": None,

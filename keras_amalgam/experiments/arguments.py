@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import numbers
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -110,6 +111,11 @@ def check_choices(choices: Mapping[str, Any]) -> None:
             if not is_right(value):
                 raise _refused(name, value, expected)
     _check_used(choices)
+    if choices.get("epochs") is not None and choices.get("steps") is not None:
+        raise ValueError(
+            "The length of the training is given in epochs or in steps. Received: "
+            f"`epochs={choices['epochs']}` and `steps={choices['steps']}`. Leave one out."
+        )
 
 
 def _check_used(choices: Mapping[str, Any]) -> None:
@@ -119,7 +125,7 @@ def _check_used(choices: Mapping[str, Any]) -> None:
         if choices.get(name) is not None and method not in methods:
             raise ValueError(
                 f"The method {method!r} {reason}. Received: `{name}={choices[name]!r}`. Leave "
-                f"`{name}` out, or choose another `method`."
+                f"`{name}` out, or choose a `method` of {list(methods)}."
             )
 
 
@@ -137,6 +143,8 @@ def plain(choices: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(name: str, value: Any) -> Any:
     if name in NUMBERS:
         return NUMBERS[name].kind(value)
+    if name in ("student", "weights"):
+        return os.fspath(value)
     if name == "size":
         height, width = value if isinstance(value, (tuple, list)) else (value, value)
         return int(height), int(width)
@@ -183,6 +191,15 @@ def _refused(name: str, value: Any, expected: str) -> ValueError:
 
 
 _OTHERS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "student": (
+        lambda value: isinstance(value, (str, PathLike)),
+        "'compact', a class of keras.applications, or the path of a .keras file or of a teacher's "
+        "folder",
+    ),
+    "weights": (
+        lambda value: value is None or isinstance(value, (str, PathLike)),
+        "'imagenet', 'none', the path of a file, or None for the student's own",
+    ),
     "size": (
         _is_size,
         f"a side or (height, width) in pixels, whole numbers of at least {LEAST_SIDE}, or None for "

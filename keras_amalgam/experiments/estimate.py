@@ -47,7 +47,7 @@ class Estimate:
         batch_size: Images per step.
         once: Seconds before the steps are steady: graphs are built, terms are fitted, and images
             that are kept in memory are read.
-        training: Seconds of that, and of all steps of all methods that are left.
+        training: Seconds of training that are left, `once` included.
         after: Seconds of evaluation and packaging, as far as they are left.
         memory: Largest number of bytes that the process held so far; `None` where the system does
             not tell.
@@ -108,11 +108,12 @@ def estimate(
         missing = {one.name: _lengths(one, epoch) for one in trainings}
     main, *others = recipe.candidates or recipe.methods
     wanted = [main, *(one for one in others if recipe.candidates or any(missing[one.name]))]
+    first_look.check_tests(recipe, (main.stages[0].student or recipe.student)())
     measured = [_measure(recipe, method) for method in wanted]
     paces = {method.name: one.paces for method, one in zip(wanted, measured, strict=True)}
     once = sum(one.once for one in measured)
     training = _training_seconds(recipe, paces, missing, epoch)
-    # Teachers and student answer each test image once, without the way back.
+    # Teachers and student answer each test image once, without the backward pass.
     tested = sum(_images(labelled, batch) for labelled in recipe.evaluation.values())
     student = measured[0].student
     after = {
@@ -147,11 +148,6 @@ def _measure(recipe: Recipe, method: Method) -> _Measured:
     epoch = int(stream.cardinality())
     short = [replace(stage, epochs=-(-STEPS // epoch), steps=STEPS) for stage in method.stages]
 
-    def student() -> keras.Model:
-        made = recipe.student()
-        first_look.check_tests(recipe, made)
-        return made
-
     def callbacks(stage: int, steps: int) -> list[keras.callbacks.Callback]:
         timed.append(_Timed())
         return [timed[-1]]
@@ -159,7 +155,7 @@ def _measure(recipe: Recipe, method: Method) -> _Measured:
     amalgamator = train(
         replace(method, stages=tuple(short)),
         recipe.teachers,
-        student,
+        recipe.student,
         recipe.student_tap,
         stream,
         callbacks=callbacks,
@@ -228,7 +224,7 @@ def plan(
         recipe, _ = choosing.with_chosen(recipe, folder / choosing.CHOICE)
     elif recipe.candidates:
         names = [method.name for method in recipe.candidates]
-        say(f"choose: to do, between {', '.join(names)}; the longest stands for the one chosen.")
+        say(f"choose: to do, between {', '.join(names)}; the slowest stands for the one chosen.")
     epoch = int(recipe.streams["train"].cardinality())
     for method in choosing.trainings(recipe, epoch):
         begun = State() if restart else _begun(recipe, method, folder, about)
@@ -341,7 +337,13 @@ def cut_short(recipe: Recipe, steps: int) -> Recipe:
             for method in methods
         ]
 
-    return replace(recipe, methods=cut(recipe.methods), candidates=cut(recipe.candidates))
+    told = {"steps" if name == "epochs" else name: one for name, one in recipe.settings.items()}
+    return replace(
+        recipe,
+        methods=cut(recipe.methods),
+        candidates=cut(recipe.candidates),
+        settings={**told, "steps": steps} if "epochs" in recipe.settings else recipe.settings,
+    )
 
 
 class _Timed(keras.callbacks.Callback):

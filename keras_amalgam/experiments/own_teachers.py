@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from keras_amalgam import data
@@ -14,6 +15,7 @@ from keras_amalgam.choices import CHOOSE, USED_BY
 from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
+from keras_amalgam.experiments.estimate import cut_short
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.experiments.training_methods import Course
 from keras_amalgam.images.folders import Walk, walk
@@ -21,6 +23,7 @@ from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import formats
 from keras_amalgam.terms.soft_targets import Ownership
+from keras_amalgam.training.stages import rehearse
 from keras_amalgam.training.state import latest
 
 _END = 4096  # Bytes of a file, by which another picture of the same size is told.
@@ -36,9 +39,9 @@ def recipe(
     student: str,
     size: tuple[int, int] | None,
     channels: int,
-    epochs: int,
+    epochs: int | None,
     batch_size: int,
-    learning_rate: float,
+    learning_rate: float | None,
     temperature: float | None,
     common_features: float | None,
     ownership: Ownership | None,
@@ -63,9 +66,10 @@ def recipe(
         student: A name, file or folder that the student starts from; see `students.start`.
         size: `(height, width)` of the student's own images, in pixels; `None` for its default.
         channels: Number of channels of every image, 1 (grey) or 3 (RGB).
-        epochs: Passes over the images, at least 1.
+        epochs: Passes over the images, at least 1; `None` for 30, or for what `steps` make.
         batch_size: Images per step, at least 2.
-        learning_rate: Peak of the schedule, finite and at least 0.
+        learning_rate: Peak of the schedule, finite and at least 0; `None` for 1e-3, or 1e-4 with
+            `"paper"`.
         temperature: Temperature of the soft targets, at least 0.01; `None` for 2.
         common_features: Weight of the common space, at least 0, which leaves it out; `None` for
             0.1.
@@ -76,7 +80,7 @@ def recipe(
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
         seed: Of the student's and the terms' initial weights, of order and augmentation.
-        steps: Of the training at most, if the last epoch is to be cut short.
+        steps: Of the training, in place of `epochs`; the last epoch may be cut short.
         dtype_policy: The student's: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         workers: Threads that read images; `None` for one per core.
         read_once: Whether decoded images are kept in memory, as `begun_with` says of a run that was
@@ -95,6 +99,8 @@ def recipe(
     """
     arguments.check_choices(
         {
+            "student": student,
+            "weights": weights,
             "size": size,
             "channels": channels,
             "epochs": epochs,
@@ -127,37 +133,41 @@ def recipe(
     _check_batch_size(batch_size, counts, images)
     found = walk(images)
     left_out = _left_out(found, names) if known else Counter()
-    without_tap = [teacher.name for teacher in teachers if not teacher.taps]
-    with_space = weight > 0 and not without_tap
-    tap = _shared_tap(teachers) if with_space else FEATURES
+    tap = _shared_tap(teachers, method, weight)
     folders = [images / name for name in collections] or [images]
     place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
 
+    has_space = method in USED_BY["common_features"][0]
     cuts = place[-1] == "crop"
+    # The backbone as a whole, whose output is its last map: Keras numbers the layers inside anew
+    # in every student, but the backbone's name stays.
+    student_tap = {tap or FEATURES: begin.make().name}
+
+    def make_student() -> keras.Model:
+        return begin.student(teachers, cuts)
+
     course = Course(
         teachers,
         reusing=lambda: begin.student(teachers, cuts, heads="reused"),
-        tap=tap if with_space else None,
+        tap=tap if weight > 0 else None,
         common_features=weight,
         ownership=believed,
         temperature=temperature,
         learning_rate=learning_rate,
-        epochs=epochs,
-        steps=steps,
+        epochs=epochs or training_methods.EPOCHS,
         seed=seed,
+        fits=lambda method: rehearse(method, teachers, make_student, student_tap),
     )
     made, left_out_methods = course.methods(method)
     aside = _kept_aside(counts) if method == CHOOSE else {}
     footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
     kept = footprint.fits if read_once is None else read_once
     say(footprint.sentence if read_once is None else footprint.sentence_of_run(kept))
-    return Recipe(
+    made_recipe = Recipe(
         name=" and ".join(names),
         teachers=teachers,
-        student=lambda: begin.student(teachers, cuts),
-        # The backbone as a whole, whose output is its last map: Keras numbers the layers inside
-        # anew in every student, but the backbone's name stays.
-        student_tap={tap: begin.make().name},
+        student=make_student,
+        student_tap=student_tap,
         streams=_streams(
             unlabelled if known else unlabelled["images"],
             batch_size,
@@ -189,16 +199,12 @@ def recipe(
             "student's weights": begin.weights,
             "student's size": list(begin.size),
             "canvas": [*place[:2], place[-1]],
-            "epochs": epochs,
+            "epochs": course.epochs,
             "batch": batch_size,
             "mirrored images": flip,
             "seed": seed,
             "precision": dtype_policy,
-            **(
-                {"weight of the common space": course.weight}
-                if method in USED_BY["common_features"][0]
-                else {}
-            ),
+            **({"weight of the common space": course.weight} if has_space else {}),
             "images' sources": "known" if known else "unknown",
             **{f"images of {name}" if known else name: n for name, n in counts.items()},
             "images left out": left_out.total(),
@@ -209,23 +215,33 @@ def recipe(
             *notes,
             *left_out_methods,
             *filter(None, [begin.note(sum(counts.values()))]),
-            *([_without_space_note(without_tap)] if without_tap and weight > 0 else []),
+            *([_without_space_note(teachers)] if has_space and weight > 0 and not tap else []),
         ],
         teacher_bytes=teacher_bytes,
     )
+    return made_recipe if steps is None else cut_short(made_recipe, steps)
 
 
-def _shared_tap(teachers: Sequence[Teacher]) -> str:
-    """The last tap name that all teachers have, which the end of the student's backbone gets."""
+def _shared_tap(teachers: Sequence[Teacher], method: str, weight: float) -> str | None:
+    """The last tap name that all teachers have, which the end of the student's backbone gets.
+
+    `None` if there is none, which is refused if the method needs one.
+    """
     first, *others = [teacher.taps for teacher in teachers]
     shared = [name for name in first if all(name in taps for taps in others)]
-    if not shared:
+    if shared:
+        return shared[-1]
+    needed = method in ("standardized", "paper") or (method == "amalgamation" and weight > 0)
+    if needed and all(teacher.taps for teacher in teachers):
+        instead = "leave the common space out with `common_features=0`"
+        if method != "amalgamation":
+            instead = "choose another `method`, such as 'matching' or 'reused_heads'"
         raise ValueError(
             "The teachers' features are compared where their taps have one name. Received: "
             f"{ ({teacher.name: list(teacher.taps) for teacher in teachers}) }. Convert them with "
-            "taps of one name, or leave the common space out with `common_features=0`."
+            f"taps of one name, or {instead}."
         )
-    return shared[-1]
+    return None
 
 
 def _streams(
@@ -303,7 +319,7 @@ def _files_print(found: Walk) -> str:
 
 
 def begun_with(run: Path) -> bool | None:
-    """Whether the images of a run that was begun are kept in memory, which their order hangs on.
+    """Whether the images of a run that was begun are kept in memory, which their order depends on.
 
     Args:
         run: Its folder; it need not exist.
@@ -377,10 +393,12 @@ def _notes(left_out: Counter[str], found: Walk) -> list[str]:
     return [*notes, found.note()] if found.note() else notes
 
 
-def _without_space_note(teachers: Sequence[str]) -> str:
+def _without_space_note(teachers: Sequence[Teacher]) -> str:
+    tapless = [teacher.name for teacher in teachers if not teacher.taps]
+    reason = f"{formats.words(tapless)} named no layer at which features are read"
     return (
         "The common space is left out, and the student learns from the teachers' answers alone: "
-        f"{formats.words(list(teachers))} named no layer at which features are read."
+        f"{reason if tapless else 'no tap of all teachers has one name'}."
     )
 
 

@@ -84,11 +84,13 @@ def report_of(
 
 
 def ownership_of(amalgamation: Amalgamation) -> str:
-    """Which teacher the student believed on an image; `"none"` without soft targets."""
-    for term in amalgamation.amalgamator.terms:
-        if isinstance(term, SoftTargets):
-            return term.ownership
-    return "none"
+    """Which teacher was believed on an image; `"none"` without soft targets.
+
+    The first stage that has any tells: later ones may imitate a student that has settled it.
+    """
+    terms = (term for stage in amalgamation.method.stages for term in stage.terms())
+    soft = (term.ownership for term in terms if isinstance(term, SoftTargets))
+    return next(soft, "none")
 
 
 def task_accuracies(recipe: Recipe, one: Evaluation) -> dict[str, float | None]:

@@ -15,7 +15,10 @@ from keras_amalgam.training import Method, Stage, cosine_adamw, methods
 
 # Of those between which one is chosen: they see the same images, and none takes far longer.
 CANDIDATES = ("amalgamation", "standardized", "reused_heads")
-TEMPERATURE, COMMON_FEATURES = 2.0, 0.1
+EPOCHS, TEMPERATURE, COMMON_FEATURES = 30, 2.0, 0.1
+# Peak of the schedule; that of the published method is its own.
+LEARNING_RATE = 1e-3
+LEARNING_RATES = {"paper": 1e-4}
 MIXUP, ZOOM = 1.0, 0.25  # Of `matching`, whose images make the method.
 
 
@@ -30,10 +33,10 @@ class Course:
         common_features: Weight of the common space.
         ownership: Which teacher the soft targets believe on an image; see `SoftTargets`.
         temperature: Divisor of the logits in the soft targets, positive.
-        learning_rate: Peak of the schedule.
+        learning_rate: Peak of the schedule; `None` for the method's own.
         epochs: Passes over the images.
-        steps: At most, if the last epoch is to be cut short.
-        seed: Integer that the initial weights and the order of the images hang on.
+        seed: Seed of the initial weights and of the order of the images.
+        fits: Raises a `ValueError` if a method does not fit teachers and student.
     """
 
     teachers: Sequence[Teacher]
@@ -42,10 +45,10 @@ class Course:
     common_features: float
     ownership: Ownership
     temperature: float
-    learning_rate: float
+    learning_rate: float | None
     epochs: int
-    steps: int | None
     seed: int
+    fits: Callable[[Method], None]
 
     @property
     def weight(self) -> float:
@@ -67,21 +70,21 @@ class Course:
         made, refused = [], []
         for name in CANDIDATES:
             try:
-                made.append(self._made(name))
-                if name == "reused_heads":
-                    self.reusing()  # Says why where the backbone does not fit the heads.
+                method = self._made(name)
+                self.fits(method)
+                made.append(method)
             except ValueError as error:
-                made = [one for one in made if one.name != name]
                 refused.append(f"{name}: {error}")
         if len(made) < 2:
+            left = " or ".join(f"`method={method.name!r}`" for method in made) or "other teachers"
             raise ValueError(
-                "There is nothing to choose between: these teachers can be served by one method "
-                f"alone. Received: {' '.join(refused)} Leave `method` out."
+                "There is nothing to choose between, as these teachers do not fit most methods. "
+                f"Received: {' '.join(refused)} Use {left}."
             )
         return made, [f"Not tried, {reason}" for reason in refused]
 
     def _made(self, name: str) -> Method:
-        common = {"epochs": self.epochs, "seed": self.seed, "learning_rate": self.learning_rate}
+        common = {"epochs": self.epochs, "seed": self.seed, "learning_rate": self._rate(name)}
         soft = {"ownership": self.ownership, "temperature": self.temperature}
         make = {
             "amalgamation": self._amalgamation,
@@ -94,9 +97,12 @@ class Course:
             ),
             "paper": functools.partial(methods.paper, self.teachers, **common),
         }
-        method = make[name]()
-        stages = [replace(stage, steps=self.steps) for stage in method.stages]
-        return replace(method, stages=tuple(stages))
+        return make[name]()
+
+    def _rate(self, name: str) -> float:
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return LEARNING_RATES.get(name, LEARNING_RATE)
 
     def _amalgamation(self) -> Method:
         def terms() -> list[AmalgamationTerm]:
@@ -106,7 +112,7 @@ class Course:
             space = CommonFeatures(units=64, weight=self.common_features, taps=self.tap)
             return [soft, space]
 
-        stage = Stage(terms, self.epochs, cosine_adamw(self.learning_rate))
+        stage = Stage(terms, self.epochs, cosine_adamw(self._rate("amalgamation")))
         return Method("amalgamation", (stage,), seed=self.seed)
 
 

@@ -121,12 +121,12 @@ NOWHERE = ["nowhere/digits", "nowhere/shapes"], "nowhere/photos"
 @pytest.mark.parametrize(
     ("name", "values", "expected"),
     [
-        ("epochs", (0, 2.5, True, "3", None), "a whole number, at least 1."),
+        ("epochs", (0, 2.5, True, "3"), "a whole number, at least 1, or None."),
         ("batch_size", (0, 1, 4.0), "a whole number, at least 2."),
         (
             "learning_rate",
-            (np.nan, np.inf, 10**400, -1e-3, "big", None),
-            "a finite number, at least 0.",
+            (np.nan, np.inf, 10**400, -1e-3, "big"),
+            "a finite number, at least 0, or None.",
         ),
         ("temperature", (0, -1, np.nan), "a finite number, at least 0.01, or None."),
         ("common_features", (-0.1, np.nan, True), "a finite number, at least 0, or None."),
@@ -139,6 +139,8 @@ NOWHERE = ["nowhere/digits", "nowhere/shapes"], "nowhere/photos"
         ("ownership", ("mine", 3, ["joint"]), "one of ['joint', 'per_task', 'source'], or None"),
         ("dtype_policy", ("float64", None, 16), "one of ['float32', 'mixed_bfloat16', "),
         ("flip", ("no", None, 1), "True or False."),
+        ("student", (None, 5), "'compact', a class of keras.applications, or the path of a"),
+        ("weights", (5, ["imagenet"]), "'imagenet', 'none', the path of a file, or None"),
     ],
 )
 def test_value_that_no_run_takes_is_refused_before_anything_is_read(

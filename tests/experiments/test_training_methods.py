@@ -18,9 +18,10 @@ def teacher(name, tap="features"):
     keras.utils.set_random_seed(len(name))
     inputs = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(6, 3, strides=2, padding="same", name="features")(inputs)
-    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D(name="pooled")(x))
+    taps = {"taps": tap} if isinstance(tap, dict) else {"tap": tap}
     return ka.Teacher(
-        keras.Model(inputs, x), name, ["one", "other"], tap=tap,
+        keras.Model(inputs, x), name, ["one", "other"], **taps,
         preprocessing=ka.Preprocessing((16, 16)),
     )  # fmt: skip
 
@@ -54,11 +55,30 @@ def greys(stream):
 
 @pytest.mark.parametrize("name", [name for name in TRAINING_METHODS if name != "choose"])
 def test_each_name_is_one_method_of_the_runs_epochs_and_steps(photos, name):
-    recipe = recipe_of(photos, name, steps=25, seed=3)
+    recipe = recipe_of(photos, name, epochs=None, steps=25, seed=3)
     (method,) = recipe.methods
     (stage,) = method.stages
-    assert (method.name, method.seed, stage.epochs, stage.steps) == (name, 3, 10, 25)
+    # An epoch has 15 batches.
+    assert (method.name, method.seed, stage.epochs, stage.steps) == (name, 3, 2, 25)
+    assert recipe.settings["steps"] == 25 and "epochs" not in recipe.settings
     assert recipe.candidates == [] and "kept_aside" not in recipe.streams
+    (stage,) = recipe_of(photos, name, epochs=None).methods[0].stages
+    assert (stage.epochs, stage.steps) == (30, None)
+
+
+def test_published_method_has_its_own_learning_rate(photos):
+    def rate(name, **choices):
+        optimizer = recipe_of(photos, name, **choices).methods[0].stages[0].optimizer(1000)
+        return max(float(optimizer._learning_rate(step)) for step in range(1000))
+
+    assert rate("paper") == pytest.approx(1e-4)
+    assert rate("standardized") == rate("amalgamation") == pytest.approx(1e-3)
+    assert rate("paper", learning_rate=0.01) == pytest.approx(0.01)
+
+
+def test_epochs_and_steps_are_not_both_taken(photos):
+    with pytest.raises(ValueError, match="`epochs=10` and `steps=25`. Leave one out."):
+        recipe_of(photos, "amalgamation", steps=25)
 
 
 def test_reused_heads_brings_a_student_that_answers_by_the_teachers_heads(photos):
@@ -111,6 +131,34 @@ def test_candidate_that_cannot_serve_is_left_out_and_named(photos, monkeypatch):
     recipe = recipe_of(photos, "choose")
     assert [one.name for one in recipe.candidates] == ["amalgamation", "standardized"]
     assert "Not tried, reused_heads: The heads hang on more than their taps." in recipe.notes
+
+
+def test_candidate_whose_terms_do_not_fit_the_student_is_left_out_before_any_is_tried(photos):
+    """Of vectors the compact student has none, which only the terms of `standardized` mind."""
+    teachers = [teacher("cats", "pooled"), teacher("dogs", "pooled")]
+    settings = {**SETTINGS, "method": "choose", "common_features": 0.0, "say": lambda text: None}
+    recipe = own_teachers.recipe(teachers, photos, {}, **settings)
+    assert [one.name for one in recipe.candidates] == ["amalgamation", "reused_heads"]
+    (note,) = [note for note in recipe.notes if note.startswith("Not tried, standardized:")]
+    assert "Both must be maps or both vectors" in note
+
+
+def test_taps_of_other_names_are_refused_by_methods_that_compare_there_alone(photos):
+    teachers = [teacher("cats", {"mid": "features"}), teacher("dogs", {"top": "features"})]
+
+    def recipe(method, **choices):
+        settings = {**SETTINGS, "method": method, "say": lambda text: None, **choices}
+        return own_teachers.recipe(teachers, photos, {}, **settings)
+
+    for method, advice in (("amalgamation", "`common_features=0`"), ("paper", "'matching'")):
+        with pytest.raises(ValueError, match=f"where their taps have one name.*{advice}"):
+            recipe(method)
+    for method in ("matching", "reused_heads"):
+        assert len(recipe(method).methods) == 1
+    assert recipe("amalgamation", common_features=0.0).notes == []
+    chosen = recipe("choose")
+    assert [one.name for one in chosen.candidates] == ["amalgamation", "reused_heads"]
+    assert any("no tap of all teachers has one name" in note for note in chosen.notes)
 
 
 @pytest.mark.parametrize(
