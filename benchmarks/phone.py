@@ -3,7 +3,7 @@
     python -m benchmarks.phone [--folder runs/phone] [--photographs 2000] [--guide docs/phone.md]
 
 Three ResNet-18s of random weights take the places of the guide's networks, and synthetic
-photographs of 640 × 480 pixels those of its own: neither time nor memory hangs on what they show.
+photographs of 640 × 480 pixels those of its own: neither time nor memory depends on what they show.
 The guide's commands run as they stand, but for fewer epochs and without test photographs; their
 time is taken from outside, and the system says how much memory they took. The 20,000 photographs of
 the last plan are links to the first ones.
@@ -183,7 +183,7 @@ def _table(folder: Path, photographs: int, converted: _Timed, *runs: _Timed) -> 
     about = (
         f"\n\nOn {cores} cores without a GPU. The photographs are synthetic, 640 × 480 pixels and "
         f"{file_size(photo)} each; the networks have random weights, as time and memory do not "
-        "hang on what they know."
+        "depend on what they know."
     )
     return "\n".join(lines) + about
 
