@@ -100,7 +100,9 @@ def run(
         started: `time.perf_counter()` at the start of the command.
         **more: Further fields of `job.Settings`; what is `described` is added to.
     """
-    from keras_amalgam.experiments import estimate, job
+    from keras_amalgam.experiments import job
+    from keras_amalgam.experiments.plan import plan
+    from keras_amalgam.experiments.shortening import cut_short
 
     out = Path(values.out)
     described = {
@@ -111,7 +113,7 @@ def run(
     }
     if values.hours is not None or values.steps is not None:
         steps = values.steps or _steps_of_hours(recipe, values, out)
-        recipe = estimate.cut_short(recipe, steps)
+        recipe = cut_short(recipe, steps)
         described["steps"] = steps
     settings = job.Settings(
         only=values.only,
@@ -123,7 +125,7 @@ def run(
     )
     try:
         if values.dry_run:
-            estimate.plan(recipe, out, values.keep, print, restart=values.restart)
+            plan(recipe, out, values.keep, print, restart=values.restart)
         else:
             # On a terminal, `print` is known to be one: a line changes there.
             job.run(recipe, out, settings, started, print if sys.stdout.isatty() else _say)
@@ -143,7 +145,8 @@ def _say(line: str) -> None:
 
 def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
     """The steps that fit into the hours: those of the run that is gone on with, if there is one."""
-    from keras_amalgam.experiments import estimate
+    from keras_amalgam.experiments import shortening
+    from keras_amalgam.experiments.estimate import estimate
     from keras_amalgam.experiments.run_folder import RUN
 
     if not values.restart:
@@ -153,9 +156,9 @@ def _steps_of_hours(recipe: Any, values: flags.FlagValues, out: Path) -> int:
             told = {}
         if told.get("flags", {}).get("hours") == values.hours and "steps" in told:
             return told["steps"]
-    estimate.check_one_stage(recipe)
-    estimated = estimate.estimate(recipe, values.keep)
-    steps = estimate.steps_in(3600 * values.hours, estimated, recipe)
+    shortening.check_one_stage(recipe)
+    estimated = estimate(recipe, values.keep)
+    steps = shortening.steps_in(3600 * values.hours, estimated, recipe)
     print(f"{estimated.sentence} {values.hours:g} h are {steps} steps.")
     return steps
 

@@ -1,6 +1,5 @@
 """What a run will take, from a few steps of its training: nothing is kept of them."""
 
-import itertools
 import operator
 import os
 import statistics
@@ -8,23 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_amalgam.experiments import choosing, first_look, made_from
+from keras_amalgam.experiments import choosing, first_look
 from keras_amalgam.experiments.recipe import Recipe
-from keras_amalgam.experiments.run_folder import RunFolder, listed
 from keras_amalgam.report import formats
 from keras_amalgam.text import file_size
 from keras_amalgam.training import train
-from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.method import Method
 from keras_amalgam.training.progress import in_words
-from keras_amalgam.training.state import State
 
 LATER = ("evaluate", "package", "report")
 STEPS, STEADY = 10, 4  # Measured, of which so many build graphs and fill caches first.
@@ -105,7 +100,7 @@ def estimate(
     batch, epoch = recipe.batch_size, int(recipe.streams["train"].cardinality())
     trainings = choosing.trainings(recipe, epoch)
     if missing is None:
-        missing = {one.name: _lengths(one, epoch) for one in trainings}
+        missing = {one.name: stage_lengths(one, epoch) for one in trainings}
     main, *others = recipe.candidates or recipe.methods
     wanted = [main, *(one for one in others if recipe.candidates or any(missing[one.name]))]
     first_look.check_tests(recipe, (main.stages[0].student or recipe.student)())
@@ -170,7 +165,7 @@ def _measure(recipe: Recipe, method: Method) -> _Measured:
     )
 
 
-def _lengths(method: Method, epoch: int) -> list[int]:
+def stage_lengths(method: Method, epoch: int) -> list[int]:
     """Steps of each stage."""
     return [stage.length(epoch) for stage in method.stages]
 
@@ -188,162 +183,9 @@ def _training_seconds(
         return known
     pairs = zip(recipe.candidates, choosing.trials(recipe), strict=True)
     tried = sum(seconds(method.name, missing[trial.name]) for method, trial in pairs)
-    slowest = max(seconds(method.name, _lengths(method, epoch)) for method in recipe.candidates)
+    whole = ((one.name, stage_lengths(one, epoch)) for one in recipe.candidates)
+    slowest = max(seconds(name, steps) for name, steps in whole)
     return known + tried + slowest
-
-
-def plan(
-    recipe: Recipe,
-    folder: Path,
-    keep: int,
-    say: Callable[[str], None],
-    *,
-    restart: bool = False,
-) -> Estimate | None:
-    """Say what a run would do and what it would take; nothing is written.
-
-    Args:
-        recipe: What would be run.
-        folder: Where; what is done there already is said.
-        keep: How many states of each training would stay.
-        say: Where it goes.
-        restart: Whether what is done there would be begun anew.
-
-    Returns:
-        What is left; `None` if that is nothing.
-
-    Raises:
-        ValueError: If the run would be refused, as the training there was begun with something
-            else, or test images cannot be evaluated.
-    """
-    run, about = RunFolder(folder, say), made_from.images(recipe)
-    done = {} if restart else run.steps
-    later = LATER if recipe.evaluation else LATER[1:]
-    missing, left = {}, set()
-    if recipe.candidates and "choose" in done and not run.lost("choose"):
-        recipe, _ = choosing.with_chosen(recipe, folder / choosing.CHOICE)
-    elif recipe.candidates:
-        names = [method.name for method in recipe.candidates]
-        say(f"choose: to do, between {', '.join(names)}; the slowest stands for the one chosen.")
-    epoch = int(recipe.streams["train"].cardinality())
-    for method in choosing.trainings(recipe, epoch):
-        begun = State() if restart else _begun(recipe, method, folder, about)
-        missing[method.name] = _say_training(method, begun, epoch, say)
-        left |= set(later) if any(missing[method.name]) else set()
-    for step in later:
-        lost = run.lost(step) if step in done else []
-        # The report tells of the others.
-        if step not in done or lost or (step == "report" and left):
-            left.add(step)
-        again = " again" if step in done else ""
-        why = f", as {listed(lost)}" if lost else ""
-        say(f"{step}: to do{again}{why}." if step in left else f"{step}: done already.")
-    if not left:
-        say("Nothing is left to do.")
-        return None
-    estimated = estimate(recipe, keep, missing, left)
-    say(estimated.sentence)
-    return estimated
-
-
-def _begun(recipe: Recipe, method: Method, folder: Path, about: Mapping[str, Any]) -> State:
-    """What is done of a training, refused if it was begun with something else."""
-    keras.utils.set_random_seed(method.seed)
-    student = (method.stages[0].student or recipe.student)()
-    made = made_from.training(recipe, method, student, about)
-    return Keeping(folder / "training" / method.name / "states", made).begun()[0]
-
-
-def _say_training(
-    method: Method, begun: State, epoch: int, say: Callable[[str], None]
-) -> list[int]:
-    """Say what there is to do of a training; gives the steps of each stage that are left."""
-    place, lengths = begun.place, _lengths(method, epoch)
-    told = f"training {method.name}: {sum(lengths)} steps in epochs of {epoch}"
-    if begun.finished:
-        say(f"{told}, done already.")
-        return [0] * len(lengths)
-    done = [*lengths[: place.stage], place.epoch * epoch + place.step]
-    if any(done):
-        told += f", begun: stage {place.stage + 1}, epoch {place.epoch + 1}, step {place.step}"
-    say(f"{told}.")
-    return [all_ - behind for all_, behind in itertools.zip_longest(lengths, done, fillvalue=0)]
-
-
-def steps_in(seconds: float, estimated: Estimate, recipe: Recipe) -> int:
-    """How many steps each training of a recipe can have in a time, with what follows them.
-
-    Args:
-        seconds: The time.
-        estimated: What was measured of the recipe.
-        recipe: Each of its methods has one stage.
-
-    Raises:
-        ValueError: If not even one does.
-    """
-    beside = estimated.once + estimated.after
-    paces = {name: one for name, (one,) in estimated.paces.items()}
-    tried = [paces[method.name] for method in recipe.candidates]
-    # One step of each; of the candidates, each on its share and the slowest as the chosen one.
-    of_each = sum(paces[method.name] for method in recipe.methods)
-    of_each += choosing.SHARE * sum(tried) + max(tried, default=0.0)
-    steps = int((seconds - beside) / of_each)
-    if steps < 1:
-        raise ValueError(
-            f"No step of training fits into {in_words(seconds)}. Expected: more than "
-            f"{in_words(beside + of_each)}, as reading, evaluation and packaging take "
-            f"{in_words(beside)}. Give more hours, or a number of steps."
-        )
-    return steps
-
-
-def check_one_stage(recipe: Recipe) -> None:
-    """Refuse methods of several stages, between which nothing divides a number of steps.
-
-    Args:
-        recipe: The recipe.
-
-    Raises:
-        ValueError: Naming them.
-    """
-    every = [*recipe.methods, *recipe.candidates]
-    several = [method.name for method in every if len(method.stages) > 1]
-    if several:
-        raise ValueError(
-            "Steps can be set for methods of one stage. Received: several stages in "
-            f"{several}. Set the epochs of their stages in the recipe."
-        )
-
-
-def cut_short(recipe: Recipe, steps: int) -> Recipe:
-    """A recipe whose trainings have so many steps each.
-
-    Epochs are added or left out as they are needed; the schedules fit the steps.
-
-    Args:
-        recipe: Each of its methods must have one stage.
-        steps: Of each training, but for the trials that one is chosen by.
-
-    Raises:
-        ValueError: If a method has several stages.
-    """
-    check_one_stage(recipe)
-    epoch = int(recipe.streams["train"].cardinality())
-    epochs = -(-steps // epoch)
-
-    def cut(methods: Sequence[Method]) -> list[Method]:
-        return [
-            replace(method, stages=(replace(method.stages[0], epochs=epochs, steps=steps),))
-            for method in methods
-        ]
-
-    told = {"steps" if name == "epochs" else name: one for name, one in recipe.settings.items()}
-    return replace(
-        recipe,
-        methods=cut(recipe.methods),
-        candidates=cut(recipe.candidates),
-        settings={**told, "steps": steps} if "epochs" in recipe.settings else recipe.settings,
-    )
 
 
 class _Timed(keras.callbacks.Callback):

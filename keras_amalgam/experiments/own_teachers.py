@@ -15,8 +15,8 @@ from keras_amalgam.choices import CHOOSE, USED_BY
 from keras_amalgam.data.memory import Footprint, free_memory
 from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
 from keras_amalgam.experiments.canvas_choice import Choice, Placed
-from keras_amalgam.experiments.estimate import cut_short
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
+from keras_amalgam.experiments.shortening import cut_short
 from keras_amalgam.experiments.training_methods import Course
 from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.taps import FEATURES

@@ -29,7 +29,7 @@ def begun(teachers, make, tmp_path, monkeypatch):
     words = ["--teacher=digits", "--teacher=shapes", "--images=photos", "--size=16", "--channels=1"]
     words += ["--batch_size=4", "--seed=3", "--hours=0.05", "--only=train", "--out=first"]
     # Hours become steps, as if a few had been timed: one is enough here.
-    monkeypatch.setattr("keras_amalgam.experiments.estimate.steps_in", lambda *_: 2)
+    monkeypatch.setattr("keras_amalgam.experiments.shortening.steps_in", lambda *_: 2)
     assert main(["amalgamate", *words]) == 0
     return tmp_path
 
@@ -48,7 +48,7 @@ def test_run_json_is_run_to_its_end_from_another_folder(begun, monkeypatch, caps
     (begun / "elsewhere").mkdir()
     monkeypatch.chdir(begun / "elsewhere")
     monkeypatch.setattr(
-        "keras_amalgam.experiments.estimate.steps_in", lambda *_: pytest.fail("timed again")
+        "keras_amalgam.experiments.shortening.steps_in", lambda *_: pytest.fail("timed again")
     )
     assert main(["run", "../first/run.json", "--only=train", "--out=again"]) == 0
     first, again = weights_of(begun / "first"), weights_of(begun / "elsewhere" / "again")
@@ -74,14 +74,14 @@ def test_run_json_whose_folder_or_recipe_is_another_is_refused(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("flag", "value", "expected"),
     [
-        ("epochs", "many", "a positive integer"),
-        ("epochs", [3], "a positive integer"),
-        ("epochs", None, "a positive integer"),
-        ("epochs", True, "a positive integer"),
-        ("epochs", 2.5, "a positive integer"),
+        ("epochs", "many", "a positive integer, or null"),
+        ("epochs", [3], "a positive integer, or null"),
+        ("epochs", True, "a positive integer, or null"),
+        ("epochs", 2.5, "a positive integer, or null"),
         ("batch_size", 0, "integer >= 2"),
-        ("learning_rate", -1, "a non-negative number"),
-        ("learning_rate", 10**400, "a non-negative number"),
+        ("batch_size", None, "integer >= 2"),
+        ("learning_rate", -1, "a non-negative number, or null"),
+        ("learning_rate", 10**400, "a non-negative number, or null"),
         ("student", True, "a text"),
         ("images", 3, "a text, or null"),
         ("teacher", "digits", "a list of texts"),

@@ -1,10 +1,13 @@
 """A recipe that runs in seconds, of both kinds of teachers' images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_amalgam.experiments import Recipe
+from keras_amalgam.experiments.estimate import Estimate
 from keras_amalgam.terms import CommonFeatures, SoftTargets
 from keras_amalgam.training import Method, Stage, cosine_adamw
 
@@ -41,3 +44,27 @@ def recipe(teachers, make):
             Method("blind", (blind,)),
         ],
     )
+
+
+@pytest.fixture
+def one(recipe):
+    """Of one method of one stage."""
+    stage = recipe.methods[0].stages[0]
+    method = dataclasses.replace(recipe.methods[0], stages=(dataclasses.replace(stage, epochs=5),))
+    return dataclasses.replace(recipe, methods=[method])
+
+
+@pytest.fixture
+def measured():
+    """What might have been measured of it."""
+    return Estimate(
+        paces={"main": [0.5]}, batch_size=64, once=20.0, training=600.0, after=100.0,
+        memory=2 * 10**9, disk=3 * 10**6,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Few are timed, without graphs."""
+    monkeypatch.setattr("keras_amalgam.experiments.estimate.STEPS", 4)
+    monkeypatch.setattr("keras_amalgam.experiments.estimate.STEADY", 1)

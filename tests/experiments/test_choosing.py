@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_amalgam.experiments import estimate, job
+from keras_amalgam.experiments import estimate, job, plan, shortening
 from keras_amalgam.report import Report
 from keras_amalgam.terms import SoftTargets
 from keras_amalgam.training import Method, Stage, cosine_adamw
@@ -92,8 +92,8 @@ def test_plan_counts_the_trials_and_the_longest_candidate(choosing_recipe, tmp_p
     monkeypatch.setattr(estimate, "STEPS", 4)
     monkeypatch.setattr(estimate, "STEADY", 1)
     said = []
-    planned = estimate.plan(choosing_recipe, tmp_path / "out", 2, said.append)
-    assert said[0].startswith("choose: to do, between idle, learning; the longest stands for")
+    planned = plan.plan(choosing_recipe, tmp_path / "out", 2, said.append)
+    assert said[0].startswith("choose: to do, between idle, learning; the slowest stands for")
     assert said[1:4] == [
         "training idle_trial: 4 steps in epochs of 4.",
         "training learning_trial: 16 steps in epochs of 4.",
@@ -112,7 +112,7 @@ def test_hours_leave_room_for_the_trials_and_the_slowest_candidate(choosing_reci
     )  # fmt: skip
     # A step of each: a fifth of one in both trials, and one of the slowest.
     of_each = 0.2 * (0.1 + 0.4) + 0.4
-    assert estimate.steps_in(1120.0, measured, choosing_recipe) == int(1000 / of_each)
+    assert shortening.steps_in(1120.0, measured, choosing_recipe) == int(1000 / of_each)
 
 
 def test_candidates_without_images_kept_aside_are_refused(choosing_recipe):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_amalgam as ka
 from keras_amalgam import data, export
-from keras_amalgam.experiments import Recipe, comparisons, estimate, first_look, job
+from keras_amalgam.experiments import Recipe, comparisons, first_look, job, plan
 from keras_amalgam.experiments.recipe import load
 from keras_amalgam.report import (
     AblationRun,
@@ -333,7 +333,7 @@ def test_test_images_that_cannot_be_evaluated_are_refused_before_the_training(
         job.run(recipe, tmp_path / "out", say=lambda line: None)
     assert not (tmp_path / "out" / "training").exists()
     with pytest.raises(ValueError, match=f"The test images of 'digits' .*{message}"):
-        estimate.plan(recipe, tmp_path / "planned", 3, lambda line: None)
+        plan.plan(recipe, tmp_path / "planned", 3, lambda line: None)
 
 
 def test_stream_with_labels_is_refused_before_the_training_and_by_its_name(recipe, make, tmp_path):
