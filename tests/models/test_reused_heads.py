@@ -160,25 +160,36 @@ def test_saved_student_loads_with_keras_alone(student, tmp_path):
         np.testing.assert_allclose(said[name], logits, atol=1e-5)
 
 
+def to_tflite(precision, **settings):
+    calibration = None if precision in ("float32", "float16", "dynamic") else IMAGES
+    return lambda model, path: export.to_tflite(
+        model, path / "s.tflite", precision, calibration, (12, 12), images=IMAGES,
+        tolerance=float("inf"), min_agreement=0.0, **settings,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "write",
+    ("write", "error"),
     [
-        lambda model, path: export.to_keras(model, path / "s.keras"),
-        lambda model, path: export.to_saved_model(model, path / "saved"),
-        lambda model, path: export.to_onnx(model, path / "s.onnx", images=IMAGES),
-        lambda model, path: export.to_tflite(
-            model, path / "s.tflite", image_shape=(12, 12), images=IMAGES
-        ),
-        lambda model, path: export.to_tflite(
-            model, path / "s.tflite", "int8", IMAGES, (12, 12), images=IMAGES,
-            tolerance=float("inf"), min_agreement=0.0,
+        (lambda model, path: export.to_keras(model, path / "s.keras"), 1e-4),
+        (lambda model, path: export.to_saved_model(model, path / "saved"), 1e-4),
+        (lambda model, path: export.to_onnx(model, path / "s.onnx", images=IMAGES), 1e-4),
+        (to_tflite("float32"), 1e-4),
+        (to_tflite("int8"), 0.5),
+        pytest.param(to_tflite("float16"), 0.01, marks=pytest.mark.slow),
+        pytest.param(to_tflite("dynamic"), 0.5, marks=pytest.mark.slow),
+        pytest.param(to_tflite("int16"), 0.05, marks=pytest.mark.slow),
+        pytest.param(
+            lambda model, path: export.to_serving(model, path / "bundle", images=IMAGES),
+            1e-4,
+            marks=pytest.mark.slow,
         ),
     ],
-    ids=["keras", "saved_model", "onnx", "tflite", "int8"],
-)  # fmt: skip
-def test_every_exporter_takes_the_student(student, write, tmp_path):
+    ids=["keras", "saved", "onnx", "tflite", "int8", "float16", "dynamic", "int16", "serving"],
+)
+def test_every_exporter_takes_the_student(student, write, error, tmp_path):
     artifact = write(student, tmp_path)
-    assert artifact.parity["max_abs_error"] < (0.5 if "int8" in artifact.precision else 1e-4)
+    assert artifact.parity["max_abs_error"] < error
 
 
 @pytest.mark.parametrize(
