@@ -22,6 +22,8 @@ from keras_amalgam.text import markdown
 
 PAGE = Path("docs/levers.md")
 BASELINE = "per_source"
+# What `keras-amalgam amalgamate` does where sources are known, until something better is found.
+DEFAULT = "source_and_task"
 # Of the epochs, in the short runs that methods are chosen by.
 SHARE = 5
 
@@ -126,12 +128,48 @@ def page(rows: Sequence[results.Row]) -> str:
     Raises:
         ValueError: If the teachers or the images of one benchmark differ between rows.
     """
-    parts = [_HEAD.format(views=VIEWS)]
+    parts, defaults = [], []
     for benchmark, about in _ABOUT.items():
         own = [row for row in rows if row["benchmark"] == benchmark]
-        if own:
+        known = summaries(own, EPOCHS[benchmark])
+        if BASELINE in known:
             parts += [about, *_section(own, EPOCHS[benchmark])]
-    return "\n".join(parts)
+            defaults += _default(benchmark, known)
+    head = _HEAD.format(views=VIEWS)
+    return "\n".join([head, _DEFAULT_HEAD.format(says=ROWS[DEFAULT].says), *defaults, "", *parts])
+
+
+_DEFAULT_HEAD = """\
+## What the default should be
+
+`{row}`: {says}. That is what `keras-amalgam amalgamate` does where sources are known, beside its
+common space, until more is known.
+""".replace("{row}", DEFAULT)
+
+
+def _default(benchmark: str, known: Mapping[str, Summary]) -> list[str]:
+    """How the default does against the baseline, and what does better."""
+    if DEFAULT not in known:
+        return []
+    told = []
+    for what in ("mean", "joint"):
+        difference, counts = moved(known, DEFAULT, what)
+        certain = "more than two standard errors" if counts else "within two standard errors"
+        told.append(f"{100 * difference:+.1f} points of the {what} accuracy, {certain}")
+    seeds = [len(known[name].rows) for name in (DEFAULT, BASELINE)]
+    line = (
+        f"- `{benchmark}`: {told[0]}; {told[1]}; to `{BASELINE}`, with {seeds[0]} and {seeds[1]} "
+        "seeds."
+    )
+    for what in ("mean", "joint"):
+        values = {name: one.mean("accuracy", what) for name, one in known.items()}
+        best = max(values, key=values.__getitem__)
+        if best != DEFAULT:
+            line += (
+                f" The largest {what} accuracy is that of `{best}`, {_percent(values[best])} to "
+                f"{_percent(values[DEFAULT])}."
+            )
+    return [line]
 
 
 def _section(rows: Sequence[results.Row], epochs: int) -> list[str]:

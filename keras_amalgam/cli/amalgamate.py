@@ -149,7 +149,8 @@ def define_flags(values: flags.FlagValues) -> None:
         None,
         OWNERSHIPS,
         "Which teacher is believed on an image; not for reused_heads and paper. By default "
-        "'source' if the images' folder has one sub-folder per teacher, else 'per_task'.",
+        "'source' if the images' folder has one sub-folder per teacher, else 'per_task'. With "
+        "'source' the method 'amalgamation' asks every teacher about every image besides.",
         flag_values=values,
     )
     flags.DEFINE_enum(

@@ -106,11 +106,16 @@ class Course:
 
     def _amalgamation(self) -> Method:
         def terms() -> list[AmalgamationTerm]:
-            soft = SoftTargets(ownership=self.ownership, temperature=self.temperature)
-            if self.tap is None:
-                return [soft]
-            space = CommonFeatures(units=64, weight=self.common_features, taps=self.tap)
-            return [soft, space]
+            made: list[AmalgamationTerm] = [
+                SoftTargets(ownership=self.ownership, temperature=self.temperature)
+            ]
+            if self.ownership == "source":
+                # Each teacher knows something of the others' images, too: docs/levers.md.
+                of_tasks = SoftTargets("per_task", self.temperature, name="task_targets")
+                made.append(of_tasks)
+            if self.tap is not None:
+                made.append(CommonFeatures(units=64, weight=self.common_features, taps=self.tap))
+            return made
 
         stage = Stage(terms, self.epochs, cosine_adamw(self._rate("amalgamation")))
         return Method("amalgamation", (stage,), seed=self.seed)

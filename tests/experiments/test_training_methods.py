@@ -66,6 +66,18 @@ def test_each_name_is_one_method_of_the_runs_epochs_and_steps(photos, name):
     assert (stage.epochs, stage.steps) == (30, None)
 
 
+def test_teachers_are_asked_about_the_others_images_too_where_sources_are_known(photos):
+    def soft(**choices):
+        (stage,) = recipe_of(photos, "amalgamation", **choices).methods[0].stages
+        terms = [one for one in stage.terms() if isinstance(one, ka.SoftTargets)]
+        return [(one.name, one.ownership, one.temperature) for one in terms]
+
+    by_source = ("soft_targets", "source", 3.0)
+    assert soft(temperature=3.0) == [by_source, ("task_targets", "per_task", 3.0)]
+    assert soft(ownership="per_task") == [("soft_targets", "per_task", 2.0)]
+    assert soft(ownership="joint") == [("soft_targets", "joint", 2.0)]
+
+
 def test_published_method_has_its_own_learning_rate(photos):
     def rate(name, **choices):
         optimizer = recipe_of(photos, name, **choices).methods[0].stages[0].optimizer(1000)
