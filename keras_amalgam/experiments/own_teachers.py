@@ -1,34 +1,26 @@
 """The everyday recipe: saved teachers, a folder of images, a backbone by name."""
 
-import functools
-import hashlib
-import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_amalgam import data
 from keras_amalgam.choices import CHOOSE, USED_BY
 from keras_amalgam.data.memory import Footprint, free_memory
-from keras_amalgam.experiments import arguments, canvas_choice, choosing, students, training_methods
-from keras_amalgam.experiments.canvas_choice import Choice, Placed
+from keras_amalgam.experiments import arguments, canvas_choice, students, training_methods
+from keras_amalgam.experiments.canvas_choice import Choice
+from keras_amalgam.experiments.own_images import OwnImages, has_collections
 from keras_amalgam.experiments.recipe import Recipe, check_evaluated
 from keras_amalgam.experiments.shortening import cut_short
 from keras_amalgam.experiments.training_methods import Course
-from keras_amalgam.images.folders import Walk, walk
 from keras_amalgam.models.taps import FEATURES
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.report import formats
 from keras_amalgam.terms.soft_targets import Ownership
 from keras_amalgam.training.stages import rehearse
 from keras_amalgam.training.state import latest
-
-_END = 4096  # Bytes of a file, by which another picture of the same size is told.
-NAMED_FOLDERS = 5  # In one line; a tree can have thousands.
-CALIBRATION_WINDOW = 512
 
 
 def recipe(
@@ -119,25 +111,14 @@ def recipe(
             "method": method,
         }
     )
-    temperature = training_methods.TEMPERATURE if temperature is None else temperature
-    weight = training_methods.COMMON_FEATURES if common_features is None else common_features
     names = [teacher.name for teacher in teachers]
     check_choices(names, images, tests, ownership)
     begin = students.start(student, weights, size, channels, dtype_policy)
-    image_shape = (*begin.size, channels)
-    known = _has_collections(images, names)
-    believed: Ownership = ownership or ("source" if known else "per_task")
-    collections = names if known else []
-    unlabelled = _unlabelled(images, collections, channels)
-    counts = {name: int(dataset.cardinality()) for name, dataset in unlabelled.items()}
-    _check_batch_size(batch_size, counts, images)
-    found = walk(images)
-    left_out = _left_out(found, names) if known else Counter()
+    own = OwnImages.below(images, names, channels)
+    own.check_batch_size(batch_size)
+    weight = training_methods.COMMON_FEATURES if common_features is None else common_features
     tap = _shared_tap(teachers, method, weight)
-    folders = [images / name for name in collections] or [images]
-    place, notes = canvas_choice.choose(canvas, teachers, image_shape, folders)
-
-    has_space = method in USED_BY["common_features"][0]
+    place, notes = canvas_choice.choose(canvas, teachers, (*begin.size, channels), own.folders)
     cuts = place[-1] == "crop"
     # The backbone as a whole, whose output is its last map: Keras numbers the layers inside anew
     # in every student, but the backbone's name stays.
@@ -151,41 +132,33 @@ def recipe(
         reusing=lambda: begin.student(teachers, cuts, heads="reused"),
         tap=tap if weight > 0 else None,
         common_features=weight,
-        ownership=believed,
-        temperature=temperature,
+        ownership=ownership or ("source" if own.collections else "per_task"),
+        temperature=training_methods.TEMPERATURE if temperature is None else temperature,
         learning_rate=learning_rate,
         epochs=epochs or training_methods.EPOCHS,
         seed=seed,
         fits=lambda method: rehearse(method, teachers, make_student, student_tap),
     )
     made, left_out_methods = course.methods(method)
-    aside = _kept_aside(counts) if method == CHOOSE else {}
-    footprint = Footprint(sum(counts.values()), place[:3], free=free_memory())
+    aside = own.kept_aside() if method == CHOOSE else {}
+    footprint = Footprint(own.total, place[:3], free=free_memory())
     kept = footprint.fits if read_once is None else read_once
     say(footprint.sentence if read_once is None else footprint.sentence_of_run(kept))
+    shifted = data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
+    views = training_methods.augmented(method, shifted)
+    has_space = method in USED_BY["common_features"][0]
     made_recipe = Recipe(
         name=" and ".join(names),
         teachers=teachers,
         student=make_student,
         student_tap=student_tap,
-        streams=_streams(
-            unlabelled if known else unlabelled["images"],
-            batch_size,
-            place,
-            training_methods.augmented(method, _shifted(place, flip)),
-            kept,
-            seed,
-            workers,
-            aside,
-        ),
+        streams=own.streams(place, views, batch_size, kept, seed, workers, aside),
         evaluation=canvas_choice.labelled(teachers, tests, place),
         photographs=canvas_choice.labelled(teachers, tests, None),
         methods=made if len(made) == 1 else [],
         candidates=made if len(made) > 1 else [],
         made_from={
-            "number": len(found.files),
-            "names_sizes_and_ends": _files_print(found),
-            "collections": collections,
+            **own.about(),
             "batch_size": batch_size,
             "canvas": place,
             "flip": flip,
@@ -205,21 +178,31 @@ def recipe(
             "seed": seed,
             "precision": dtype_policy,
             **({"weight of the common space": course.weight} if has_space else {}),
-            "images' sources": "known" if known else "unknown",
-            **{f"images of {name}" if known else name: n for name, n in counts.items()},
-            "images left out": left_out.total(),
-            **({"images kept aside": sum(aside.values())} if aside else {}),
+            **_settings_of(own, aside),
         },
         notes=[
-            *_notes(left_out, found),
+            *own.notes(),
             *notes,
             *left_out_methods,
-            *filter(None, [begin.note(sum(counts.values()))]),
+            *filter(None, [begin.note(own.total)]),
             *([_without_space_note(teachers)] if has_space and weight > 0 and not tap else []),
         ],
         teacher_bytes=teacher_bytes,
     )
     return made_recipe if steps is None else cut_short(made_recipe, steps)
+
+
+def _settings_of(own: OwnImages, aside: Mapping[str, int]) -> dict[str, Any]:
+    """What the report says of the images."""
+    return {
+        "images' sources": "known" if own.collections else "unknown",
+        **{
+            f"images of {name}" if own.collections else name: number
+            for name, number in own.counts.items()
+        },
+        "images left out": own.left_out.total(),
+        **({"images kept aside": sum(aside.values())} if aside else {}),
+    }
 
 
 def _shared_tap(teachers: Sequence[Teacher], method: str, weight: float) -> str | None:
@@ -242,80 +225,6 @@ def _shared_tap(teachers: Sequence[Teacher], method: str, weight: float) -> str 
             f"taps of one name, or {instead}."
         )
     return None
-
-
-def _streams(
-    sources: Mapping[str, tf.data.Dataset] | tf.data.Dataset,
-    batch_size: int,
-    place: Placed,
-    augmentation: data.Augmentation,
-    cache: bool,
-    seed: int,
-    workers: int | None,
-    aside: Mapping[str, int],
-) -> dict[str, Callable[[], tf.data.Dataset]]:
-    """The stream to learn from, that of unaugmented images for int8, and what is kept aside."""
-    sources, kept_aside = _parted(sources, aside)
-    stream = functools.partial(data.stream, sources, batch_size=batch_size, canvas=place, seed=seed)
-    # Few images are calibrated with, so they are read when they are needed, not kept a second time.
-    few = data.Epoch(cache=False, window=CALIBRATION_WINDOW)
-    return {
-        "train": lambda: _read_by(
-            workers, stream(augmentation=augmentation, epoch=data.Epoch(cache=cache))
-        ),
-        "calibration": lambda: stream(epoch=few),
-        **({"kept_aside": lambda: _once(kept_aside, batch_size, place)} if aside else {}),
-    }
-
-
-def _shifted(place: Placed, flip: bool) -> data.Augmentation:
-    return data.Augmentation(translation=min(place[:2]) // 16, flip=flip)
-
-
-def _kept_aside(counts: Mapping[str, int]) -> dict[str, int]:
-    """Of each collection, how many images are kept aside to choose a method by."""
-    total = sum(counts.values())
-    part = min(choosing.KEPT_ASIDE, choosing.MOST_KEPT_ASIDE / total)
-    return {name: max(1, round(part * count)) for name, count in counts.items()}
-
-
-Sources = Mapping[str, tf.data.Dataset] | tf.data.Dataset
-
-
-def _parted(sources: Sources, aside: Mapping[str, int]) -> tuple[Sources, Sources]:
-    """What is learned from and what is kept aside, which comes first in the files' mixed order."""
-    if isinstance(sources, tf.data.Dataset):
-        number = sum(aside.values())
-        return (sources.skip(number), sources.take(number)) if aside else (sources, sources)
-    return (
-        {name: images.skip(aside.get(name, 0)) for name, images in sources.items()},
-        {name: images.take(aside.get(name, 0)) for name, images in sources.items()},
-    )
-
-
-def _once(sources: Sources, batch_size: int, place: Placed) -> tf.data.Dataset:
-    """Every image once, unchanged, in one order; read when they are needed."""
-    every = data.Epoch(shuffle=False, drop_remainder=False, cache=False)
-    return data.stream(sources, batch_size=batch_size, canvas=place, epoch=every)
-
-
-def _read_by(workers: int | None, stream: tf.data.Dataset) -> tf.data.Dataset:
-    if workers is None:
-        return stream
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = workers
-    return stream.with_options(options)
-
-
-def _files_print(found: Walk) -> str:
-    """A hash of the images' names, sizes and last bytes: whole, thousands would take too long."""
-    said = hashlib.sha256()
-    for file in sorted(found.files):
-        said.update(f"{file.relative_to(found.folder)} {file.stat().st_size}\n".encode())
-        with open(file, "rb") as content:
-            content.seek(-min(_END, file.stat().st_size), os.SEEK_END)
-            said.update(content.read())
-    return said.hexdigest()[:16]
 
 
 def begun_with(run: Path) -> bool | None:
@@ -352,45 +261,11 @@ def check_choices(
         ValueError: Naming the choice.
     """
     check_evaluated(" and ".join(names), names, tests)
-    if ownership == "source" and not _has_collections(images, names):
+    if ownership == "source" and not has_collections(images, names):
         raise ValueError(
             f"`ownership='source'` needs one sub-folder of {images} per teacher. Expected: "
             f"{list(names)}. Sort the images by collection, or use `ownership='per_task'`."
         )
-
-
-def _has_collections(images: Path, names: Sequence[str]) -> bool:
-    return all((images / name).is_dir() for name in names)
-
-
-def _unlabelled(
-    images: Path, collections: Sequence[str], channels: int
-) -> dict[str, tf.data.Dataset]:
-    """The images by collection, or all of them as `"images"`."""
-    folders = {name: images / name for name in collections} or {"images": images}
-    return {name: data.from_folder(path, channels=channels) for name, path in folders.items()}
-
-
-def _check_batch_size(batch_size: int, counts: Mapping[str, int], images: Path) -> None:
-    total = sum(counts.values())
-    if batch_size > total:
-        raise ValueError(
-            f"A batch must not be larger than the number of images. Received: {total} images "
-            f"below {images}, `batch_size={batch_size}`. Lower `batch_size` to {total} or less, or "
-            "give more images."
-        )
-
-
-def _left_out(found: Walk, collections: Sequence[str]) -> Counter[str]:
-    """Number of image files in no collection, by the top folder that they lie in."""
-    parts = [file.relative_to(found.folder).parts for file in found.files]
-    folders = [inside[0] if len(inside) > 1 else "" for inside in parts]
-    return Counter(folder for folder in sorted(folders) if folder not in collections)
-
-
-def _notes(left_out: Counter[str], found: Walk) -> list[str]:
-    notes = [_left_out_note(left_out, found.folder)] if left_out else []
-    return [*notes, found.note()] if found.note() else notes
 
 
 def _without_space_note(teachers: Sequence[Teacher]) -> str:
@@ -400,10 +275,3 @@ def _without_space_note(teachers: Sequence[Teacher]) -> str:
         "The common space is left out, and the student learns from the teachers' answers alone: "
         f"{reason if tapless else 'no tap of all teachers has one name'}."
     )
-
-
-def _left_out_note(left_out: Counter[str], images: Path) -> str:
-    where = [f"{images / folder} ({count})" for folder, count in left_out.items()]
-    more = len(where) - NAMED_FOLDERS
-    named = ", ".join(where[:NAMED_FOLDERS]) + (f" and {more} more folders" if more > 0 else "")
-    return f"Images left out, as in no teacher's sub-folder: {left_out.total()}, in {named}."
