@@ -154,20 +154,22 @@ def _default(benchmark: str, known: Mapping[str, Summary]) -> list[str]:
     told = []
     for what in ("mean", "joint"):
         difference, counts = moved(known, DEFAULT, what)
-        certain = "more than two standard errors" if counts else "within two standard errors"
-        told.append(f"{100 * difference:+.1f} points of the {what} accuracy, {certain}")
-    seeds = [len(known[name].rows) for name in (DEFAULT, BASELINE)]
+        text = f"{_signed(difference)} points of the {what} accuracy"
+        if noise(known, what) is not None:
+            text += f", {'more than' if counts else 'within'} two standard errors"
+        told.append(text)
+    seeds = len(known[DEFAULT].rows), len(known[BASELINE].rows)
     line = (
-        f"- `{benchmark}`: {told[0]}; {told[1]}; to `{BASELINE}`, with {seeds[0]} and {seeds[1]} "
+        f"- `{benchmark}`, against `{BASELINE}`: {'; '.join(told)}; {seeds[0]} and {seeds[1]} "
         "seeds."
     )
     for what in ("mean", "joint"):
         values = {name: one.mean("accuracy", what) for name, one in known.items()}
         best = max(values, key=values.__getitem__)
-        if best != DEFAULT:
+        if _percent(values[best]) != _percent(values[DEFAULT]):
             line += (
-                f" The largest {what} accuracy is that of `{best}`, {_percent(values[best])} to "
-                f"{_percent(values[DEFAULT])}."
+                f" The largest {what} accuracy is that of `{best}`, {_percent(values[best])}, "
+                f"where `{DEFAULT}` has {_percent(values[DEFAULT])}."
             )
     return [line]
 
@@ -219,7 +221,7 @@ def _difference(known: Mapping[str, Summary], name: str, what: str) -> str:
     if name == BASELINE:
         return ""
     difference, counts = moved(known, name, what)
-    text = f"{100 * difference:+.1f}"
+    text = _signed(difference)
     return f"**{text}**" if counts else text
 
 
@@ -280,6 +282,10 @@ def _spread(values: np.ndarray) -> str:
 
 def _percent(value: Any) -> str:
     return f"{100 * value:.1f}"
+
+
+def _signed(difference: float) -> str:
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # No negative zero.
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -135,6 +135,7 @@ def test_saved_term_is_refused_for_other_teachers(name, fake, make, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=8)
 def test_compiled_and_uncompiled_steps_agree(name, fake, make):
     images = make.images(16)
     histories = []
@@ -147,6 +148,7 @@ def test_compiled_and_uncompiled_steps_agree(name, fake, make):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=12)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_to_finite_weights(name, policy, fake, make):
     before = keras.config.dtype_policy()
