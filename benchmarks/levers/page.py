@@ -52,8 +52,8 @@ _ABOUT = {
 
 25 + 25 classes of Tiny-ImageNet at 32×32 pixels. A residual network and one of inverted residuals,
 trained from scratch on 10,000 photographs each by `python -m benchmarks.tiny_scratch.teachers`,
-teach students on 15,000 of these, which are of one size within 2 %. Temperature 2, AdamW at 3e-3
-along a cosine, batch 64.
+teach students on 15,000 of these. The students are of one size within 2 %. Temperature 2, AdamW
+at 3e-3 along a cosine, batch 64.
 """,
     "demo": """\
 ## Digits and clothes: `demo`
