@@ -137,8 +137,8 @@ def page(rows: Sequence[results.Row]) -> str:
         if BASELINE in known:
             parts += [about, *_section(own, EPOCHS[benchmark])]
             defaults += _default(benchmark, known)
-    head = _HEAD.format(views=VIEWS)
-    return "\n".join([head, _DEFAULT_HEAD.format(says=ROWS[DEFAULT].says), *defaults, "", *parts])
+    default = _DEFAULT_HEAD.format(row=DEFAULT, says=ROWS[DEFAULT].says)
+    return "\n".join([_HEAD.format(views=VIEWS), default, *defaults, "", *parts])
 
 
 _DEFAULT_HEAD = """\
@@ -146,7 +146,7 @@ _DEFAULT_HEAD = """\
 
 `{row}`: {says}. That is what `keras-amalgam amalgamate` does where sources are known, beside its
 common space, until more is known.
-""".replace("{row}", DEFAULT)
+"""
 
 
 def _default(benchmark: str, known: Mapping[str, Summary]) -> list[str]:

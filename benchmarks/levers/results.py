@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def read(path: Path) -> list[Row]:
-    """Read all rows; an empty list if there is no file yet."""
+    """All rows of a file, none if it does not exist yet."""
     return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
 
 

@@ -133,7 +133,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "common_features",
         None,
-        "Weight of the common space, 0.1 by default; 0 leaves it out. For amalgamation alone.",
+        "Weight of the common space, 0.1 by default; 0 leaves it out. For the methods amalgamation "
+        "and choose.",
         *NUMBERS["common_features"].ends,
         flag_values=values,
     )

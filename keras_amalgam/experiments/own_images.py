@@ -55,7 +55,7 @@ class OwnImages:
         Args:
             folder: The folder.
             names: The teachers'.
-            channels: Of every image, 1 or 3.
+            channels: Number of channels of every image, 1 or 3.
         """
         collections = names if has_collections(folder, names) else []
         folders = {name: folder / name for name in collections} or {"images": folder}
@@ -129,10 +129,10 @@ class OwnImages:
 
         Args:
             place: The canvas, and how images are brought to it.
-            augmentation: Of what is learned from.
+            augmentation: How the images of the first stream are changed at random.
             batch_size: Images per step.
             cache: Whether decoded images are kept in memory.
-            seed: Of order and augmentation.
+            seed: Seed of order and augmentation.
             workers: Threads that read images; `None` for one per core.
             aside: As `kept_aside` gives it, or empty.
         """

@@ -72,7 +72,7 @@ def recipe(
             `data.canvas_for`.
         teacher_bytes: Size of the teachers' files together.
         seed: Of the student's and the terms' initial weights, of order and augmentation.
-        steps: Of the training, in place of `epochs`; the last epoch may be cut short.
+        steps: Number of training steps, in place of `epochs`; the last epoch may be cut short.
         dtype_policy: The student's: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
         workers: Threads that read images; `None` for one per core.
         read_once: Whether decoded images are kept in memory, as `begun_with` says of a run that was

@@ -62,7 +62,7 @@ def cut_short(recipe: Recipe, steps: int) -> Recipe:
 
     Args:
         recipe: Each of its methods must have one stage.
-        steps: Of each training, but for the trials that one is chosen by.
+        steps: Number of steps of each training; the trials of `choose` have a share of them.
 
     Raises:
         ValueError: If a method has several stages.

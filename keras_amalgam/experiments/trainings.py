@@ -43,7 +43,7 @@ class Trainings:
 
     Args:
         recipe: What is run.
-        folder: Of the run.
+        folder: The run's folder.
         settings: How it is run.
         images: What they were made from, as `made_from.images` says.
         say: Where progress goes.

@@ -66,10 +66,10 @@ class _Observations:
             seen += len(batch.images)
             yield self._observe(batch)
 
-    def _apart(self, images: tf.data.Dataset) -> int:
-        """Every how-manieth batch is looked at.
+    def _stride(self, images: tf.data.Dataset) -> int:
+        """One batch of so many is looked at.
 
-        One collection after the other, the first images would speak for a single teacher.
+        If collections come one after the other, the first images are a single teacher's.
         """
         number = int(images.cardinality())
         is_mixed = bool(epoch_numbers(images))  # As `data.stream` does.
@@ -87,8 +87,8 @@ class _Observations:
 
     def _elements(self) -> Iterator[Any]:
         if isinstance(self._images, tf.data.Dataset):
-            apart = self._apart(self._images)
-            yield from from_the_first_epoch(self._images).shard(apart, 0)
+            stride = self._stride(self._images)
+            yield from from_the_first_epoch(self._images).shard(stride, 0)
             return
         images = self._images
         count = len(Batch.of(images).images)

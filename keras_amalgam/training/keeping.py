@@ -31,7 +31,7 @@ class Keeping:
     Args:
         folder: Of this training alone; made if it is not there.
         made_from: What the training depends on beside teachers and method, JSON-ready, such as
-            its images. A training that was begun with something else is not gone on with.
+            its images. A training that was begun with something else is not continued.
         keep: How many states stay, at least 1.
         minutes: The longest time between two states, at least 0; one is also written every epoch.
 

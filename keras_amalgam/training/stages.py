@@ -67,7 +67,7 @@ def train(
             term reads features.
         images: Unlabelled batches of known number, one epoch.
         keeping: Where the state is kept; `None` keeps nothing. Teachers and method are noted there,
-            too, and a training that was begun with others is not gone on with.
+            too, and a training that was begun with others is not continued.
         logs: Folder for TensorBoard; each stage writes a folder of its own.
         callbacks: Makes the callbacks of a stage, from its number and its steps in one epoch. One
             that has `get_state()` and `set_state(…)`, of what JSON can hold, goes on as it was.
