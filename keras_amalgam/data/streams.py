@@ -65,7 +65,8 @@ def stream(
     """
     named = sources if isinstance(sources, Mapping) else {"images": sources}
     placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
-    augment = _augment(augmentation, list(named))
+    augmentations = _augmentations(augmentation, list(named))
+    augment = None if augmentation is None else _augment(list(augmentations.values()))
     number = EpochNumber()
     batches = _mixed(placed, batch_size, proportions, seed, epoch, number)
 
@@ -75,6 +76,7 @@ def stream(
 
     mixed = prefetched(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE))
     mixed.epoch_number = number  # pyright: ignore[reportAttributeAccessIssue]
+    mixed.augmentations = augmentations  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(sources, Mapping):
         mixed.source_names = tuple(sources)  # pyright: ignore[reportAttributeAccessIssue]
     return mixed
@@ -135,12 +137,12 @@ def _placed(
     return placed
 
 
-def _augment(
+def _augmentations(
     augmentation: Augmentation | Mapping[str, Augmentation] | None, names: Sequence[str]
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] | None:
-    """One function of images, sources and seed from what the user gave."""
+) -> dict[str, Augmentation]:
+    """Of each source its own, from what the user gave."""
     if augmentation is None:
-        return None
+        augmentation = {}
     by_name = (
         augmentation if isinstance(augmentation, Mapping) else dict.fromkeys(names, augmentation)
     )
@@ -155,5 +157,11 @@ def _augment(
                 f"A stream needs an Augmentation, or a mapping from names to them. Received: "
                 f"{value!r}. Give for example data.Augmentation(translation=2)."
             )
-    augmentations = [by_name.get(name, Augmentation()) for name in names]
+    return {name: by_name.get(name, Augmentation()) for name in names}
+
+
+def _augment(
+    augmentations: Sequence[Augmentation],
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """One function of images, sources and seed."""
     return lambda images, source, seed: augment_by_source(images, augmentations, source, seed)

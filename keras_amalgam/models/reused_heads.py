@@ -1,22 +1,19 @@
 """Heads of a student that are the teachers' own, on features rebuilt in each teacher's form."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_amalgam.models.taps import rebuilt
 from keras_amalgam.models.teacher import Teacher
 
-_NOISY = (
-    keras.layers.AlphaDropout,
-    keras.layers.Dropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-)
+_NOISY = re.compile(r"(Alpha|Gaussian|Spatial)?Dropout([123]D)?|GaussianNoise")
 _NOISE = ("rate", "stddev")
-# Of attention and recurrent layers.
-_NOISE_INSIDE = ("dropout", "recurrent_dropout")
+# Of attention, recurrent and residual layers.
+_NOISE_INSIDE = ("dropout", "recurrent_dropout", "drop_path_rate")
 
 
 def reused_heads(x: Any, teachers: Sequence[Teacher], units: int | None) -> dict[str, Any]:
@@ -37,11 +34,14 @@ def reused_heads(x: Any, teachers: Sequence[Teacher], units: int | None) -> dict
 
     Raises:
         ValueError: If a teacher has no tap or several, or a network without layers; if its answer
-            depends on more than its tap; or if it has a map where the student has a vector.
+            depends on more than its tap; if it has a map where the student has a vector; or if its
+            head draws at random or normalises by the batch whatever it is told.
     """
     heads = {teacher.name: _frozen_head(teacher) for teacher in teachers}
     shapes = {name: tuple(head.input_shape[1:]) for name, head in heads.items()}
     _check_ranks(x, shapes)
+    for name, head in heads.items():
+        _check_settled(name, head)
     if len(x.shape) == 4 and all(len(shape) == 1 for shape in shapes.values()):
         x = keras.layers.GlobalAveragePooling2D(name="pooled")(x)
     widest = max(shape[-1] for shape in shapes.values())
@@ -67,11 +67,33 @@ def _without_noise(layer: keras.layers.Layer) -> keras.layers.Layer:
 
     Keras hands the mode of the student on to the head, whatever the head was called with.
     """
-    config = layer.get_config()
-    for key in _NOISE if isinstance(layer, _NOISY) else _NOISE_INSIDE:
-        if key in config:
-            config[key] = 0.0
-    return type(layer).from_config(config)
+    return type(layer).from_config(_quieted(type(layer).__name__, layer.get_config()))
+
+
+def _quieted(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's settings without noise, and those of layers that it wraps."""
+    noise = _NOISE if _NOISY.fullmatch(kind) else _NOISE_INSIDE
+    quieted = {key: 0.0 if key in noise else value for key, value in config.items()}
+    for key, value in quieted.items():
+        if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
+            inside = _quieted(str(value.get("class_name")), value["config"])
+            quieted[key] = {**value, "config": inside}
+    return quieted
+
+
+def _check_settled(name: str, head: keras.Model) -> None:
+    """Refuse a head that answers otherwise in training: it would not be the teacher's own."""
+    weights = head.get_weights()
+    features = np.random.default_rng(0).normal(size=(2, *head.input_shape[1:])).astype("float32")
+    settled, training = (np.asarray(head(features, training=mode)) for mode in (False, True))
+    head.set_weights(weights)
+    if not np.allclose(settled, training, rtol=1e-3, atol=1e-5, equal_nan=True):
+        kinds = sorted({type(layer).__name__ for layer in head._flatten_layers()} - {"InputLayer"})
+        raise ValueError(
+            f"The head of teacher {name!r} cannot be reused, as it answers otherwise in training. "
+            f"Received: layers of {kinds}, one of which draws at random or looks at the batch. "
+            "Tap the teacher behind it, or take it out of the network."
+        )
 
 
 def _check_ranks(x: Any, shapes: Mapping[str, tuple[int | None, ...]]) -> None:

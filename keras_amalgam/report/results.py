@@ -67,8 +67,8 @@ class ComparedOwnership:
 
     Attributes:
         method: Name of the method that trained it.
-        ownership: Which teacher is believed on an unlabelled image: `"source"`, `"joint"`,
-            `"per_task"` or `"estimated"`; `"none"` without soft targets.
+        ownership: Which teacher is believed on an unlabelled image: `"source"`, `"joint"` or
+            `"per_task"`; `"none"` without soft targets.
         accuracy: Its joint accuracy.
     """
 
@@ -114,8 +114,8 @@ class StudentResult:
 
     Attributes:
         method: Name of the method that trained it.
-        ownership: Which teacher it believed on an unlabelled image: `"source"`, `"joint"`,
-            `"per_task"` or `"estimated"`; `"none"` without soft targets.
+        ownership: Which teacher it believed on an unlabelled image: `"source"`, `"joint"` or
+            `"per_task"`; `"none"` without soft targets.
         parameters: Weights of the Keras model.
     """
 

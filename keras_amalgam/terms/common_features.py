@@ -155,7 +155,6 @@ class CommonFeatures(FeatureTerm):
         if self.bandwidths == "median":
             shape = (len(self.reads), len(teachers))
             self._medians = self.add_statistic("median_bandwidths", shape)
-        self.built = True
 
     def _connect_tap(self, tap: str, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         places = _places(self._sizes[tap])

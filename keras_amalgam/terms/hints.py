@@ -73,7 +73,6 @@ class Hints(FeatureTerm):
                 )
                 regressor.build((*places, channels_at(tap, student)))
                 self.regressors.append(regressor)
-        self.built = True
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """The squared error per sample, tap and teacher."""

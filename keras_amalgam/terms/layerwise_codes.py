@@ -85,7 +85,6 @@ class LayerwiseCodes(FeatureTerm):
             regressor = pointwise(width, len(places) + 1, dtype=self.dtype_policy)
             regressor.build((*places, width))
             self.regressors.append(regressor)
-        self.built = True
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """Both errors per sample, tap and teacher."""

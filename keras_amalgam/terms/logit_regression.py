@@ -46,6 +46,11 @@ class LogitRegression(AmalgamationTerm):
         """The one loss per teacher."""
         return ("error",)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """No taps: answers alone."""
+        return ()
+
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Refuse teachers whose answers are not logits."""
         for name, spec in teachers.items():
@@ -54,7 +59,6 @@ class LogitRegression(AmalgamationTerm):
                     f"LogitRegression compares logits. Received: {spec.name}, whose task is a "
                     f"{type(spec.tasks[name]).__name__}. Leave the term out."
                 )
-        self.built = True
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """The squared error per sample and teacher."""

@@ -68,7 +68,6 @@ class OrthogonalProjection(FeatureTerm):
                 projection = OrthogonalLinear(channels_at(tap, spec), seed=len(self.projections))
                 projection.build((None, channels_at(tap, student)))
                 self.projections.append(projection)
-        self.built = True
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """The error per sample, tap and teacher."""

@@ -78,7 +78,6 @@ class RebuiltFeatures(AmalgamationTerm):
                 )
         self._reads = tuple(teachers)
         self._variances = self.add_statistic("variances", (len(teachers),))
-        self.built = True
 
     def adapt(self, batches: Iterable[Observation]) -> None:
         """Find the variance of every teacher's features, the mean over its channels."""

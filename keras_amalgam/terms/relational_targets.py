@@ -71,6 +71,11 @@ class RelationalTargets(AmalgamationTerm):
         """Whether `ownership` is by source."""
         return self.ownership == "source"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """No taps: answers alone."""
+        return ()
+
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Refuse teachers that do not tell classes apart."""
         for name, spec in teachers.items():
@@ -80,7 +85,6 @@ class RelationalTargets(AmalgamationTerm):
                     f"{spec.name}, whose task is a {type(spec.tasks[name]).__name__}. Leave the "
                     "term out."
                 )
-        self.built = True
 
     def call(self, student: Signals, teachers: Mapping[str, Signals], batch: Batch) -> Losses:
         """Distances per sample between the classes, and a scalar between the images."""

@@ -118,6 +118,11 @@ class SoftTargets(AmalgamationTerm):
         """Whether `ownership` is by source."""
         return self.ownership == "source"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """No taps: answers alone."""
+        return ()
+
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Lay out the label space of the classification tasks."""
         tasks = {name: spec.tasks[name] for name, spec in teachers.items()}
@@ -139,7 +144,6 @@ class SoftTargets(AmalgamationTerm):
             self._shares = np.stack([self._label_space.share(t) for t in self._label_space.tasks])
         if self.fit_temperatures:
             self._divisors = self.add_statistic("divisors", (len(tasks),))
-        self.built = True
 
     def adapt(self, batches: Iterable[Observation]) -> None:
         """Find the divisors that make all teachers of classes equally sure."""

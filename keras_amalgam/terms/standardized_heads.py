@@ -108,7 +108,6 @@ class StandardizedHeads(FeatureTerm):
                 self.means.append(self.add_statistic(f"mean_{number}", (channels,), "zeros"))
                 self.deviations.append(self.add_statistic(f"deviation_{number}", (channels,)))
         self._random = keras.random.SeedGenerator(self.seed)
-        self.built = True
 
     def adapt(self, batches: Iterable[Observation]) -> None:
         """Find mean and deviation of every channel of every teacher."""

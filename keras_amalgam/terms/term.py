@@ -1,5 +1,6 @@
 """The port: what the amalgamator asks of a term."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -61,7 +62,7 @@ class AmalgamationTerm(keras.layers.Layer):
 
     Args:
         weight: The term's coefficient, finite and at least zero.
-        name: Key in the history.
+        name: Key in the history; by default that of the class, as in `soft_targets`.
         **kwargs: Of the layer.
 
     Attributes:
@@ -75,11 +76,12 @@ class AmalgamationTerm(keras.layers.Layer):
 
     def __init__(self, weight: float = 1.0, name: str | None = None, **kwargs: Any) -> None:
         # Logits must stay float32 under mixed precision; the layers inside cast what they need.
-        super().__init__(name=name, autocast=False, **kwargs)
+        super().__init__(name=name or _in_words(type(self)), autocast=False, **kwargs)
         if not 0 <= weight < float("inf"):  # NaN is neither.
             raise ValueError(f"`weight` must be finite and at least zero. Received: {weight}.")
         self.weight = weight
         self._adapted: Any = None
+        self._all_taps: tuple[str, ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -93,8 +95,8 @@ class AmalgamationTerm(keras.layers.Layer):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Names of the taps whose features the term reads, once it is connected."""
-        return ()
+        """Taps whose features the term reads, once it is connected: all, unless a class tells."""
+        return self._all_taps
 
     @property
     def adapts(self) -> bool:
@@ -169,6 +171,7 @@ class AmalgamationTerm(keras.layers.Layer):
                 f"{self.name!r}, which was given to another one before. Make a new term."
             )
         self.connect(student, teachers)
+        self._all_taps = tuple(student.taps)
         if self.adapts:
             self._adapted = self.add_statistic("adapted", (), "zeros")
         self.built = True
@@ -209,3 +212,8 @@ class AmalgamationTerm(keras.layers.Layer):
         config = super().get_config()
         config.pop("autocast", None)
         return config | {"weight": self.weight}
+
+
+def _in_words(kind: type) -> str:
+    """`SoftTargets` as `soft_targets`: the same in every process and stage, as Keras' is not."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).lower().strip("_")

@@ -17,7 +17,7 @@ from keras_amalgam.tasks import Classification
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.method import Method
-from keras_amalgam.training.stages import train
+from keras_amalgam.training.stages import rehearse, train
 
 By = Literal["tasks", "joint"]
 
@@ -122,14 +122,14 @@ def choose(
         The choice.
 
     Raises:
-        ValueError: If an argument is out of its range, there is no image, or `by="joint"` cannot
-            be measured.
+        ValueError: If an argument is out of its range, there is no image, `by="joint"` cannot be
+            measured, or a method does not fit; nothing is trained then.
         Interrupted: If it was told to end, and the states are kept; see `train`.
 
     Example:
     ```python
     choice = choose(
-        [methods.matching(teachers, epochs=30), methods.standardized(teachers, epochs=30)],
+        [methods.reused_heads(teachers, reusing), methods.standardized(teachers)],
         teachers, make_student, "backbone", images, kept_aside,
     )
     trained = train(choice.method, teachers, make_student, "backbone", images)
@@ -138,6 +138,8 @@ def choose(
     check_candidates(methods)
     _check(share, by)
     _check_kept_aside(teachers, kept_aside, by)
+    for method in methods:
+        rehearse(method, teachers, student, student_tap, images)
     trials = []
     for method in methods:
         started = time.perf_counter()

@@ -166,12 +166,34 @@ def source_names(dataset: tf.data.Dataset) -> Sequence[str] | None:
 
     Not behind a `map`, which may have renumbered them.
     """
-    while getattr(dataset, "source_names", None) is None:
+    return _noted_by_stream(dataset, "source_names")
+
+
+def check_mixed_up(dataset: tf.data.Dataset, method: str) -> None:
+    """Raise a `ValueError` for a `data.stream` that mixes up no image of some source.
+
+    Args:
+        dataset: Batches of images. Of those from elsewhere nothing is known.
+        method: Whose images they are to be, for the error.
+    """
+    known = _noted_by_stream(dataset, "augmentations") or {}
+    plain = [name for name, augmentation in known.items() if not augmentation.mixup]
+    if plain:
+        raise ValueError(
+            f"The method {method!r} trains on images that are mixed up. Received: a stream without "
+            f"mixup for {plain}. Give data.stream(…, augmentation=data.Augmentation(mixup=1.0, "
+            "zoom=0.25, …))."
+        )
+
+
+def _noted_by_stream(dataset: tf.data.Dataset, name: str) -> Any:
+    """What `data.stream` noted, also behind what leaves the elements as they are."""
+    while getattr(dataset, name, None) is None:
         inputs = dataset._inputs() if hasattr(dataset, "_inputs") else []
         if len(inputs) != 1 or "Map" in type(dataset).__name__:
             return None
         (dataset,) = inputs
-    return dataset.source_names  # pyright: ignore[reportAttributeAccessIssue]
+    return getattr(dataset, name)
 
 
 def _check_source_names(names: Sequence[str] | None, owners: Sequence[str] | None) -> None:

@@ -21,7 +21,11 @@ def of_teachers(teachers: Sequence[Teacher]) -> dict[str, Any]:
 
 
 def of_method(method: Method) -> dict[str, Any]:
-    """A method's seed and stages, with the settings of terms and optimizers."""
+    """A method's seed and stages, with the settings of terms and optimizers.
+
+    Raises:
+        ValueError: If the class of a term, an optimizer or a schedule has no `get_config`.
+    """
     return json_ready(
         {
             "name": method.name,
@@ -38,9 +42,9 @@ def of_architecture(model: keras.Model) -> str:
 
 
 def _stage(stage: Stage) -> dict[str, Any]:
-    optimizer = keras.saving.serialize_keras_object(stage.optimizer(1000))
+    optimizer = _serialized(stage.optimizer(1000), "the optimizer")
     optimizer["config"].pop("name", None)  # It counts the optimizers of the process.
-    terms = [keras.saving.serialize_keras_object(term) for term in stage.terms()]
+    terms = [_serialized(term, f"the term {term.name!r}") for term in stage.terms()]
     return {
         "epochs": stage.epochs,
         "steps": stage.steps,
@@ -52,6 +56,18 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "optimizer": _plain(optimizer),
         "terms": _plain(terms),
     }
+
+
+def _serialized(value: Any, what: str) -> dict[str, Any]:
+    """An optimizer or a term with its settings, and what it consists of."""
+    try:
+        return keras.saving.serialize_keras_object(value)
+    except NotImplementedError as error:
+        raise ValueError(
+            "The settings of a training that is kept are noted, so that it is not continued with "
+            f"others. Received: {what}, of which something cannot tell its settings: {error} "
+            "Give its class a `get_config`."
+        ) from error
 
 
 def _callable(function: Any) -> str | None:

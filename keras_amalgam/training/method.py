@@ -100,8 +100,9 @@ class Method:
     """Successive stages; each goes on with the student before it, or brings a new one.
 
     A stage begins with the student's weights at the end of the one before it, and with those of
-    its terms by name: a term of the same name and settings goes on, one of a new name begins. With
-    a new student, or with other teachers than the stage before, all terms begin.
+    its terms by name: a term of the same name and settings goes on, one of a new name begins, and
+    so does one that reads the student at another layer than before. With a new student, or with
+    other teachers than the stage before, all terms begin.
 
     Args:
         name: For folders and tables; no `/`.

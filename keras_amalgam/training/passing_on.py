@@ -17,8 +17,11 @@ from keras_amalgam.training.amalgamator import Amalgamator
 from keras_amalgam.training.method import Beyond, UpTo
 
 
-def carry_terms(earlier: Sequence[AmalgamationTerm], now: Sequence[AmalgamationTerm]) -> None:
+def carry_terms(earlier: Amalgamator, now: Amalgamator) -> None:
     """Give terms the weights of those of the same name, with what these saw in `adapt`.
+
+    A term that reads the student at another layer than before begins anew: its weights belong to
+    the features that it saw.
 
     Args:
         earlier: Of the stage before.
@@ -27,12 +30,12 @@ def carry_terms(earlier: Sequence[AmalgamationTerm], now: Sequence[AmalgamationT
     Raises:
         ValueError: If two terms of one name differ in kind, settings or weights, and have weights.
     """
-    known = {term.name: term for term in earlier}
-    for term in now:
+    known = {term.name: term for term in earlier.terms}
+    for term in now.terms:
         before = known.get(term.name)
-        if before is None:
+        if before is None or not (before.weights or term.weights):
             continue
-        if not (before.weights or term.weights):
+        if any(earlier.student_taps.get(tap) != now.student_taps[tap] for tap in term.reads):
             continue
         differing = _differences(before, term)
         if differing:

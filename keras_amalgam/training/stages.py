@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def train(
         keeping = _noting(keeping, method, teachers)
     begun, path = (State(), None) if keeping is None else keeping.begun()
     if len(method.stages) > 1 and begun.place == Place():
-        rehearse(method, teachers, student, student_tap)
+        rehearse(method, teachers, student, student_tap, images)
     scope = strategy.scope if strategy else contextlib.nullcontext
     keras.utils.set_random_seed(method.seed)
     with scope():
@@ -95,14 +95,11 @@ def train(
     amalgamator: Any = None
     for number in range(begun.place.stage, len(method.stages)):
         stage = method.stages[number]
-        stage_before = method.stages[number - 1] if number else None
         if number:
             # Of its own, so that a stage begins alike whatever was drawn in those before it.
             keras.utils.set_random_seed(method.seed + number)
         with scope():
-            amalgamator = _of_stage(
-                stage, trained, teachers, student_tap, amalgamator, stage_before
-            )
+            amalgamator = _of_stage(method, number, trained, teachers, student_tap, amalgamator)
         trained = amalgamator.student
         last = number == len(method.stages) - 1
         with frozen(amalgamator, stage.freeze):
@@ -110,13 +107,10 @@ def train(
                 amalgamator.compile(optimizer=stage.optimizer(stage.length(steps)))
                 amalgamator.optimizer.build(amalgamator.trainable_variables)
             means = state.restore(path, amalgamator) if path else []
+            path = None
             if not begun.finished:  # Without an epoch left, `fit` does what it does at its end.
-                given = [*callbacks(number, steps)]
-                if stage.length(steps) < stage.epochs * steps:
-                    given.append(StopAfter(stage.length(steps), begun.place, steps))
-                if logs is not None:
-                    given.append(keras.callbacks.TensorBoard(Path(logs, f"stage_{number}")))
                 shown = _images_of(stage, images)
+                given = [*callbacks(number, steps), *_own_callbacks(stage, begun, steps, logs)]
                 begun = _fit(amalgamator, stage, shown, begun, means, keeping, given, last, verbose)
         if not last:
             if keeping and method.stages[number + 1].teachers:
@@ -124,7 +118,6 @@ def train(
             begun = dataclasses.replace(
                 begun, place=Place(number + 1), epochs_before=begun.epochs, callbacks={}
             )
-        path = None
     history = {key: [*values] for key, values in begun.history.items()}
     return Amalgamation(method, amalgamator, history, begun.seconds)
 
@@ -134,6 +127,7 @@ def rehearse(
     teachers: Sequence[Teacher],
     student: Callable[[], keras.Model],
     student_tap: Taps | None,
+    images: tf.data.Dataset | None = None,
 ) -> None:
     """Make every stage of a method and train none: what does not fit is refused at once.
 
@@ -142,16 +136,19 @@ def rehearse(
         teachers: The teachers, in the order of their sources.
         student: Makes the student.
         student_tap: The student's layer to imitate with, or several by tap name.
+        images: The training's, where they are there already.
 
     Raises:
-        ValueError: If a stage does not fit its student or teachers, or freezes what is not there.
+        ValueError: If a stage does not fit its student, teachers or images, or freezes what is not
+            there.
     """
     before, amalgamator = _student_before(method, 0, student, None), None
     for number, stage in enumerate(method.stages):
-        earlier = method.stages[number - 1] if number else None
-        amalgamator = _of_stage(stage, before, teachers, student_tap, amalgamator, earlier)
+        amalgamator = _of_stage(method, number, before, teachers, student_tap, amalgamator)
         with frozen(amalgamator, stage.freeze):
             before = amalgamator.student
+        if images is not None:
+            _images_of(stage, images)
 
 
 def _number_of(images: tf.data.Dataset) -> int:
@@ -196,22 +193,34 @@ def _student_before(
 
 
 def _of_stage(
-    stage: Stage,
+    method: Method,
+    number: int,
     before: keras.Model,
     teachers: Sequence[Teacher],
     student_tap: Taps | None,
     earlier: Amalgamator | None,
-    stage_before: Stage | None,
 ) -> Amalgamator:
     """A stage's amalgamator, with the student and the terms of the one before it, or new ones."""
+    stage = method.stages[number]
+    stage_before = method.stages[number - 1] if number else None
     student = stage.student() if stage.student and stage_before else before
     known = stage.teachers(before) if stage.teachers else teachers
     taps = as_taps(student_tap if stage.student_tap is None else stage.student_tap)
     amalgamator = Amalgamator(student, known, terms=stage.terms(), student_taps=taps)
     of_others = stage.teachers or (stage_before and stage_before.teachers)
     if earlier is not None and student is before and not of_others:
-        carry_terms(earlier.terms, amalgamator.terms)
+        carry_terms(earlier, amalgamator)
     return amalgamator
+
+
+def _own_callbacks(
+    stage: Stage, begun: State, steps: int, logs: str | Path | None
+) -> Iterator[keras.callbacks.Callback]:
+    """What ends a stage in the midst of an epoch, and what writes its logs."""
+    if stage.length(steps) < stage.epochs * steps:
+        yield StopAfter(stage.length(steps), begun.place, steps)
+    if logs is not None:
+        yield keras.callbacks.TensorBoard(Path(logs, f"stage_{begun.place.stage}"))
 
 
 def _images_of(stage: Stage, images: tf.data.Dataset) -> tf.data.Dataset:

@@ -115,18 +115,49 @@ def test_teachers_networks_stay_as_they_are(teachers):
     assert not any(path.startswith(("digits/", "shapes/")) for path in trained)
 
 
-def test_dropout_of_a_reused_head_stays_off_in_training():
+wrapped = keras.layers.TimeDistributed
+
+
+def noisy(layer):
+    """A teacher with a layer between its tap and its pooling."""
     inputs = keras.Input((12, 12, 1))
     x = keras.layers.Conv2D(4, 3, name="map")(inputs)
-    x = keras.layers.Dropout(0.9)(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.GlobalAveragePooling2D()(layer(x))
     network = keras.Model(inputs, keras.layers.Dense(3)(x))
-    teacher = ka.Teacher(
+    return ka.Teacher(
         network, "digits", list("abc"), tap="map", preprocessing=ka.Preprocessing((12, 12))
     )
-    student = ka.build_student(backbone(), [teacher], heads="reused")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: keras.layers.Dropout(0.9),
+        lambda: keras.layers.SpatialDropout2D(0.9),
+        lambda: keras.layers.GaussianNoise(0.9),
+        lambda: wrapped(keras.layers.Dropout(0.9)),
+        lambda: wrapped(wrapped(keras.layers.Dropout(0.9))),
+    ],
+    ids=["dropout", "spatial_dropout", "noise", "wrapped", "wrapped_twice"],
+)
+def test_noise_of_a_reused_head_stays_off_in_training(layer):
+    student = ka.build_student(backbone(), [noisy(layer())], heads="reused")
     part = behind(student, "digits")
     features = np.random.default_rng(0).normal(size=(4, 10, 10, 4)).astype("float32")
     np.testing.assert_array_equal(part(features, training=True), part(features, training=False))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Drawing(keras.layers.Layer):
+    """Noise that no setting tells of."""
+
+    def call(self, x, training=None):
+        return x + keras.random.normal(keras.ops.shape(x)) if training else x
+
+
+def test_head_that_answers_otherwise_in_training_is_refused():
+    with pytest.raises(ValueError, match="'digits' cannot be reused, .* layers of .*'Drawing'"):
+        ka.build_student(backbone(), [noisy(Drawing())], heads="reused")
 
 
 def test_error_is_divided_by_the_variance_of_the_teachers_features(student, teachers):

@@ -220,7 +220,7 @@ def test_adaptation_runs_once_per_training_on_what_fit_is_given(fake, make):
         def call(self, student, teachers, batch):
             return {name: {"zero": 0.0 * student.answers[name][:, 0]} for name in teachers}
 
-    model = fake.amalgamator([Looking(name="looking"), ka.SoftTargets()])
+    model = fake.amalgamator([Looking(), ka.SoftTargets()])
     data = tf.data.Dataset.from_tensor_slices(images_and_sources(make)).batch(8)
     model.fit(data, epochs=1, verbose=0)
     model.fit(data, epochs=1, verbose=0)
@@ -228,6 +228,9 @@ def test_adaptation_runs_once_per_training_on_what_fit_is_given(fake, make):
     assert len(others) == 2  # 3 batches of 8 are the first to reach 20 images.
     np.testing.assert_array_equal(first.source, [0, 1] * 4)
     assert first.images.shape == (8, 12, 12, 1)
+    # Of the class, not counted through the process, and all taps unless it tells which.
+    assert model.terms[0].name == Looking().name == "looking"
+    assert model.terms[0].reads == ("mid", "top")
 
 
 def test_adaptation_to_collections_one_after_the_other_sees_all_of_them(fake, make):

@@ -160,6 +160,17 @@ def test_chosen_method_trains_as_any_other(run, teachers, make):
     assert len(trained.history["loss"]) == 2
 
 
+def test_method_that_does_not_fit_is_refused_before_any_is_trained(run):
+    (stage,) = method("a", 0.1).stages
+    trains = Method("a", (replace(stage, optimizer=lambda steps: pytest.fail("It trains.")),))
+    tapless = Method("b", (replace(stage, terms=lambda: [ka.Hints(taps="top")]),))
+    with pytest.raises(ValueError, match="Hints"):
+        run(trains, tapless)
+    other = Method("b", (replace(stage, images=lambda images: images.take(1)),))
+    with pytest.raises(ValueError, match="as many batches as the training's"):
+        run(trains, other)
+
+
 def test_choices_that_cannot_be_made_are_refused(run, make):
     one, other = method("a", 0.1), method("b", 0.1)
     for methods in ([one], [one, one]):

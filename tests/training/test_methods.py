@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_amalgam as ka
 from keras_amalgam import data
@@ -29,8 +30,10 @@ def reusing(teachers):
 def run(teachers, make, eagerly):
     images = make.images(24)
 
-    def go(method, callbacks=lambda *_: (), keeping=None):
-        stream = data.stream({"digits": data.from_arrays(images)}, batch_size=8, seed=3)
+    def go(method, callbacks=lambda *_: (), keeping=None, augmentation=None):
+        stream = data.stream(
+            {"digits": data.from_arrays(images)}, batch_size=8, seed=3, augmentation=augmentation
+        )
         return train(
             method, teachers, lambda: ka.build_student(backbone(), teachers),
             "backbone/student_map", stream, callbacks=callbacks, keeping=keeping, verbose=0,
@@ -67,6 +70,19 @@ def test_matching_clips_averages_and_ends_at_a_rate_of_zero(teachers):
     assert rates == pytest.approx([0.0, 3e-3, 0.0], abs=1e-8)
 
 
+@pytest.mark.parametrize("augmentation", [None, data.Augmentation(zoom=0.2)], ids=["no", "zoom"])
+def test_matching_is_refused_for_a_stream_that_mixes_nothing_up(run, teachers, augmentation):
+    with pytest.raises(ValueError, match="mixed up. Received: .* without mixup for .'digits'"):
+        run(methods.matching(teachers, epochs=1), augmentation=augmentation)
+
+
+def test_matching_takes_images_from_elsewhere(teachers, make, eagerly):
+    images = tf.data.Dataset.from_tensor_slices(make.images(16)).batch(8)
+    method = methods.matching(teachers, epochs=1)
+    student = ka.build_student(backbone(), teachers)
+    assert train(method, teachers, lambda: student, None, images, verbose=0).seconds > 0
+
+
 def test_matching_leaves_the_average_of_the_students_weights(run, teachers):
     last = []
     note = keras.callbacks.LambdaCallback(
@@ -74,7 +90,8 @@ def test_matching_leaves_the_average_of_the_students_weights(run, teachers):
             [w.copy() for w in note.model.student.get_weights()]
         )
     )
-    trained = run(methods.matching(teachers, epochs=2), callbacks=lambda *_: [note])
+    mixed = data.Augmentation(mixup=1.0)
+    trained = run(methods.matching(teachers, epochs=2), lambda *_: [note], augmentation=mixed)
     kernel, left = last[-1][0], trained.amalgamator.student.get_weights()[0]
     assert np.abs(kernel - left).max() > 1e-6
     steps = np.array([weights[0] for weights in last])

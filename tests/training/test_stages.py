@@ -147,6 +147,29 @@ def test_terms_begin_anew_where_the_teachers_change_back(run):
     assert same(of_teachers, alone.seen[0]["soft_targets"])
 
 
+@pytest.mark.parametrize("tap", [{"student_tap": "backbone/early"}, {}], ids=["other", "same"])
+def test_terms_that_read_another_layer_begin_anew(run, tap):
+    weights = Weights()
+    run(Stage(both, 1, sgd), Stage(both, 1, sgd, **tap), callbacks=lambda *_: [weights])
+    ended, begun = (weights.seen[number]["common_features"] for number in (1, 2))
+    goes_on = [
+        one.shape == other.shape and (one == other).all()
+        for one, other in zip(ended, begun, strict=True)
+    ]
+    assert all(goes_on) is (not tap)
+
+
+def test_kept_training_tells_of_a_schedule_without_settings(run, tmp_path):
+    class Falling(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.1 / (1.0 + keras.ops.cast(step, "float32"))
+
+    stage = Stage(soft, 1, lambda steps: keras.optimizers.SGD(Falling()))
+    with pytest.raises(ValueError, match="'Falling' must override .* Give its class a"):
+        run(stage, keeping=Keeping(tmp_path))
+    run(stage)
+
+
 def test_later_stage_that_does_not_fit_is_refused_before_anything_is_trained(run):
     trained = []
     note = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: trained.append(1))

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
 from keras_amalgam.models.student import check_names
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, SoftTargets
 from keras_amalgam.terms.soft_targets import Ownership
+from keras_amalgam.training.guards import check_mixed_up
 from keras_amalgam.training.method import Method, Stage, check_rate, cosine_adamw
 
 # Steps over which the student's weights are averaged: a part of the training, within bounds.
@@ -27,7 +29,8 @@ def matching(
     The rate falls along a cosine, gradients are clipped at a length of one, and the student that is
     left is the running average of its weights. What makes the method are the images: every batch
     mixed up, zoomed, shifted and mirrored, `data.stream(…, augmentation=data.Augmentation(
-    mixup=1.0, zoom=0.25, translation=4, flip=True))` for photographs of 32 pixels.
+    mixup=1.0, zoom=0.25, translation=4, flip=True))` for photographs of 32 pixels. A stream that
+    mixes none up is refused when the training begins.
 
     Args:
         teachers: Any.
@@ -65,4 +68,10 @@ def matching(
         averaging = {"use_ema": True, "ema_momentum": 1.0 - 1.0 / averaged}
         return cosine_adamw(learning_rate, global_clipnorm=1.0, **averaging)(steps)
 
-    return Method("matching", (Stage(terms, epochs, optimizer),), seed=seed)
+    return Method("matching", (Stage(terms, epochs, optimizer, images=_mixed_up),), seed=seed)
+
+
+def _mixed_up(images: tf.data.Dataset) -> tf.data.Dataset:
+    """The images as they are."""
+    check_mixed_up(images, "matching")
+    return images
