@@ -72,10 +72,41 @@ _CHOICES = (
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
+    _define_inputs(values)
+    _define_student(values)
+    _define_training(values)
+    run_flags.define_flags(values, default=None)
+
+
+def _define_inputs(values: flags.FlagValues) -> None:
+    """What is merged, and on which images."""
     flags.DEFINE_multi_string(
         "teacher", [], "Folder of a teacher; once for each.", flag_values=values
     )
     flags.DEFINE_string("images", None, "Folder of unlabelled images.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "test", [], "TEACHER=DIR: labelled test images of a teacher.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "canvas",
+        None,
+        "HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD that all photographs are brought to, METHOD being "
+        f"one of {', '.join(METHODS)}. By default the smallest that shows every teacher "
+        "what its authors did.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
+    flags.DEFINE_boolean(
+        "flip",
+        True,
+        "Mirror half of the images left to right, at random. Turn it off with --noflip where "
+        "mirrored images mean something else or nothing: text, digits, signs.",
+        flag_values=values,
+    )
+
+
+def _define_student(values: flags.FlagValues) -> None:
+    """What the student starts from."""
     flags.DEFINE_string(
         "student",
         "compact",
@@ -97,30 +128,26 @@ def define_flags(values: flags.FlagValues) -> None:
         "what the student's file takes.",
         flag_values=values,
     )
-    flags.DEFINE_list(
-        "canvas",
-        None,
-        "HEIGHT,WIDTH or HEIGHT,WIDTH,METHOD that all photographs are brought to, METHOD being "
-        f"one of {', '.join(METHODS)}. By default the smallest that shows every teacher "
-        "what its authors did.",
+
+
+def _define_training(values: flags.FlagValues) -> None:
+    """How it is trained."""
+    flags.DEFINE_enum(
+        "method",
+        "amalgamation",
+        TRAINING_METHODS,
+        "How the student is trained. 'choose' tries several, each on a fifth of the epochs, and "
+        "takes the one whose student agrees best with the teachers on a tenth of the images, at "
+        "most 1,000, which are kept aside for that.",
         flag_values=values,
     )
-    flags.DEFINE_integer("channels", 3, "Of the images: 1 grey, 3 RGB.", 1, 3, flag_values=values)
-    flags.DEFINE_integer(
-        "epochs",
+    flags.DEFINE_enum(
+        "ownership",
         None,
-        "Passes over the images, 30 by default.",
-        *NUMBERS["epochs"].ends,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "batch_size", 64, "Images per step.", *NUMBERS["batch_size"].ends, flag_values=values
-    )
-    flags.DEFINE_float(
-        "learning_rate",
-        None,
-        "Peak of the schedule. By default 1e-3, and 1e-4 with --method=paper.",
-        *NUMBERS["learning_rate"].ends,
+        OWNERSHIPS,
+        "Which teacher is believed on an image; not for reused_heads and paper. By default "
+        "'source' if the images' folder has one sub-folder per teacher, else 'per_task'. With "
+        "'source' the method 'amalgamation' asks every teacher about every image besides.",
         flag_values=values,
     )
     flags.DEFINE_float(
@@ -138,33 +165,22 @@ def define_flags(values: flags.FlagValues) -> None:
         *NUMBERS["common_features"].ends,
         flag_values=values,
     )
-    flags.DEFINE_boolean(
-        "flip",
-        True,
-        "Mirror half of the images left to right, at random. Turn it off with --noflip where "
-        "mirrored images mean something else or nothing: text, digits, signs.",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "ownership",
+    flags.DEFINE_integer(
+        "epochs",
         None,
-        OWNERSHIPS,
-        "Which teacher is believed on an image; not for reused_heads and paper. By default "
-        "'source' if the images' folder has one sub-folder per teacher, else 'per_task'. With "
-        "'source' the method 'amalgamation' asks every teacher about every image besides.",
+        "Passes over the images, 30 by default.",
+        *NUMBERS["epochs"].ends,
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "method",
-        "amalgamation",
-        TRAINING_METHODS,
-        "How the student is trained. 'choose' tries several, each on a fifth of the epochs, and "
-        "takes the one whose student agrees best with the teachers on a tenth of the images, at "
-        "most 1,000, which are kept aside for that.",
+    flags.DEFINE_float(
+        "learning_rate",
+        None,
+        "Peak of the schedule. By default 1e-3, and 1e-4 with --method=paper.",
+        *NUMBERS["learning_rate"].ends,
         flag_values=values,
     )
-    flags.DEFINE_multi_string(
-        "test", [], "TEACHER=DIR: labelled test images of a teacher.", flag_values=values
+    flags.DEFINE_integer(
+        "batch_size", 64, "Images per step.", *NUMBERS["batch_size"].ends, flag_values=values
     )
     flags.DEFINE_integer(
         "seed",
@@ -187,7 +203,6 @@ def define_flags(values: flags.FlagValues) -> None:
         *NUMBERS["workers"].ends,
         flag_values=values,
     )
-    run_flags.define_flags(values, default=None)
 
 
 def check(values: flags.FlagValues, positional: list[str]) -> None:

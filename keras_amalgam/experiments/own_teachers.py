@@ -159,10 +159,7 @@ def recipe(
         candidates=made if len(made) > 1 else [],
         made_from={
             **own.about(),
-            "batch_size": batch_size,
-            "canvas": place,
-            "flip": flip,
-            "seed": seed,
+            **{"batch_size": batch_size, "canvas": place, "flip": flip, "seed": seed},
             "read_once": kept,
             **({"kept_aside": aside} if aside else {}),
             **({"views": method} if method == "matching" else {}),
