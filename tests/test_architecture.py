@@ -131,6 +131,33 @@ def test_imports_run_one_way_through_the_core(name):
             assert floor(imported) < floor(name), f"{path} imports {imported}."
 
 
+TERMS = {
+    node.name: path
+    for module, path in MODULES.items()
+    if module.startswith("keras_amalgam.terms.") and path.stem not in ("term", "features")
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.ClassDef) and any("Term" in ast.unparse(base) for base in node.bases)
+}
+# What an amalgamator has where nothing is said.
+DEFAULT_TERM = ("SoftTargets", "keras_amalgam/training/amalgamator.py")
+
+
+@pytest.mark.parametrize("term", sorted(TERMS))
+def test_term_touches_no_file_but_its_own(term):
+    """Beside the public names, methods and recipes choose it, and nobody else knows it."""
+    choosing = ("keras_amalgam/training/methods/", "keras_amalgam/experiments/")
+    for module, path in MODULES.items():
+        place = path.relative_to(ROOT).as_posix()
+        if path in (TERMS[term], ROOT / PACKAGE / "terms/__init__.py") or module == PACKAGE:
+            continue
+        if place.startswith(choosing) or (term, place) == DEFAULT_TERM:
+            continue
+        known = {name.split(".")[-1] for name in imports(path.read_text())}
+        nodes = ast.walk(ast.parse(path.read_text()))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert term not in names and TERMS[term].stem not in known, f"{place} knows {term}."
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_only_the_composition_root_sees_the_islands(name):
     seen = {path.name for path in paths_of(name) if units_imported(path) & set(ISLANDS)}
