@@ -59,6 +59,7 @@ def write(path: Path, choice: Choice) -> None:
             )
             for trial in choice.trials
         ),
+        diverged=tuple(choice.diverged),
     )
     write_json(path, {"method": choice.method.name, **records.plain(result)})
 
@@ -88,8 +89,9 @@ def sentence(result: ChoiceResult, method: str) -> str:
     measured = ", ".join(
         f"{one.method} {formats.percent(result.score(one))} %" for one in result.tried
     )
+    out = "".join(f" {name} is out, as its loss did not stay finite." for name in result.diverged)
     what = "over all tasks" if result.by == "tasks" else "in the joint decision"
     return (
         f"Chosen: {method}. Agreement with the teachers {what}, on {result.num_images} images kept "
-        f"aside: {measured}. {result.doubt}".rstrip()
+        f"aside: {measured}.{out} {result.doubt}".rstrip()
     )

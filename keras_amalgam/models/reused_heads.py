@@ -136,7 +136,8 @@ def _resized(x: Any, size: tuple[Any, Any], name: str) -> Any:
     if height % size[0] == 0 and width % size[1] == 0:
         factors = (height // size[0], width // size[1])
         return keras.layers.AveragePooling2D(factors, name=name)(x)
-    return keras.layers.Resizing(*size, interpolation="bilinear", name=name)(x)
+    # float32, as XLA cannot differentiate it in half precision beside what is not.
+    return keras.layers.Resizing(*size, interpolation="bilinear", name=name, dtype="float32")(x)
 
 
 def _linear(x: Any, channels: int | None, side: int, name: str, **settings: Any) -> Any:

@@ -161,7 +161,12 @@ def with_taps(model: keras.Model, layers: Sequence[str]) -> keras.Model:
             or it is called more than once.
     """
     functional = as_functional(model)
-    return _replay(functional, [_resolve(model, name) for name in layers])
+    paths = [_resolve(model, name) for name in layers]
+    unique = [*dict.fromkeys(paths)]
+    replayed = _replay(functional, unique)
+    found = dict(zip(unique, replayed.output["taps"], strict=True))
+    outputs = {"output": replayed.output["output"], "taps": [found[path] for path in paths]}
+    return keras.Model(replayed.input, outputs, name=model.name)
 
 
 def layers_up_to(model: keras.Model, tap: Tap) -> list[keras.layers.Layer]:

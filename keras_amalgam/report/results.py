@@ -153,11 +153,13 @@ class ChoiceResult:
         by: What decided: `"tasks"`, the mean of the agreements, or `"joint"`.
         num_images: Unlabelled images kept aside, on which students and teachers were compared.
         tried: The methods.
+        diverged: Methods that are out, as their loss did not stay finite.
     """
 
     by: Literal["tasks", "joint"]
     num_images: Images
     tried: tuple[TriedMethod, ...]
+    diverged: tuple[Text, ...] = ()
 
     def score(self, one: TriedMethod) -> float:
         """What the methods are ranked by."""
@@ -166,6 +168,8 @@ class ChoiceResult:
     @property
     def doubt(self) -> str:
         """That the images kept aside do not tell the two best apart, if so; else empty."""
+        if len(self.tried) < 2:
+            return ""
         second, best = sorted(map(self.score, self.tried))[-2:]
         noise = math.hypot(*(standard_error(value, self.num_images) for value in (second, best)))
         if best - second > noise:

@@ -12,6 +12,8 @@ from keras_amalgam.terms import AmalgamationTerm, Observation
 from keras_amalgam.training.epoch_numbers import epoch_numbers, from_the_first_epoch
 
 _ARRAY_BATCH = 64
+# Batches of a data set without a known end that are looked through for all teachers' images.
+_MOST_BATCHES = 1000
 
 Observe = Callable[[Batch], Observation]
 
@@ -71,9 +73,8 @@ class _Observations:
 
         If collections come one after the other, the first images are a single teacher's.
         """
-        number = int(images.cardinality())
         is_mixed = bool(epoch_numbers(images))  # As `data.stream` does.
-        if is_mixed or number < 1 or Batch.of(images.element_spec).source is None:
+        if is_mixed or Batch.of(images.element_spec).source is None:
             return 1
         seen, owners = 0, set()
         for batches, element in enumerate(from_the_first_epoch(images), start=1):
@@ -82,7 +83,7 @@ class _Observations:
             owners |= set(source.tolist())
             if seen >= self._wanted:
                 is_one_sided = not owners >= {*range(self._num_teachers)}
-                return max(1, number // batches) if is_one_sided else 1
+                return max(1, _number_of(images) // batches) if is_one_sided else 1
         return 1
 
     def _elements(self) -> Iterator[Any]:
@@ -98,3 +99,11 @@ class _Observations:
             yield keras.tree.map_structure(
                 lambda array, rows=rows: tf.convert_to_tensor(np.asarray(array)[rows]), images
             )
+
+
+def _number_of(images: tf.data.Dataset) -> int:
+    """Number of batches; of a data set that does not know its end, counted up to a bound."""
+    known = int(images.cardinality())
+    if known > 0:
+        return known
+    return sum(1 for _ in from_the_first_epoch(images).take(_MOST_BATCHES))

@@ -87,6 +87,7 @@ class Amalgamator(keras.Model):
     ) -> None:
         super().__init__(name=name, dtype=student.dtype_policy)
         check_names(teachers)
+        _freeze_inside(student)
         self.student = student
         self.student_taps = as_taps(student_tap, student_taps, "The student")
         self.terms = list(terms) if terms is not None else [SoftTargets()]
@@ -381,6 +382,14 @@ class Amalgamator(keras.Model):
         for key, value in {"loss": total, **losses}.items():
             self._means[key].update_state(value, sample_weight=ops.shape(images)[0])
         return {key: mean.result() for key, mean in self._means.items()}
+
+
+def _freeze_inside(model: keras.Model) -> None:
+    """Freeze what is inside frozen layers, such as attention: Keras loads that as trainable."""
+    for layer in model._flatten_layers():
+        if not layer.trainable and not isinstance(layer, keras.Model):
+            for inner in layer._flatten_layers(include_self=False):
+                inner.trainable = False
 
 
 def _saved_taps(settings: Mapping[str, Any]) -> dict[str, Tap]:

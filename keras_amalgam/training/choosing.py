@@ -1,20 +1,23 @@
 """Choosing between methods without a label: short runs, judged by agreement with the teachers."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_amalgam.images.checks import check_images
 from keras_amalgam.models.batch import Batch
 from keras_amalgam.models.taps import Taps
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.quiet import quiet_loggers
 from keras_amalgam.tasks import Classification
 from keras_amalgam.tasks.label_space import LabelSpace
+from keras_amalgam.training.guards import check_sources
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.method import Method
 from keras_amalgam.training.stages import rehearse, train
@@ -72,11 +75,13 @@ class Choice:
             its full length.
         trials: The short runs, in the order of the methods.
         by: What was ranked.
+        diverged: Methods whose loss did not stay finite, with where that was.
     """
 
     method: Method
     trials: tuple[Trial, ...]
     by: By
+    diverged: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose(
@@ -124,6 +129,8 @@ def choose(
     Raises:
         ValueError: If an argument is out of its range, there is no image, `by="joint"` cannot be
             measured, or a method does not fit; nothing is trained then.
+        FloatingPointError: If no method's loss stays finite; one whose loss does not is out, with a
+            warning.
         Interrupted: If it was told to end, and the states are kept; see `train`.
 
     Example:
@@ -135,32 +142,41 @@ def choose(
     trained = train(choice.method, teachers, make_student, "backbone", images)
     ```
     """
+    methods = list(methods)
     check_candidates(methods)
     _check(share, by)
-    _check_kept_aside(teachers, kept_aside, by)
+    _check_kept_aside(teachers, images, kept_aside, by)
     for method in methods:
         rehearse(method, teachers, student, student_tap, images)
-    trials = []
+    trials, diverged = [], {}
     for method in methods:
         started = time.perf_counter()
-        trained = train(
-            shortened(method, share),
-            teachers,
-            student,
-            student_tap,
-            images,
-            keeping=keeping(method) if keeping else None,
-            callbacks=lambda stage, steps, method=method: callbacks(method, stage, steps),
-            strategy=strategy,
-            verbose=verbose,
-        )
+        try:
+            trained = train(
+                shortened(method, share),
+                teachers,
+                student,
+                student_tap,
+                images,
+                keeping=keeping(method) if keeping else None,
+                callbacks=lambda stage, steps, method=method: callbacks(method, stage, steps),
+                strategy=strategy,
+                verbose=verbose,
+            )
+        except FloatingPointError as error:
+            diverged[method.name] = str(error)
+            warnings.warn(f"The method {method.name!r} is out: {error}", stacklevel=2)
+            continue
         left = trained.amalgamator.student
         agreed = agreement(left, teachers, kept_aside)
         seconds = time.perf_counter() - started
         epochs = len(trained.history["loss"])
         trials.append(Trial(method.name, epochs, left.count_params(), agreed, seconds))
-    scores = [trial.agreement.score(by) for trial in trials]
-    return Choice(methods[int(np.argmax(scores))], tuple(trials), by)
+    if not trials:
+        raise FloatingPointError(f"No method stayed finite. Received: {diverged}. Lower the rates.")
+    best = max(trials, key=lambda trial: trial.agreement.score(by))
+    (chosen,) = [method for method in methods if method.name == best.method]
+    return Choice(chosen, tuple(trials), by, diverged)
 
 
 def shortened(method: Method, share: float) -> Method:
@@ -216,6 +232,7 @@ class _Counted:
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         self._tasks = {teacher.name: teacher.task for teacher in teachers}
+        self._names = list(self._tasks)
         self._seen = dict.fromkeys(self._tasks, 0)
         self._alike = dict.fromkeys(self._tasks, 0.0)
         self._joint: list[np.ndarray] = []
@@ -231,6 +248,8 @@ class _Counted:
 
     def see(self, batch: Batch) -> list[np.ndarray]:
         """Count one batch's images; which of them each teacher is compared on."""
+        check_images(batch.images, "Images kept aside")
+        check_sources(batch.source, self._names)
         unknown = np.full(len(batch.images), -1)
         source = unknown if batch.source is None else np.asarray(batch.source)
         self._num_images += len(source)
@@ -273,11 +292,25 @@ class _Counted:
         )
 
 
-def _check_kept_aside(teachers: Sequence[Teacher], images: tf.data.Dataset, by: By) -> None:
+def _check_kept_aside(
+    teachers: Sequence[Teacher], images: tf.data.Dataset, kept_aside: tf.data.Dataset, by: By
+) -> None:
     """Refuse images on which agreement cannot be measured, before anything is trained."""
+    if not isinstance(kept_aside, tf.data.Dataset):
+        raise TypeError(
+            "`kept_aside` must be batches of images. Received: a "
+            f"{type(kept_aside).__name__}. Use tf.data.Dataset.from_tensor_slices(…).batch(64)."
+        )
+    shapes = [Batch.of(one.element_spec).images.shape for one in (kept_aside, images)]
+    if all(shape.rank == 4 for shape in shapes) and shapes[0][3] != shapes[1][3]:
+        raise ValueError(
+            "Images kept aside must have the channels of those that are trained on. Received: "
+            f"{tuple(shapes[0])}, where the training's are {tuple(shapes[1])}. Bring them to one "
+            "canvas with data.stream(…, canvas=…)."
+        )
     counted = _Counted(teachers)
     known = 0
-    for element in images:
+    for element in kept_aside:
         batch = Batch.of(element)
         known += 0 if batch.source is None else int((np.asarray(batch.source) >= 0).sum())
         counted.see(batch)

@@ -83,13 +83,17 @@ def _check_batch(batch: Batch, channels: int, owners: Sequence[str] | None) -> N
         raise ValueError("There are no images. Received: an array of length 0.")
     images = np.asarray(images)
     check_images(images if source is None else {"image": images, "source": source}, "fit")
+    _check_lengths(batch)
     if images.shape[-1] != channels:
         raise ValueError(
             "Images and student disagree about channels. Received: images of shape "
             f"{tuple(images.shape)}, a student that takes {channels} channel(s). Bring the "
             "images to the student's channels, or use build_student(…, image_channels=…)."
         )
-    _check_sources(source, owners)
+    if owners is not None:
+        if source is None:
+            raise ValueError(SOURCES_NEEDED)
+        check_sources(source, owners)
 
 
 _BAD_IMAGES = "Images must be finite and in 0..255."
@@ -112,6 +116,7 @@ def _self_checking(dataset: tf.data.Dataset, owners: Sequence[str] | None) -> tf
             seen = [tf.reduce_min(images), tf.reduce_max(images)]
             checks.append(tf.debugging.Assert(right, [_BAD_IMAGES, *seen]))
         if source is not None and owners is not None:
+            source = tf.cast(source, tf.int64)  # Of unsigned numbers none is compared with -1.
             right = tf.reduce_all((source >= -1) & (source < len(owners)))
             seen = [tf.reduce_min(source), tf.reduce_max(source)]
             checks.append(tf.debugging.Assert(right, [_BAD_SOURCES, *seen]))
@@ -210,11 +215,30 @@ def _check_source_names(names: Sequence[str] | None, owners: Sequence[str] | Non
         )
 
 
-def _check_sources(source: Any, owners: Sequence[str] | None) -> None:
-    if owners is None:
-        return
+def _check_lengths(batch: Batch) -> None:
+    """Refuse signals and ids that are not one for each image."""
+    given = {"id": batch.ids} if batch.ids is not None else {}
+    for name, signals in batch.signals.items():
+        given |= {f"answers of {name}": one for one in signals.answers.values()}
+        given |= {f"features of {name}": one for one in signals.features.values()}
+    number = len(batch.images)
+    odd = {name: np.shape(value) for name, value in given.items() if len(value) != number}
+    if odd or (batch.ids is not None and np.asarray(batch.ids).dtype.kind not in "iu"):
+        raise ValueError(
+            f"Signals and ids must be one for each image, ids whole numbers. Received: {number} "
+            f"images, {odd or f'ids of type {np.asarray(batch.ids).dtype}'}. Give as many of each."
+        )
+
+
+def check_sources(source: Any, owners: Sequence[str]) -> None:
+    """Raise a `ValueError` for a source that is no teacher's and not -1.
+
+    Args:
+        source: Integers `(batch,)`; `None` is right.
+        owners: The teachers' names in their order.
+    """
     if source is None:
-        raise ValueError(SOURCES_NEEDED)
+        return
     strangers = np.setdiff1d(source, np.arange(-1, len(owners)))
     if strangers.size:
         raise ValueError(

@@ -28,10 +28,10 @@ class Beyond:
     """The part of the student that its features at a tap do not depend on, for `freeze`.
 
     Args:
-        tap: Name of one of the stage's student taps.
+        tap: Name of one of the stage's student taps, or several names: what none depends on.
     """
 
-    tap: str
+    tap: str | tuple[str, ...]
 
 
 @dataclass(frozen=True)

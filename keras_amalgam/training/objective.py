@@ -47,7 +47,9 @@ def weighted_losses(
     losses: dict[str, Any] = {}
     for term in terms:
         by_teacher: dict[str, Any] = {}
-        for teacher, components in term(student, teachers, batch, training=training).items():
+        found = term(student, teachers, batch, training=training)
+        _check_losses(term, teachers, found)
+        for teacher, components in found.items():
             key = f"{term.name}/{teacher}"
             parts = {name: term.weight * ops.mean(v) for name, v in components.items()}
             by_teacher[key] = sum(parts.values())
@@ -56,3 +58,16 @@ def weighted_losses(
         top = [value for key, value in by_teacher.items() if key.count("/") == 1]
         losses |= {term.name: sum(top), **by_teacher}
     return losses
+
+
+def _check_losses(term: AmalgamationTerm, teachers: Mapping[str, Signals], found: Any) -> None:
+    """Refuse what is not one loss for every teacher and component: it would count for nothing."""
+    expected = {teacher: sorted(term.components) for teacher in teachers}
+    whole = isinstance(found, Mapping) and all(isinstance(v, Mapping) for v in found.values())
+    keys = {teacher: sorted(parts) for teacher, parts in found.items()} if whole else repr(found)
+    if keys != expected:
+        raise ValueError(
+            f"`{type(term).__name__}.call` must return a loss for every teacher and each of its "
+            f"`components`. Received: {keys}. Expected the keys: {expected}; a teacher that does "
+            "not count has losses of zero."
+        )

@@ -71,7 +71,8 @@ def frozen(amalgamator: Amalgamator, parts: Sequence[str | UpTo | Beyond]) -> It
         parts: As in `Stage(freeze=…)`.
 
     Raises:
-        ValueError: If there is none of a name; says which there are.
+        ValueError: If there is none of a name; says which there are. If nothing of the student is
+            left to be trained, and that was not asked for by its name.
     """
     found = [
         layer
@@ -83,9 +84,16 @@ def frozen(amalgamator: Amalgamator, parts: Sequence[str | UpTo | Beyond]) -> It
     # A layer that was not trained before must not be afterwards, either.
     layers = [inner for one in found for inner in one._flatten_layers()]
     before = [inner.trainable for inner in layers]
-    for one in found:
-        one.trainable = False
+    could_learn = bool(amalgamator.student.trainable_weights)
+    for inner in layers:  # One by one: setting what is set already would not reach further.
+        inner.trainable = False
     try:
+        if could_learn and "student" not in parts and not amalgamator.student.trainable_weights:
+            raise ValueError(
+                "A stage leaves nothing of the student to be trained. Received: "
+                f"freeze={[*parts]}. Freeze less; taps come in the order of their depth; or say "
+                "'student' where the terms alone are to be trained."
+            )
         yield
     finally:
         # Each sets those inside as well, which come after it.
@@ -155,12 +163,13 @@ def _found(amalgamator: Amalgamator, name: str) -> Any:
 def _beside(amalgamator: Amalgamator, part: UpTo | Beyond) -> list[Any]:
     """The student's layers on one side of a tap."""
     taps, student = amalgamator.student_taps, amalgamator.student
-    if part.tap not in taps:
+    wanted = [part.tap] if isinstance(part.tap, str) else part.tap
+    if not set(wanted) <= set(taps):
         raise ValueError(
             f"The student has no tap of this name. Received: {part}. Expected: one of "
             f"{list(taps)}. Name it in `Stage(student_tap={{…}})`."
         )
-    before = layers_up_to(student, taps[part.tap])
+    before = [layer for name in wanted for layer in layers_up_to(student, taps[name])]
     if isinstance(part, UpTo):
         return before
     known = {id(layer) for layer in before}

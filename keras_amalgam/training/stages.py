@@ -66,8 +66,9 @@ def train(
         student_tap: The student's layer to imitate with, or several by tap name; `None` where no
             term reads features.
         images: Unlabelled batches of known number, one epoch.
-        keeping: Where the state is kept; `None` keeps nothing. Teachers and method are noted there,
-            too, and a training that was begun with others is not continued.
+        keeping: Where the state is kept; `None` keeps nothing. Teachers, method, student and the
+            number of batches are noted there, too, and a training that was begun with others is
+            not continued.
         logs: Folder for TensorBoard; each stage writes a folder of its own.
         callbacks: Makes the callbacks of a stage, from its number and its steps in one epoch. One
             that has `get_state()` and `set_state(…)`, of what JSON can hold, goes on as it was.
@@ -84,7 +85,7 @@ def train(
     """
     steps = _number_of(images)
     if keeping:
-        keeping = _noting(keeping, method, teachers)
+        keeping = _noting(keeping, method, teachers, student, student_tap, steps)
     begun, path = (State(), None) if keeping is None else keeping.begun()
     if len(method.stages) > 1 and begun.place == Place():
         rehearse(method, teachers, student, student_tap, images)
@@ -112,6 +113,10 @@ def train(
                 shown = _images_of(stage, images)
                 given = [*callbacks(number, steps), *_own_callbacks(stage, begun, steps, logs)]
                 begun = _fit(amalgamator, stage, shown, begun, means, keeping, given, last, verbose)
+        if last and stage.freeze:
+            # All can be trained again, which the optimizer of the stage knows nothing of.
+            with scope():
+                amalgamator.compile(optimizer=stage.optimizer(stage.length(steps)))
         if not last:
             if keeping and method.stages[number + 1].teachers:
                 save_student(keeping.path, number, trained)
@@ -167,9 +172,22 @@ def _number_of(images: tf.data.Dataset) -> int:
     return number
 
 
-def _noting(keeping: Keeping, method: Method, teachers: Sequence[Teacher]) -> Keeping:
+def _noting(
+    keeping: Keeping,
+    method: Method,
+    teachers: Sequence[Teacher],
+    student: Callable[[], keras.Model],
+    student_tap: Taps | None,
+    steps: int,
+) -> Keeping:
     """Where a training is kept, with what it depends on in any case."""
     known = keeping.made_from
+    if "student" not in known:
+        about = {
+            "architecture": made_from.of_architecture(student()),
+            "taps": made_from.of_taps(student_tap) if student_tap else None,
+        }
+        known = {"student": about, "batches": steps, **known}
     if "teachers" not in known:
         known = {"teachers": made_from.of_teachers(teachers), **known}
     if "method" not in known:

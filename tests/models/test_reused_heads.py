@@ -148,6 +148,52 @@ def test_noise_of_a_reused_head_stays_off_in_training(layer):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Attending(keras.layers.Layer):
+    """Attention among the places of a map, with layers inside."""
+
+    def build(self, shape):
+        self.attention = keras.layers.MultiHeadAttention(1, 4)
+        self.attention.build((None, None, shape[-1]), (None, None, shape[-1]))
+        super().build(shape)
+
+    def call(self, x):
+        tokens = keras.ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+        return keras.ops.reshape(self.attention(tokens, tokens), (-1, *x.shape[1:]))
+
+
+def test_loaded_training_leaves_a_reused_head_with_attention_as_it_is(tmp_path):
+    teacher = noisy(Attending())
+    model = amalgamator(ka.build_student(backbone(), [teacher], heads="reused"), [teacher])
+    model.fit(IMAGES, epochs=2, verbose=0)
+    model.save(tmp_path / "half.keras")
+    again = ka.Amalgamator.load(tmp_path / "half.keras", [teacher])
+    assert len(again.trainable_weights) == len(model.trainable_weights)
+    assert int(again.optimizer.iterations) == 2
+    again.fit(IMAGES, verbose=0)
+    for mine, its in zip(
+        again.student.get_layer("digits").get_weights(),
+        model.student.get_layer("digits").get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.matrix(keep=1)
+def test_resized_maps_train_in_half_precision_under_xla(make, policy):
+    """Of 6 by 6 from 4 by 4: interpolated, not averaged."""
+    teacher = make.teacher("digits", ["0", "1", "2"], width=4)
+    keras.config.set_dtype_policy(policy)
+    try:
+        student = ka.build_student(backbone(strides=3), [teacher], heads="reused")
+        model = amalgamator(student, [teacher])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(optimizer=keras.optimizers.SGD(0.01), jit_compile=True)
+    assert np.isfinite(model.fit(IMAGES, batch_size=3, verbose=0).history["loss"]).all()
+
+
+@keras.saving.register_keras_serializable("tests")
 class Drawing(keras.layers.Layer):
     """Noise that no setting tells of."""
 

@@ -9,7 +9,7 @@ import pytest
 import keras_amalgam as ka
 from keras_amalgam import teachers
 from keras_amalgam.models.signals import Signals
-from keras_amalgam.models.taps import as_taps
+from keras_amalgam.models.taps import as_taps, with_taps
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 12, 12, 1)).astype("float32")
 
@@ -37,6 +37,16 @@ def test_features_are_those_of_the_named_layers(network):
     for tap, layer in (("early", "mid"), ("deep", "top"), ("vector", "pooled")):
         np.testing.assert_allclose(signals.features[tap], inside[layer], atol=1e-5)
     assert list(signals.answers) == ["shapes"]
+
+
+def test_one_layer_may_have_two_taps_inside_the_student_too(network):
+    student = ka.build_student(
+        keras.Model(network.input, network.get_layer("top").output, name="backbone"),
+        [teacher_of(network)],
+    )
+    for model, layer in ((network, "top"), (student, "backbone/top")):
+        twice = with_taps(model, [layer, layer]).output["taps"]
+        assert len(twice) == 2 and twice[0].shape == twice[1].shape == (None, 3, 3, 4)
 
 
 def test_one_tap_is_short_for_features(network):

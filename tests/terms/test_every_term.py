@@ -255,6 +255,50 @@ def test_adaptation_to_collections_one_after_the_other_sees_all_of_them(fake, ma
     assert np.concatenate(seen).tolist() == [0, 1] * 12, "Mixed already, the first ones will do."
 
 
+@pytest.mark.parametrize("unknown", ["filtered", "repeated"])
+def test_adaptation_sees_all_of_a_data_set_without_a_known_end(fake, make, unknown):
+    data = {"image": make.images(96), "source": np.repeat(np.arange(2, dtype="int32"), 48)}
+    batches = tf.data.Dataset.from_tensor_slices(data).batch(8)
+    batches = batches.repeat() if unknown == "repeated" else batches.filter(lambda batch: True)
+    model = fake.amalgamator([ka.SoftTargets(fit_temperatures=True)])
+    seen = []
+    observe = model._observe
+    model._observe = lambda batch: seen.append(np.asarray(batch.source)) or observe(batch)
+    model.terms[0].adaptation_images = 24
+    model.adapt(batches)
+    assert set(np.concatenate(seen).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        lambda one: {"shapes": {"zero": one}},
+        lambda one: {"shapes": {"zero": one}, "digits": {"other": one}},
+        lambda one: {"shapes": {"zero": one}, "digits": {"zero": one, "other": one}},
+        lambda one: {"shapes": one, "digits": one},
+        lambda one: one,
+        lambda one: None,
+        lambda one: {},
+    ],
+    ids=["teacher", "component", "more", "flat", "scalar", "none", "empty"],
+)
+def test_losses_that_are_not_those_of_the_components_are_refused(fake, make, losses):
+    class Odd(ka.AmalgamationTerm):
+        @property
+        def components(self):
+            return ("zero",)
+
+        def connect(self, student, teachers):
+            pass
+
+        def call(self, student, teachers, batch):
+            return losses(0.0 * student.answers["digits"][:, 0])
+
+    model = fake.amalgamator([Odd(), ka.SoftTargets()])
+    with pytest.raises(ValueError, match="`Odd.call` must return a loss for every teacher"):
+        model.fit(make.images(8), verbose=0)
+
+
 @pytest.mark.parametrize("name", ["rebuilt", "standardized_heads", "subspace"])
 def test_features_that_do_not_vary_are_refused_by_terms_that_scale_them(name, fake, make):
     teachers = teachers_of(name, fake)

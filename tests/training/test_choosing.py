@@ -171,6 +171,40 @@ def test_method_that_does_not_fit_is_refused_before_any_is_trained(run):
         run(trains, other)
 
 
+def test_method_that_diverges_is_out_with_a_warning(run, monkeypatch):
+    with pytest.warns(UserWarning, match="'wild' is out: The loss is no longer finite"):
+        choice = run(*iter([method("wild", 1e30), method("a", 0.01)]))
+    assert choice.method.name == "a" and list(choice.diverged) == ["wild"]
+    assert [trial.method for trial in choice.trials] == ["a"]
+    with (
+        pytest.warns(UserWarning, match="is out"),
+        pytest.raises(FloatingPointError, match="No method stayed finite"),
+    ):
+        run(method("wild", 1e30), method("too", 1e30))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda x: {**x, "image": x["image"] * np.nan}, ValueError, "kept aside.*NaN"),
+        (lambda x: {**x, "image": x["image"] / 255}, ValueError, "kept aside.*0..1|0..255"),
+        (lambda x: {**x, "source": x["source"] + 2}, ValueError, r"Received: \[2, 3\]"),
+        (lambda x: {**x, "image": np.repeat(x["image"], 3, -1)}, ValueError, "the channels"),
+        (lambda x: x["image"], TypeError, "must be batches of images. Received: a .*ndarray"),
+    ],
+    ids=["nan", "range", "stranger", "channels", "array"],
+)
+def test_images_kept_aside_are_looked_at(run, make, change, error, says):
+    kept = {"image": make.images(8).astype("float32"), "source": np.tile([0, 1], 4)}
+    kept = change(kept)
+    if isinstance(kept, dict):
+        kept = tf.data.Dataset.from_tensor_slices(kept).batch(4)
+    trains = method("a", 0.1)
+    trains = replace(trains, stages=(replace(trains.stages[0], optimizer=None),))
+    with pytest.raises(error, match=says):
+        run(trains, method("b", 0.1), kept_aside=kept)
+
+
 def test_choices_that_cannot_be_made_are_refused(run, make):
     one, other = method("a", 0.1), method("b", 0.1)
     for methods in ([one], [one, one]):

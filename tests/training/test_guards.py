@@ -43,6 +43,24 @@ def test_images_are_taken_in_every_form_and_looked_at(data):
         check(data, channels=1)
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint32", "int8", "int64"])
+def test_sources_may_be_whole_numbers_of_any_type(kind):
+    source = np.array([0, 1, 0, 1, 1, 0], kind)
+    dataset = batches_of({"image": IMAGES, "source": source})
+    with named_errors():
+        seen = [element["source"] for element in check(dataset, owners=["a", "b"])]
+    np.testing.assert_array_equal(np.concatenate(seen), source)
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [(np.arange(5), r"6 images, {'id': \(5,\)}"), (np.array(list("abcdef")), "ids of type")],
+)
+def test_ids_that_are_not_one_number_for_each_image_are_refused(ids, says):
+    with pytest.raises(ValueError, match=says):
+        check({"image": IMAGES, "id": ids})
+
+
 def test_generator_is_not_consumed():
     generator = iter([IMAGES])
     check(generator)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 import keras_amalgam as ka
 from keras_amalgam import data
-from keras_amalgam.training import Method, methods, train
+from keras_amalgam.terms import SoftTargets
+from keras_amalgam.training import Beyond, Method, Stage, UpTo, cosine_adamw, methods, train
 from keras_amalgam.training.interruption import Interrupted
 from keras_amalgam.training.keeping import Keeping
 from keras_amalgam.training.methods.proxy import heads_as_teachers
@@ -209,14 +210,15 @@ def two_taps(width=4):
 TWO_TAPS = {"mid": "backbone/first_relu", "top": "backbone/second_relu"}
 
 
-def tapped_twice(name, classes, seed, width=6):
+def tapped_twice(name, classes, seed, width=6, taps=("a", "b"), **settings):
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((12, 12, 1))
-    x = keras.layers.Conv2D(width, 3, strides=2, activation="elu", padding="same", name="a")(inputs)
+    settings = {"strides": 2, "activation": "elu", "padding": "same"} | settings
+    x = keras.layers.Conv2D(width, 3, name="a", **settings)(inputs)
     x = keras.layers.Conv2D(width + 2, 3, strides=2, activation="elu", padding="same", name="b")(x)
     x = keras.layers.Dense(len(classes))(keras.layers.GlobalAveragePooling2D()(x))
     return ka.Teacher(
-        keras.Model(inputs, x), name, classes, taps={"mid": "a", "top": "b"},
+        keras.Model(inputs, x), name, classes, taps=dict(zip(("mid", "top"), taps, strict=True)),
         preprocessing=ka.Preprocessing((12, 12)),
     )  # fmt: skip
 
@@ -251,6 +253,36 @@ def run_twice_tapped(make, eagerly):
         return result, trained
 
     return go
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"activation": "tanh"}, "activation elu and tanh"),
+        ({"strides": 1, "dilation_rate": 2}, r"strides \(2, 2\) and \(1, 1\); dilation_rate"),
+        ({"padding": "valid"}, "padding same and valid"),
+    ],
+)
+def test_layerwise_is_refused_for_layers_of_other_settings(twins, settings, says):
+    other = tapped_twice("odd", ["o", "x"], 2, **settings)
+    with pytest.raises(ValueError, match=f"one architecture.*Conv2D, {says}"):
+        methods.layerwise([twins[0], other])
+    methods.layerwise(twins)
+
+
+def test_progressive_is_refused_for_taps_out_of_the_order_of_their_depth():
+    teacher = tapped_twice("digits", ["0", "1"], 1, taps=("b", "a"))
+    with pytest.raises(ValueError, match="'top' does not lie behind 'mid'"):
+        methods.progressive([teacher])
+
+
+def test_stage_that_leaves_nothing_of_the_student_is_refused(run_twice_tapped, twins):
+    """As when the student's taps are in another order than the teacher's."""
+    stage = Stage(
+        lambda: [SoftTargets()], 1, cosine_adamw(1e-3), freeze=[UpTo("top"), Beyond("mid")]
+    )
+    with pytest.raises(ValueError, match="leaves nothing of the student to be trained"):
+        run_twice_tapped(Method("odd", (stage,)), twins)
 
 
 def test_layerwise_learns_codes_then_the_students_layers_then_its_answers(twins, run_twice_tapped):

@@ -53,7 +53,8 @@ def run(teachers, make, eagerly):
 
     def go(*stages, callbacks=lambda *_: (), keeping=None, seed=5, **settings):
         method = Method("staged", tuple(stages), seed=seed)
-        stream = data.stream(data.from_arrays(images), batch_size=8, seed=3)
+        size = settings.pop("batch_size", 8)
+        stream = data.stream(data.from_arrays(images), batch_size=size, seed=3)
         tap = settings.pop("student_tap", "backbone/student_map")
         if settings.pop("given", False):
             stream = stream.map(with_answers)
@@ -227,6 +228,33 @@ def test_kept_training_is_refused_for_other_teachers_and_another_method(run, tea
     kernel.assign(kernel + 0.1)
     with pytest.raises(ValueError, match="cannot go on.*weights_sha256"):
         run(stage, keeping=Keeping(tmp_path / "kept"))
+
+
+def test_kept_training_is_refused_for_another_student_and_other_batches(
+    run, tmp_path, stop_at, monkeypatch
+):
+    stop = stop_at(2)
+    with pytest.raises(Interrupted):
+        run(Stage(soft, 1, sgd), keeping=Keeping(tmp_path), callbacks=lambda *_: [stop])
+    with pytest.raises(ValueError, match="cannot go on with something else.* batches"):
+        run(Stage(soft, 1, sgd), keeping=Keeping(tmp_path), batch_size=4)
+    relu = keras.layers.ReLU
+    monkeypatch.setattr(keras.layers, "ReLU", lambda name: relu(max_value=6.0, name=name))
+    with pytest.raises(ValueError, match="cannot go on with something else.* student"):
+        run(Stage(soft, 1, sgd), keeping=Keeping(tmp_path))
+
+
+def test_training_can_go_on_by_hand_after_a_last_stage_that_froze_something(
+    run, teachers, make, tmp_path
+):
+    trained = run(Stage(soft, 1, sgd, freeze=["backbone"])).amalgamator
+    trained.fit(make.images(8), verbose=0)
+    trained.save(tmp_path / "half.keras")
+    again = ka.Amalgamator.load(tmp_path / "half.keras", teachers)
+    assert int(again.optimizer.iterations) == 1
+    before = again.student.get_layer("backbone").get_weights()
+    again.fit(make.images(8), verbose=0)
+    assert not same(before, again.student.get_layer("backbone").get_weights())
 
 
 def test_epochs_count_on_over_the_stages(run):

@@ -66,7 +66,7 @@ def layerwise(
     optimizer = cosine_adamw(learning_rate)
     stages = (
         Stage(codes, autoencoding, optimizer, freeze=["student"]),
-        Stage(codes, regressing, optimizer, freeze=[*encoded, Beyond(taps[-1])]),
+        Stage(codes, regressing, optimizer, freeze=[*encoded, Beyond((*taps,))]),
         Stage(answers, tuning, optimizer),
     )
     return Method("layerwise", stages, seed=seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.terms import AmalgamationTerm, Hints, SoftTargets
 from keras_amalgam.training.method import Beyond, Method, Stage, UpTo, cosine_adamw
-from keras_amalgam.training.methods.serving import check_tapped
+from keras_amalgam.training.methods.serving import check_depth, check_tapped
 
 
 def progressive(
@@ -55,6 +55,7 @@ def progressive(
             f"{len(names)} teachers, {names}. Choose another method, such as matching or "
             "standardized."
         )
+    check_depth("progressive", teachers[0])
     optimizer = cosine_adamw(learning_rate)
 
     def answers() -> list[AmalgamationTerm]:
