@@ -147,7 +147,7 @@ class Teacher:
         if len(self.taps) > 1:
             raise ValueError(
                 f"Teacher {self.name!r} has several taps. Received: {list(self.taps)}. Choose one "
-                "of `teacher.taps`."
+                "of `teacher.taps`, or make the teacher with one: Teacher(…, tap=…)."
             )
         return next(iter(self.taps.values()), None)
 

@@ -52,6 +52,7 @@ def choice_view(report: Report) -> dict[str, Any] | None:
     return {
         "by": "joint decision" if choice.by == "joint" else "mean of the tasks",
         "doubt": choice.doubt,
+        "diverged": formats.words([*choice.diverged]),
         "num_images": formats.count(choice.num_images),
         "columns": [*tasks, "joint"],
         "rows": [

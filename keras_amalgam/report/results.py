@@ -159,7 +159,7 @@ class ChoiceResult:
     by: Literal["tasks", "joint"]
     num_images: Images
     tried: tuple[TriedMethod, ...]
-    diverged: tuple[Text, ...] = ()
+    diverged: tuple[Text, ...]
 
     def score(self, one: TriedMethod) -> float:
         """What the methods are ranked by."""

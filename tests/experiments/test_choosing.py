@@ -68,6 +68,18 @@ def test_report_says_how_the_method_was_chosen(choosing_recipe, tmp_path):
 
 
 @pytest.mark.usefixtures("eagerly")
+def test_run_goes_on_without_a_method_that_diverges(choosing_recipe, tmp_path):
+    candidates = [method("wild", 1e30), method("learning", 0.05, epochs=5)]
+    recipe = dataclasses.replace(choosing_recipe, candidates=candidates)
+    said = []
+    with pytest.warns(UserWarning, match="'wild' is out"):
+        job.run(recipe, tmp_path / "out", job.Settings(only="train"), say=said.append)
+    content = json.loads((tmp_path / "out" / "choice.json").read_text())
+    assert content["method"] == "learning" and content["diverged"] == ["wild"]
+    assert any("wild is out, as its loss did not stay finite." in line for line in said)
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_step_after_a_choice_that_was_not_made_is_refused(choosing_recipe, tmp_path):
     other = dataclasses.replace(
         choosing_recipe, methods=choosing_recipe.candidates[1:], candidates=[]

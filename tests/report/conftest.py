@@ -138,6 +138,7 @@ _SYNTHETIC = {
     "choice": {
         "by": "tasks",
         "num_images": 400,
+        "diverged": ["standardized"],
         "tried": [
             {
                 "method": name,
