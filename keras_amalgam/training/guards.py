@@ -1,5 +1,6 @@
 """What stops a training before or while it goes wrong."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,13 +49,20 @@ def checked(
             f"a list of {len(x)}. Use np.stack(images)."
         )
     if not isinstance(x, tf.data.Dataset):
-        batch = Batch.of(x)
+        batch = _without_lists(Batch.of(x))
         _check_batch(batch, channels, owners)
         return batch.as_element()
     Batch.of(x.element_spec)
     _check_source_names(source_names(x), owners)
     _check_batch(Batch.of(_first_batch(x)), channels, owners)
     return _self_checking(x, owners)
+
+
+def _without_lists(batch: Batch) -> Batch:
+    """Sources and ids as arrays: Keras takes the numbers of a list for one input each."""
+    known = {"source": batch.source, "ids": batch.ids}
+    lists = {name: np.asarray(value) for name, value in known.items() if isinstance(value, list)}
+    return dataclasses.replace(batch, **lists)
 
 
 def _first_batch(dataset: tf.data.Dataset) -> Any:

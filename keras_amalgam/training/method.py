@@ -1,5 +1,6 @@
 """What distinguishes one training of the student from another."""
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,10 +141,11 @@ class Method:
 
 def check_rate(learning_rate: float) -> None:
     """Raise a `ValueError` unless a learning rate is finite and at least zero."""
-    if not 0.0 <= learning_rate < float("inf"):  # NaN is neither.
+    is_number = isinstance(learning_rate, numbers.Real)
+    if not (is_number and 0.0 <= learning_rate < float("inf")):  # NaN is neither.
         raise ValueError(
             "`learning_rate` must be finite and at least zero. Received: "
-            f"learning_rate={learning_rate}."
+            f"learning_rate={learning_rate!r}."
         )
 
 

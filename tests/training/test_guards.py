@@ -52,6 +52,11 @@ def test_sources_may_be_whole_numbers_of_any_type(kind):
     np.testing.assert_array_equal(np.concatenate(seen), source)
 
 
+def test_sources_and_ids_may_be_lists():
+    element = check({"image": IMAGES, "source": [0] * 6, "id": [*range(6)]}, owners=["a"])
+    assert element["source"].shape == element["id"].shape == (6,)
+
+
 @pytest.mark.parametrize(
     ("ids", "says"),
     [(np.arange(5), r"6 images, {'id': \(5,\)}"), (np.array(list("abcdef")), "ids of type")],

@@ -205,7 +205,7 @@ def test_stage_of_no_whole_number_is_refused(numbers):
         Stage(soft, optimizer=sgd, **numbers)
 
 
-@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("rate", [-1.0, float("nan"), float("inf"), "1e-3", None])
 def test_rate_that_is_none_is_refused_when_the_method_is_made(rate):
     with pytest.raises(ValueError, match="`learning_rate` must be finite and at least zero"):
         cosine_adamw(rate)
