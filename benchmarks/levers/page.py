@@ -24,6 +24,8 @@ PAGE = Path("docs/levers.md")
 BASELINE = "per_source"
 # What `keras-amalgam amalgamate` does where sources are known, until something better is found.
 DEFAULT = "source_and_task"
+# The same beside a common space.
+WITH_SPACE = "common_space"
 # Of the epochs, in the short runs that methods are chosen by.
 SHARE = 5
 
@@ -113,9 +115,11 @@ def noise(known: Mapping[str, Summary], what: str) -> float | None:
     return float(np.sqrt(sum(((v - v.mean()) ** 2).sum() for v in several) / freedom))
 
 
-def moved(known: Mapping[str, Summary], name: str, what: str) -> tuple[float, bool]:
+def moved(
+    known: Mapping[str, Summary], name: str, what: str, baseline: str = BASELINE
+) -> tuple[float, bool]:
     """The difference to the baseline, and whether it is known to exceed two standard errors."""
-    one, base = known[name], known[BASELINE]
+    one, base = known[name], known[baseline]
     difference = one.mean("accuracy", what) - base.mean("accuracy", what)
     deviation = noise(known, what)
     if deviation is None:
@@ -153,18 +157,7 @@ def _default(benchmark: str, known: Mapping[str, Summary]) -> list[str]:
     """How the default does against the baseline, and what does better."""
     if DEFAULT not in known:
         return []
-    told = []
-    for what in ("mean", "joint"):
-        difference, counts = moved(known, DEFAULT, what)
-        text = f"{_signed(difference)} points of the {what} accuracy"
-        if noise(known, what) is not None:
-            text += f", {'more than' if counts else 'within'} two standard errors"
-        told.append(text)
-    seeds = len(known[DEFAULT].rows), len(known[BASELINE].rows)
-    line = (
-        f"- `{benchmark}`, against `{BASELINE}`: {'; '.join(told)}; {seeds[0]} and {seeds[1]} "
-        "seeds."
-    )
+    line = f"- `{benchmark}`, against `{BASELINE}`: {_told(known, DEFAULT, BASELINE)}"
     for what in ("mean", "joint"):
         values = {name: one.mean("accuracy", what) for name, one in known.items()}
         best = max(values, key=values.__getitem__)
@@ -173,7 +166,22 @@ def _default(benchmark: str, known: Mapping[str, Summary]) -> list[str]:
                 f" The largest {what} accuracy is that of `{best}`, {_percent(values[best])}, "
                 f"where `{DEFAULT}` has {_percent(values[DEFAULT])}."
             )
-    return [line]
+    if WITH_SPACE not in known:
+        return [line]
+    return [line, f"- `{benchmark}`, with a common space: {_told(known, WITH_SPACE, DEFAULT)}"]
+
+
+def _told(known: Mapping[str, Summary], name: str, baseline: str) -> str:
+    """Both differences between two rows, and of how many seeds."""
+    told = []
+    for what in ("mean", "joint"):
+        difference, counts = moved(known, name, what, baseline)
+        text = f"{_signed(difference)} points of the {what} accuracy"
+        if noise(known, what) is not None:
+            text += f", {'more than' if counts else 'within'} two standard errors"
+        told.append(text)
+    seeds = len(known[name].rows), len(known[baseline].rows)
+    return f"{'; '.join(told)}; {seeds[0]} and {seeds[1]} seeds."
 
 
 def _section(rows: Sequence[results.Row], epochs: int) -> list[str]:
