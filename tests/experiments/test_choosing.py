@@ -79,6 +79,7 @@ def test_run_goes_on_without_a_method_that_diverges(choosing_recipe, tmp_path):
     assert any("wild is out, as its loss did not stay finite." in line for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_step_after_a_choice_that_was_not_made_is_refused(choosing_recipe, tmp_path):
     other = dataclasses.replace(
@@ -89,6 +90,7 @@ def test_step_after_a_choice_that_was_not_made_is_refused(choosing_recipe, tmp_p
         job.run(choosing_recipe, tmp_path / "out", job.Settings(only="evaluate"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_choice_between_others_is_not_gone_on_with(choosing_recipe, tmp_path):
     only = job.Settings(only="train")

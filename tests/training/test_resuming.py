@@ -183,16 +183,26 @@ def test_training_made_from_something_else_is_refused_saying_what_differs(run, t
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_state_of_another_student_is_refused(run, tmp_path, teachers, make, stop_at):
+@pytest.mark.parametrize(
+    ("made_from", "says"),
+    [
+        ({}, "student.architecture: .*, was"),
+        ({"student": "mine"}, "begun with another student or other terms"),
+    ],
+    ids=["noted", "as the user notes it"],
+)
+def test_state_of_another_student_is_refused(
+    run, tmp_path, teachers, make, stop_at, made_from, says
+):
     with pytest.raises(Interrupted):
-        run(tmp_path, stop_at(1))
+        run(tmp_path, stop_at(1), made_from=made_from)
     wide = keras.Sequential(
         [keras.Input((12, 12, 1)), keras.layers.Conv2D(9, 3, name="student_map")], name="wide"
     )
-    with pytest.raises(ValueError, match="begun with another student or other terms"):
+    with pytest.raises(ValueError, match=says):
         train(
             method(), teachers, lambda: ka.build_student(wide, teachers), "student_map",
-            stream(make.images(COUNT)), keeping=Keeping(tmp_path), verbose=0,
+            stream(make.images(COUNT)), keeping=Keeping(tmp_path, made_from), verbose=0,
         )  # fmt: skip
 
 
