@@ -89,7 +89,7 @@ def sentence(result: ChoiceResult, method: str) -> str:
     measured = ", ".join(
         f"{one.method} {formats.percent(result.score(one))} %" for one in result.tried
     )
-    out = "".join(f" {name} is out, as its loss did not stay finite." for name in result.diverged)
+    out = "".join(f" {name} was left out: its loss diverged." for name in result.diverged)
     what = "over all tasks" if result.by == "tasks" else "in the joint decision"
     return (
         f"Chosen: {method}. Agreement with the teachers {what}, on {result.num_images} images kept "

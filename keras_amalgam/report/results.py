@@ -153,7 +153,7 @@ class ChoiceResult:
         by: What decided: `"tasks"`, the mean of the agreements, or `"joint"`.
         num_images: Unlabelled images kept aside, on which students and teachers were compared.
         tried: The methods.
-        diverged: Methods that are out, as their loss did not stay finite.
+        diverged: Methods that were left out because their loss diverged.
     """
 
     by: Literal["tasks", "joint"]

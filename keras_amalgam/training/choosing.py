@@ -127,10 +127,10 @@ def choose(
         The choice.
 
     Raises:
-        ValueError: If an argument is out of its range, there is no image, `by="joint"` cannot be
-            measured, or a method does not fit; nothing is trained then.
-        FloatingPointError: If no method's loss stays finite; one whose loss does not is out, with a
-            warning.
+        ValueError: If an argument is out of range, no images are kept aside, they do not allow
+            `by="joint"`, or a method does not fit. Nothing is trained then.
+        FloatingPointError: If the loss of every method diverges. A single method that diverges is
+            left out with a warning.
         Interrupted: If it was told to end, and the states are kept; see `train`.
 
     Example:
@@ -165,7 +165,7 @@ def choose(
             )
         except FloatingPointError as error:
             diverged[method.name] = str(error)
-            warnings.warn(f"The method {method.name!r} is out: {error}", stacklevel=2)
+            warnings.warn(f"The method {method.name!r} is left out: {error}", stacklevel=2)
             continue
         left = trained.amalgamator.student
         agreed = agreement(left, teachers, kept_aside)

@@ -30,8 +30,9 @@ class Keeping:
 
     Args:
         folder: Of this training alone; made if it is not there.
-        made_from: What the training depends on beside teachers and method, JSON-ready, such as
-            its images. A training that was begun with something else is not continued.
+        made_from: What the training depends on beside its teachers, method, student and number of
+            batches, JSON-ready, such as its images. A training that was begun with something else
+            is not continued.
         keep: How many states stay, at least 1.
         minutes: The longest time between two states, at least 0; one is also written every epoch.
 

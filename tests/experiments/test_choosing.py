@@ -72,11 +72,11 @@ def test_run_goes_on_without_a_method_that_diverges(choosing_recipe, tmp_path):
     candidates = [method("wild", 1e30), method("learning", 0.05, epochs=5)]
     recipe = dataclasses.replace(choosing_recipe, candidates=candidates)
     said = []
-    with pytest.warns(UserWarning, match="'wild' is out"):
+    with pytest.warns(UserWarning, match="'wild' is left out"):
         job.run(recipe, tmp_path / "out", job.Settings(only="train"), say=said.append)
     content = json.loads((tmp_path / "out" / "choice.json").read_text())
     assert content["method"] == "learning" and content["diverged"] == ["wild"]
-    assert any("wild is out, as its loss did not stay finite." in line for line in said)
+    assert any("wild was left out: its loss diverged." in line for line in said)
 
 
 @pytest.mark.slow

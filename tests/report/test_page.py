@@ -167,9 +167,9 @@ def test_page_shows_which_method_was_chosen_and_by_what(full_content):
         assert number in section
     # 83.1 and 81.9 %, each ± 1.9 by 400 images.
     assert "differ by 1.25 points of agreement, no more than chance makes of 400" in section
-    assert "Out, as the loss did not stay finite: standardized." in section
+    assert "Left out, as the loss diverged: standardized." in section
     full_content["choice"]["diverged"] = []
-    assert "did not stay finite" not in render(full_content)
+    assert "the loss diverged" not in render(full_content)
     full_content["choice"]["tried"][1]["agreement"]["digits"] = 0.25
     assert "no more than chance" not in render(full_content)
     full_content["choice"] = None

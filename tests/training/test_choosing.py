@@ -172,12 +172,12 @@ def test_method_that_does_not_fit_is_refused_before_any_is_trained(run):
 
 
 def test_method_that_diverges_is_out_with_a_warning(run, monkeypatch):
-    with pytest.warns(UserWarning, match="'wild' is out: The loss is no longer finite"):
+    with pytest.warns(UserWarning, match="'wild' is left out: The loss is no longer finite"):
         choice = run(*iter([method("wild", 1e30), method("a", 0.01)]))
     assert choice.method.name == "a" and list(choice.diverged) == ["wild"]
     assert [trial.method for trial in choice.trials] == ["a"]
     with (
-        pytest.warns(UserWarning, match="is out"),
+        pytest.warns(UserWarning, match="is left out"),
         pytest.raises(FloatingPointError, match="No method stayed finite"),
     ):
         run(method("wild", 1e30), method("too", 1e30))
