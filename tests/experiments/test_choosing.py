@@ -24,7 +24,7 @@ def choosing_recipe(recipe, make):
     return dataclasses.replace(
         recipe,
         methods=[],
-        candidates=[method("idle", 0.0), method("learning", 0.05, epochs=20)],
+        candidates=[method("idle", 0.0), method("learning", 0.05, epochs=10)],
         streams={
             "train": recipe.streams["train"],
             "kept_aside": tf.data.Dataset.from_tensor_slices(aside).batch(8),
@@ -46,7 +46,7 @@ def test_run_trains_the_method_that_was_chosen_and_goes_on_with_it(choosing_reci
     content = json.loads((tmp_path / "out" / "choice.json").read_text())
     idle, learning = content["tried"]
     assert content["method"] == "learning" and content["num_images"] == 20
-    assert (idle["epochs"], learning["epochs"]) == (1, 4)
+    assert (idle["epochs"], learning["epochs"]) == (1, 2)
     assert np.mean([*learning["agreement"].values()]) > np.mean([*idle["agreement"].values()])
     folders = {path.name for path in (tmp_path / "out" / "training").iterdir()}
     assert folders == {"idle_trial", "learning_trial", "learning"}
@@ -95,9 +95,9 @@ def test_step_after_a_choice_that_was_not_made_is_refused(choosing_recipe, tmp_p
 def test_choice_between_others_is_not_gone_on_with(choosing_recipe, tmp_path):
     only = job.Settings(only="train")
     job.run(choosing_recipe, tmp_path / "out", only, say=lambda text: None)
-    changed = [method("idle", 0.0), method("learning", 0.05, epochs=30)]
+    changed = [method("idle", 0.0), method("learning", 0.05, epochs=15)]
     others = dataclasses.replace(choosing_recipe, candidates=changed)
-    with pytest.raises(ValueError, match=r"learning_trial/states cannot go on .*epochs: 6, was 4"):
+    with pytest.raises(ValueError, match=r"learning_trial/states cannot go on .*epochs: 3, was 2"):
         job.run(others, tmp_path / "out", only, say=lambda text: None)
 
 
@@ -110,13 +110,13 @@ def test_plan_counts_the_trials_and_the_longest_candidate(choosing_recipe, tmp_p
     assert said[0].startswith("choose: to do, between idle, learning; the slowest stands for")
     assert said[1:4] == [
         "training idle_trial: 4 steps in epochs of 4.",
-        "training learning_trial: 16 steps in epochs of 4.",
-        "training learning: 80 steps in epochs of 4.",
+        "training learning_trial: 8 steps in epochs of 4.",
+        "training learning: 40 steps in epochs of 4.",
     ]
     idle, learning = (planned.paces[name][0] for name in ("idle", "learning"))
-    slowest = max(4 * 5 * idle, 80 * learning)
+    slowest = max(4 * 5 * idle, 40 * learning)
     steady = planned.training - planned.once
-    assert steady == pytest.approx(4 * idle + 16 * learning + slowest)
+    assert steady == pytest.approx(4 * idle + 8 * learning + slowest)
 
 
 def test_hours_leave_room_for_the_trials_and_the_slowest_candidate(choosing_recipe):

@@ -71,6 +71,7 @@ def perfect_loss(model, images):
 
 
 @pytest.mark.slow
+@pytest.mark.matrix(slow=6)
 def test_fit_lowers_the_term_for_every_teacher(name, fake, make):
     model = fake.amalgamator(terms_of(name), run_eagerly=False)
     images = make.images(48)
@@ -135,7 +136,7 @@ def test_saved_term_is_refused_for_other_teachers(name, fake, make, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.matrix(slow=8)
+@pytest.mark.matrix(slow=3)
 def test_compiled_and_uncompiled_steps_agree(name, fake, make):
     images = make.images(16)
     histories = []
@@ -148,7 +149,7 @@ def test_compiled_and_uncompiled_steps_agree(name, fake, make):
 
 
 @pytest.mark.slow
-@pytest.mark.matrix(slow=12)
+@pytest.mark.matrix(slow=5)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_to_finite_weights(name, policy, fake, make):
     before = keras.config.dtype_policy()
