@@ -1,6 +1,7 @@
 """The rules of the house, read from the source: who imports whom, sizes, lists that must agree."""
 
 import ast
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -73,6 +74,7 @@ def module_name(path):
 MODULES = {module_name(path): path for folder in (PACKAGE, *ISLANDS) for path in sources(folder)}
 
 
+@functools.cache  # Every file is asked for by several tests.
 def imports(text, modules=frozenset(MODULES)):
     """Full names of what a module imports, also inside functions, not for type checkers alone."""
     tree = ast.parse(text)
@@ -142,6 +144,12 @@ TERMS = {
 DEFAULT_TERM = ("SoftTargets", "keras_amalgam/training/amalgamator.py")
 
 
+@functools.cache
+def names_in(path):
+    tree = ast.parse(path.read_text())
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 @pytest.mark.parametrize("term", sorted(TERMS))
 def test_term_touches_no_file_but_its_own(term):
     """Beside the public names, methods and recipes choose it, and nobody else knows it."""
@@ -153,9 +161,7 @@ def test_term_touches_no_file_but_its_own(term):
         if place.startswith(choosing) or (term, place) == DEFAULT_TERM:
             continue
         known = {name.split(".")[-1] for name in imports(path.read_text())}
-        nodes = ast.walk(ast.parse(path.read_text()))
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        assert term not in names and TERMS[term].stem not in known, f"{place} knows {term}."
+        assert term not in names_in(path) and TERMS[term].stem not in known, place
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -229,7 +235,7 @@ if TYPE_CHECKING:
 def late():
     from . import cli
 """
-    modules = {f"{PACKAGE}.export", f"{PACKAGE}.teachers"}
+    modules = frozenset({f"{PACKAGE}.export", f"{PACKAGE}.teachers"})
     expected = {
         "os.path",
         "keras_amalgam.export",

@@ -97,7 +97,7 @@ def test_settings_survive_serialization(name):
     assert again.get_config() == term.get_config()
 
 
-@pytest.mark.matrix(keep=6)
+@pytest.mark.matrix(keep=4)
 def test_saved_term_gives_the_same_losses_and_is_not_adapted_again(name, fake, make, tmp_path):
     model = fake.amalgamator(terms_of(name))
     images = make.images(24)
