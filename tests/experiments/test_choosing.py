@@ -67,6 +67,7 @@ def test_report_says_how_the_method_was_chosen(choosing_recipe, tmp_path):
     assert "How the method was chosen" in page and "learning <small>chosen" in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_run_goes_on_without_a_method_that_diverges(choosing_recipe, tmp_path):
     candidates = [method("wild", 1e30), method("learning", 0.05, epochs=5)]

@@ -131,6 +131,7 @@ def test_shortened_method_has_a_share_of_each_stage_and_at_least_one_epoch():
     assert (short.name, short.seed) == ("any", 4)
 
 
+@pytest.mark.slow
 def test_interrupted_choice_goes_on_to_the_same_end(run, tmp_path, stop_at):
     candidates = method("slow", 0.001, epochs=5), method("fast", 0.01)
 

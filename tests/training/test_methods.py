@@ -99,6 +99,7 @@ def test_matching_leaves_the_average_of_the_students_weights(run, teachers):
     assert (steps.min(0) - 1e-6 <= left).all() and (left <= steps.max(0) + 1e-6).all()
 
 
+@pytest.mark.matrix(keep=1)
 @pytest.mark.parametrize("name", ["paper", "standardized"])
 def test_method_trains_to_lower_losses(run, teachers, name):
     narrow = {"units": 8} if name == "paper" else {}
@@ -172,6 +173,7 @@ def test_settings_out_of_range_are_refused_when_the_method_is_made(teachers, nam
         methods.paper(teachers, units=0)
 
 
+@pytest.mark.slow
 def test_interrupted_proxy_goes_on_to_the_same_end(run, teachers, tmp_path, stop_at):
     whole = run(proxies(teachers))
     stop = stop_at(5)  # In the second stage, taught by what the first one left.

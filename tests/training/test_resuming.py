@@ -130,6 +130,7 @@ def test_stage_of_so_many_steps_ends_inside_an_epoch_and_goes_on_to_the_same_end
     assert_same(whole, run(tmp_path / "broken", how=how))
 
 
+@pytest.mark.matrix(keep=1)
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("steps", [None, STEPS + 1])
 def test_training_that_ended_before_it_was_known_as_finished_is_finished_as_an_unbroken_one(
