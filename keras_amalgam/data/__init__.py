@@ -3,6 +3,7 @@
 import keras_amalgam.backend  # noqa: F401
 
 from keras_amalgam.data.augmentation import Augmentation as Augmentation
+from keras_amalgam.data.cache import SignalCache as SignalCache
 from keras_amalgam.data.canvases import canvas_for as canvas_for
 from keras_amalgam.data.canvases import check_canvas as check_canvas
 from keras_amalgam.data.demo_data import demo_data_dir as demo_data_dir

@@ -121,12 +121,16 @@ class EpochNumber:
 
     def random_numbers(self, seed: int) -> tf.data.Dataset:
         """One random number, that of the seed and the epoch; int64."""
+        return self.with_random_numbers(seed).map(lambda pair: pair[1])
+
+    def with_random_numbers(self, seed: int) -> tf.data.Dataset:
+        """The epoch's number, and one random number of it and the seed; int64 `(2,)`."""
 
         def number(_: tf.Tensor) -> tf.Tensor:
             # Not a variable: under a strategy it would be a mirrored one, which no data set reads.
             epoch = tf.ensure_shape(tf.numpy_function(self._take, [], tf.int64), ())
             pair = tf.stack([tf.constant(seed, tf.int64), epoch])
-            return tf.random.stateless_uniform((), pair, 0, 2**62, tf.int64)
+            return tf.stack([epoch, tf.random.stateless_uniform((), pair, 0, 2**62, tf.int64)])
 
         return tf.data.Dataset.from_tensors(0).map(number)
 

@@ -81,7 +81,7 @@ def mix_uncached(
         tf.compat.v1.set_random_seed(1)
         parts = []
         for index, dataset in enumerate(sources.values()):
-            images = _passes(dataset, lengths[index], counts[index], _other(random, index), epoch)
+            images = passes(dataset, lengths[index], counts[index], _other(random, index), epoch)
             parts.append(images.map(lambda image, index=index: (image, tf.constant(index))))
         drawn = draw(lengths, counts, epoch.shuffle, random)
         chosen = tf.data.Dataset.from_tensor_slices(tf.cast(source_of(drawn, lengths), tf.int64))
@@ -101,7 +101,7 @@ def source_of(drawn: tf.Tensor, lengths: list[int]) -> tf.Tensor:
     return tf.searchsorted(ends, drawn, side="right")
 
 
-def _passes(
+def passes(
     dataset: tf.data.Dataset, size: int, count: int, random: Any, epoch: Epoch
 ) -> tf.data.Dataset:
     """Whole passes through a source, then a part of one: a random part if shuffled."""

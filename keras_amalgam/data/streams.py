@@ -64,8 +64,8 @@ def stream(
         ...                 augmentation={"fashion": Augmentation(translation=2, flip=True)})
     """
     named = sources if isinstance(sources, Mapping) else {"images": sources}
-    placed = _placed(named, None if canvas is None else Canvas.parse(canvas))
-    augmentations = _augmentations(augmentation, list(named))
+    placed = placed_sources(named, None if canvas is None else Canvas.parse(canvas))
+    augmentations = augmentations_of(augmentation, list(named))
     augment = None if augmentation is None else _augment(list(augmentations.values()))
     number = EpochNumber()
     batches = _mixed(placed, batch_size, proportions, seed, epoch, number)
@@ -105,7 +105,7 @@ def _mixed(
     return mix_uncached(placed, batch_size, proportions, seed, epoch, number)
 
 
-def _placed(
+def placed_sources(
     named: Mapping[str, tf.data.Dataset], place: Canvas | None
 ) -> dict[str, tf.data.Dataset]:
     """Sources of one shape and type, checked as far as that needs no reading."""
@@ -137,7 +137,7 @@ def _placed(
     return placed
 
 
-def _augmentations(
+def augmentations_of(
     augmentation: Augmentation | Mapping[str, Augmentation] | None, names: Sequence[str]
 ) -> dict[str, Augmentation]:
     """Of each source its own, from what the user gave."""

@@ -13,5 +13,5 @@ def test_code_of_the_guide_prints_what_it_says(tmp_path, monkeypatch, capsys):
     exec("\n".join(blocks), {})
     promised = [line for block in blocks for line in re.findall(r"\)  # (\d.*|\(.*)", block)]
     printed = capsys.readouterr().out.splitlines()
-    assert len(promised) == 5
+    assert len(promised) == 6
     assert set(promised) <= set(printed)

@@ -299,3 +299,14 @@ def test_runtime_teacher_sees_photographs_as_the_converted_one_does(files):
     labels = np.where(np.arange(12) < 9, answers, (np.array(answers) + 1) % 3)
     test = data.labelled_from_arrays(photographs, labels, batch_size=1)
     assert [evaluation.own_accuracy(teacher, test) for teacher in both] == [0.75, 0.75]
+
+
+def test_signals_of_a_cache_are_those_of_the_runtime(mixed, tmp_path):
+    cache = data.SignalCache.build(tmp_path / "cache", data.from_arrays(IMAGES), mixed)
+    (batch,) = cache.stream(batch_size=10, epoch=data.Epoch(shuffle=False)).as_numpy_iterator()
+    assert (batch["image"] == IMAGES).all()
+    for teacher in mixed:
+        live = teacher.signals(3)(IMAGES)
+        stored = batch["signals"][teacher.name]
+        name = teacher.name
+        assert stored["answers"][name] == pytest.approx(np.asarray(live["answers"][name]), abs=1e-5)

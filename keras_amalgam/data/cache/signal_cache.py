@@ -1,0 +1,323 @@
+"""Signals of frozen teachers, worked out once and kept on disk."""
+
+import dataclasses
+import errno
+import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from keras_amalgam.data.augmentation import Augmentation
+from keras_amalgam.data.cache.building import BATCH, Maker
+from keras_amalgam.data.cache.manifest import DATASET, NAME, Manifest, sha256_of
+from keras_amalgam.data.cache.reading import Reader
+from keras_amalgam.data.cache.records import RecordSpec
+from keras_amalgam.data.epochs import Epoch, EpochNumber, images_per_epoch
+from keras_amalgam.data.memory import SHARE, free_memory
+from keras_amalgam.data.prefetch import prefetched
+from keras_amalgam.data.streams import augmentations_of, placed_sources
+from keras_amalgam.files.writing import folders
+from keras_amalgam.images.canvas import Canvas, CanvasSpec
+from keras_amalgam.models.teacher import Teacher
+from keras_amalgam.text import file_size
+from keras_amalgam.training.made_from import json_ready, of_teachers
+
+Features = Literal["float16", "float32"]
+
+# Bytes of a shard, about; no more than that is lost where a building ends early.
+SHARD_BYTES = 64 * 2**20
+# Of names and checksums in a record, beside its tensors, about.
+RECORD_BYTES = 300
+VIEWS = 4
+
+_DEFAULT_EPOCH = Epoch()
+
+
+class SignalCache:
+    """Views of unlabelled images, and what the teachers say of them, in a folder.
+
+    Teachers are frozen, so that what they say of a view needs to be worked out only once. A stored
+    view is shown again as it is, never drawn anew: teachers and student see the same one.
+
+    The folder is also a data set of TFDS, a split for each view:
+    `tfds.builder_from_directory(folder)`.
+
+    Args:
+        folder: Where it lies.
+        manifest: What it holds.
+
+    Example:
+    ```python
+    cache = data.SignalCache.build("cache", {"cars": cars, "birds": birds}, teachers, views=4)
+    amalgamator.fit(cache.stream(batch_size=64), epochs=20)
+    ```
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        sources: Mapping[str, tf.data.Dataset] | tf.data.Dataset,
+        teachers: Sequence[Teacher],
+        *,
+        views: int | None = None,
+        canvas: CanvasSpec | None = None,
+        augmentation: Augmentation | Mapping[str, Augmentation] | None = None,
+        features: Features = "float16",
+        seed: int = 0,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> "SignalCache":
+        """Make a cache, or what is missing of one that was begun.
+
+        A building that ended early goes on where it was, with at most one shard lost.
+
+        Args:
+            folder: Where it is made.
+            sources: As in `data.stream`, each of known number, in an order that is always the same.
+            teachers: Those of the training, in its order.
+            views: Number of views of each image, shown by one epoch after the other; by default 4,
+                or 1 without an augmentation.
+            canvas: As in `data.stream`.
+            augmentation: As in `data.stream`.
+            features: The type in which features are stored. Answers are stored in float32.
+            seed: Integer that the views are drawn with.
+            say: Told what was done, after each block of images.
+
+        Returns:
+            The whole cache.
+
+        Raises:
+            TypeError: As `data.stream`.
+            ValueError: As `data.stream`; if images are mixed up, whose partners would always be the
+                same; or if the folder holds a cache that was made from something else.
+        """
+        folder = Path(folder)
+        named = sources if isinstance(sources, Mapping) else {"images": sources}
+        placed = placed_sources(named, None if canvas is None else Canvas.parse(canvas))
+        augmentations = augmentations_of(augmentation, list(named))
+        if views is None:
+            views = 1 if _is_plain(augmentations) else VIEWS
+        _check(views, features, augmentations, placed)
+        spec: Any = next(iter(placed.values())).element_spec
+        models = {teacher.name: teacher.signals(spec.shape[-1]) for teacher in teachers}
+        maker = Maker(folder, [*augmentations.values()], models, seed, say)
+        blank = np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype)
+        record = RecordSpec.of(blank, maker.signals(blank), features)
+        wanted = Manifest(
+            made_from=json_ready(
+                {
+                    "teachers": of_teachers(teachers),
+                    "augmentation": {n: dataclasses.asdict(a) for n, a in augmentations.items()},
+                    "canvas": None if canvas is None else [*canvas],
+                    "features": features,
+                    "seed": seed,
+                }
+            ),
+            record=record,
+            sources={name: int(images.cardinality()) for name, images in placed.items()},
+            views=views,
+            block_size=max(BATCH, SHARD_BYTES // record.bytes_per_record),
+        )
+        with folders(folder):
+            manifest = _begun(folder, wanted)
+            _check_room(folder, manifest)
+            return cls(folder, maker.make(manifest, placed))
+
+    @classmethod
+    def open(cls, folder: str | Path, teachers: Sequence[Teacher]) -> "SignalCache":
+        """A cache that was made before.
+
+        Args:
+            folder: Where it lies.
+            teachers: Those of the training, which must be those of the cache.
+
+        Raises:
+            ValueError: If there is no cache, it is not whole, a shard is damaged, or the teachers
+                are others. Says which.
+        """
+        folder = Path(folder)
+        manifest = Manifest.read(folder)
+        _refuse_others(
+            folder,
+            {"teachers": manifest.made_from["teachers"]},
+            {"teachers": json_ready(of_teachers(teachers))},
+        )
+        if manifest.missing:
+            raise ValueError(
+                f"The cache in {folder} is not whole. Received: {len(manifest.missing)} of "
+                f"{len(manifest.missing) + len(manifest.shards)} shards missing. Go on with "
+                "`SignalCache.build`, given the same as before."
+            )
+        damaged = damaged_shards(folder, manifest)
+        if damaged:
+            raise ValueError(
+                f"Shards of the cache in {folder} are damaged. Received: {damaged}. Go on with "
+                "`SignalCache.build`, given the same as before; it makes these alone."
+            )
+        return cls(folder, manifest)
+
+    def stream(
+        self,
+        *,
+        batch_size: int,
+        proportions: Mapping[str, float] | None = None,
+        seed: int = 0,
+        epoch: Epoch = _DEFAULT_EPOCH,
+    ) -> tf.data.Dataset:
+        """Batches of views with their sources and signals, for `Amalgamator.fit`.
+
+        An epoch shows one view of every image, the next epoch the next one.
+
+        Args:
+            batch_size: As in `data.stream`.
+            proportions: As in `data.stream`.
+            seed: As in `data.stream`.
+            epoch: As in `data.stream`. Kept in memory are all views with their signals.
+
+        Returns:
+            A finite data set of known cardinality, of batches with source, signals and ids.
+
+        Raises:
+            ValueError: As `data.stream`.
+        """
+        counts = images_per_epoch(self.manifest.sources, batch_size, proportions, epoch)
+        number = EpochNumber()
+        reader = Reader(self.folder, self.manifest, counts, batch_size, seed, epoch, number)
+        stream = prefetched(reader.from_memory() if self._is_kept(epoch) else reader.from_disk())
+        stream.epoch_number = number  # pyright: ignore[reportAttributeAccessIssue]
+        stream.source_names = tuple(self.manifest.sources)  # pyright: ignore[reportAttributeAccessIssue]
+        return stream
+
+    @property
+    def error(self) -> float:
+        """What storing signals cost: the largest error of one, as a part of its size."""
+        return max(shard.error for shard in self.manifest.shards.values())
+
+    @property
+    def bytes(self) -> int:
+        """Of all shards."""
+        return sum(shard.bytes for shard in self.manifest.shards.values())
+
+    def _is_kept(self, epoch: Epoch) -> bool:
+        if epoch.cache is not None:
+            return epoch.cache
+        free = free_memory()
+        fits = free is None or self.bytes <= SHARE * free
+        if not fits:
+            warnings.warn(
+                f"The cache in {self.folder} takes {file_size(self.bytes)}, which is more than a "
+                f"quarter of the {file_size(free or 0)} of memory that is free: read from disk in "
+                "each epoch, shuffled within a window. Say Epoch(cache=False) if that is right, or "
+                "Epoch(cache=True) to keep it nevertheless.",
+                stacklevel=3,
+            )
+        return fits
+
+
+def _check_room(folder: Path, manifest: Manifest) -> None:
+    """Refuse a disk that what is missing would fill."""
+    made = sum(manifest.sources.values()) * manifest.views
+    missing = len(manifest.missing) / (len(manifest.blocks) * manifest.views)
+    needed = int(made * missing * (manifest.record.bytes_per_record + RECORD_BYTES))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{file_size(needed)} of signals do not fit on the disk, which has {file_size(free)} "
+            "free. Make room, or store fewer views, or a smaller canvas",
+            str(folder),
+        )
+
+
+def _is_plain(augmentations: Mapping[str, Augmentation]) -> bool:
+    return all(one == Augmentation() for one in augmentations.values())
+
+
+def damaged_shards(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of shards that are gone or whose bytes are not those that were written."""
+    return [
+        name
+        for name, shard in manifest.shards.items()
+        if not (path := folder / name).is_file()
+        or path.stat().st_size != shard.bytes
+        or sha256_of(path) != shard.sha256
+    ]
+
+
+def _begun(folder: Path, wanted: Manifest) -> Manifest:
+    """What is there already of the cache that is wanted, without damaged shards."""
+    for left in folder.glob(".*-*"):  # By a process that was killed while it wrote.
+        if left.name.startswith((f".{DATASET}-", f".{NAME}-")):
+            shutil.rmtree(left)
+    if not (folder / NAME).exists():
+        if any(folder.iterdir()):
+            raise ValueError(
+                f"A cache needs a folder of its own. Received: {folder}, which holds other files. "
+                "Give an empty or a new one."
+            )
+        wanted.write(folder)
+        return wanted
+    found = Manifest.read(folder)
+    _refuse_others(folder, _described(found), _described(wanted))
+    return found.without(damaged_shards(folder, found))
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    return json_ready(
+        {
+            **manifest.made_from,
+            "images by source": manifest.sources,
+            "views": manifest.views,
+            "images": manifest.record.image,
+            "signals": manifest.record.signals,
+            "images of a shard": manifest.block_size,
+        }
+    )
+
+
+def _refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
+    if differing:
+        pairs = "; ".join(f"{key}: {wanted.get(key)}, was {found.get(key)}" for key in differing)
+        raise ValueError(
+            f"The cache in {folder} was made from something else. Received: {pairs:.2000}. Give "
+            "what it was made from, or another folder."
+        )
+
+
+def _check(
+    views: int,
+    features: str,
+    augmentations: Mapping[str, Augmentation],
+    placed: Mapping[str, tf.data.Dataset],
+) -> None:
+    if not isinstance(views, int) or isinstance(views, bool) or views < 1:
+        raise ValueError(f"`views` must be a positive whole number. Received: {views!r}.")
+    if features not in ("float16", "float32"):
+        raise ValueError(f"`features` must be 'float16' or 'float32'. Received: {features!r}.")
+    if views > 1 and _is_plain(augmentations):
+        raise ValueError(
+            f"Several views of an image differ by what changes it at random. Received: {views=} "
+            "and no augmentation. Give `views=1`, or an `augmentation`."
+        )
+    mixed = [name for name, one in augmentations.items() if one.mixup]
+    if mixed:
+        raise ValueError(
+            "Stored images are not mixed up: an image would always meet the same partner, and what "
+            f"teachers say of a mixture cannot be mixed from what they say of its parts. Received: "
+            f"mixup for {mixed}. Leave it out, or train without a cache."
+        )
+    unknown = [name for name, images in placed.items() if int(images.cardinality()) < 0]
+    if unknown:
+        raise ValueError(
+            f"Sources of a cache must know how many images they have. Received: {unknown}, which "
+            "do not. Say it with `dataset.apply(tf.data.experimental.assert_cardinality(number))`."
+        )

@@ -1,0 +1,296 @@
+"""Signals kept on disk: what they are, how they are read, and what is refused."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import keras_amalgam as ka
+from keras_amalgam import data
+from keras_amalgam.data.cache import building, signal_cache
+from keras_amalgam.models.signals import Signals
+
+SHIFT = data.Augmentation(translation=2)
+
+
+@pytest.fixture
+def collections(make):
+    """Ten images of digits and six of shapes."""
+    return {"digits": make.images(10, seed=1), "shapes": make.images(6, seed=2)}
+
+
+@pytest.fixture
+def build(collections, teachers, tmp_path, monkeypatch):
+    """Builds a cache of shards of four images each, unless told otherwise."""
+    monkeypatch.setattr(building, "BATCH", 4)
+    monkeypatch.setattr(signal_cache, "BATCH", 4)
+    monkeypatch.setattr(signal_cache, "SHARD_BYTES", 1)
+
+    def go(folder=tmp_path / "cache", images=None, by=None, **settings):
+        sources = {name: data.from_arrays(one) for name, one in (images or collections).items()}
+        settings = {"views": 2, "augmentation": SHIFT, **settings}
+        return data.SignalCache.build(folder, sources, by or teachers, **settings)
+
+    return go
+
+
+def images_of(stream):
+    """All images of one pass, as bytes."""
+    return [image.tobytes() for batch in stream.as_numpy_iterator() for image in batch["image"]]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_epoch_shows_each_image_once_with_what_the_teachers_say_of_it(build, teachers, kept):
+    stream = build().stream(batch_size=4, epoch=data.Epoch(cache=kept, drop_remainder=False))
+    assert stream.source_names == ("digits", "shapes") and int(stream.cardinality()) == 4
+    models = {teacher.name: teacher.signals(1) for teacher in teachers}
+    for _ in range(2):
+        batches = [*stream.as_numpy_iterator()]
+        ids = np.concatenate([batch["id"] for batch in batches])
+        assert sorted(ids) == [*range(16)]
+        source = np.concatenate([batch["source"] for batch in batches])
+        assert (source == (ids >= 10)).all()
+        for batch in batches:
+            for name, model in models.items():
+                live = Signals.of(model(batch["image"]))
+                stored = Signals.of(batch["signals"][name])
+                assert stored.answers[name] == pytest.approx(
+                    np.asarray(live.answers[name]), abs=1e-5
+                )
+                for tap, features in live.features.items():
+                    assert stored.features[tap] == pytest.approx(
+                        np.asarray(features), rel=1e-3, abs=1e-3
+                    )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_epochs_show_the_views_in_turn_in_an_order_of_their_own(build, kept):
+    stream = build(views=3).stream(batch_size=16, seed=5, epoch=data.Epoch(cache=kept))
+    epochs = [images_of(stream) for _ in range(4)]
+    assert sorted(epochs[0]) == sorted(epochs[3]) and epochs[0] != epochs[3]
+    assert sorted(epochs[0]) != sorted(epochs[1]) != sorted(epochs[2])
+    stream.epoch_number.next = 1
+    assert images_of(stream) == epochs[1]
+
+
+def test_views_are_those_that_the_augmentation_draws(build, collections):
+    stream = build(augmentation=None, views=1).stream(
+        batch_size=16, epoch=data.Epoch(shuffle=False, drop_remainder=False)
+    )
+    (batch,) = stream.as_numpy_iterator()
+    assert (batch["image"] == np.concatenate([*collections.values()])).all()
+
+
+def test_memory_and_disk_show_the_same_images_in_each_epoch(build):
+    cache = build()
+    kept, read = (cache.stream(batch_size=4, epoch=data.Epoch(cache=one)) for one in (True, False))
+    for _ in range(3):
+        assert sorted(images_of(kept)) == sorted(images_of(read))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_proportions_are_kept_to_one_image(build, kept):
+    stream = build().stream(
+        batch_size=4, proportions={"digits": 1, "shapes": 3}, epoch=data.Epoch(cache=kept)
+    )
+    source = np.concatenate([batch["source"] for batch in stream.as_numpy_iterator()])
+    assert np.bincount(source).tolist() == [4, 12]
+
+
+def test_stored_and_live_training_have_the_same_losses_step_by_step(build, teachers, make):
+    stored = build(features="float32").stream(batch_size=4, seed=3)
+    live = stored.map(lambda batch: {key: batch[key] for key in ("image", "source")})
+    losses = []
+    for images in (stored, live):
+        stored.epoch_number.next = 0
+        keras.utils.set_random_seed(4)
+        terms = [ka.SoftTargets("source"), ka.CommonFeatures(units=4, weight=1.0)]
+        student = make.student(teachers)
+        model = ka.Amalgamator(student, teachers, student_tap="backbone/student_map", terms=terms)
+        model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
+        losses.append([model.train_on_batch(batch) for batch in images.repeat(2)])
+    assert np.asarray(losses[0]) == pytest.approx(np.asarray(losses[1]), rel=1e-4, abs=1e-6)
+
+
+def test_tfds_reads_it_a_split_for_each_view(build):
+    cache = build()
+    builder = tfds.builder_from_directory(str(cache.folder))
+    assert {name: info.num_examples for name, info in builder.info.splits.items()} == {
+        "view0": 16, "view1": 16,
+    }  # fmt: skip
+    own = cache.stream(batch_size=1, epoch=data.Epoch(shuffle=False)).unbatch()
+    read = builder.as_dataset(split="view0")
+    for ours, theirs in zip(own.as_numpy_iterator(), read.as_numpy_iterator(), strict=True):
+        tf.nest.assert_same_structure(ours, theirs)
+        for a, b in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
+            assert (a == b).all()
+
+
+def test_whole_cache_is_not_made_again(build, teachers):
+    first = build()
+    times = {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*tfrecord*")}
+    said = []
+    again = build(say=said.append)
+    assert not said and again.manifest == first.manifest
+    assert times == {path.name: path.stat().st_mtime_ns for path in first.folder.glob("*tfrecord*")}
+    assert data.SignalCache.open(first.folder, teachers).manifest == first.manifest
+
+
+def test_building_that_ended_goes_on_to_the_same_bytes(build, teachers, tmp_path):
+    whole = build(tmp_path / "whole")
+
+    def fail(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "broken", say=fail)
+    with pytest.raises(ValueError, match="is not whole. Received: 8 of 10 shards missing"):
+        data.SignalCache.open(tmp_path / "broken", teachers)
+    broken = build(tmp_path / "broken")
+    assert broken.manifest == whole.manifest
+    for path in whole.folder.iterdir():
+        assert path.read_bytes() == (broken.folder / path.name).read_bytes()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.unlink()])
+def test_damaged_shard_is_named_and_made_again_alone(build, teachers, damage):
+    cache = build()
+    path = sorted(cache.folder.glob("*tfrecord*"))[2]
+    before, others = path.read_bytes(), {
+        one: one.stat().st_mtime_ns for one in cache.folder.glob("*tfrecord*") if one != path
+    }  # fmt: skip
+    damage(path)
+    with pytest.raises(ValueError, match=rf"are damaged. Received: \['{path.name}'\]"):
+        data.SignalCache.open(cache.folder, teachers)
+    build()
+    assert path.read_bytes() == before
+    assert others == {one: one.stat().st_mtime_ns for one in others}
+
+
+def test_other_teachers_are_refused(build, teachers, make):
+    cache = build()
+    others = [make.teacher("digits", ["0", "1", "2"], seed=9), teachers[1]]
+    with pytest.raises(ValueError, match="was made from something else. Received: teachers"):
+        data.SignalCache.open(cache.folder, others)
+    with pytest.raises(ValueError, match="was made from something else. Received: teachers"):
+        build(by=others)
+
+
+@pytest.mark.parametrize(
+    ("settings", "differs"),
+    [
+        ({"augmentation": data.Augmentation(translation=3)}, "augmentation: "),
+        ({"views": 3}, "views: 3, was 2"),
+        ({"seed": 1}, "seed: 1, was 0"),
+        ({"features": "float32"}, "features: float32, was float16"),
+        ({"canvas": (20, 20, 1)}, "canvas: "),
+    ],
+)
+def test_other_settings_are_refused_by_name(build, settings, differs):
+    build()
+    with pytest.raises(ValueError, match="from something else") as refused:
+        build(**settings)
+    assert differs in str(refused.value)
+
+
+def test_other_images_are_refused(build, collections):
+    build()
+    with pytest.raises(ValueError, match="images by source"):
+        build(images={**collections, "shapes": collections["shapes"][:5]})
+    other = {**collections, "shapes": collections["shapes"].copy()}
+    other["shapes"][5, 0, 0] ^= 1
+    with pytest.raises(ValueError, match=r"'shapes' are not those .* images 4 to 5"):
+        build(images=other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(version=9), "of another version. Received: 9"),
+        (lambda content: content.pop("version"), "is damaged or was edited"),
+        (lambda content: content.update(views=0), "0 is not a positive whole number"),
+        (lambda content: content.update(record=3), "is damaged or was edited"),
+        (lambda content: content["sources"].update(digits="many"), "is damaged or was edited"),
+        (lambda content: content["shards"].update(other={}), "is damaged or was edited"),
+    ],
+)
+def test_edited_manifest_is_refused(build, teachers, change, message):
+    cache = build()
+    path = cache.folder / "cache.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        data.SignalCache.open(cache.folder, teachers)
+
+
+def test_cut_off_manifest_is_refused(build, teachers):
+    cache = build()
+    truncate(cache.folder / "cache.json")
+    with pytest.raises(ValueError, match="is damaged or was edited"):
+        data.SignalCache.open(cache.folder, teachers)
+
+
+def test_what_is_no_cache_is_refused(build, teachers, tmp_path):
+    with pytest.raises(ValueError, match="There is no cache of signals"):
+        data.SignalCache.open(tmp_path, teachers)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="a folder of its own"):
+        build(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"views": 0}, "`views` must be a positive whole number"),
+        ({"features": "int4"}, "`features` must be"),
+        ({"augmentation": None}, "Several views of an image differ"),
+        ({"augmentation": data.Augmentation(mixup=1.0)}, "Stored images are not mixed up"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_written(
+    build, settings, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_storing_costs_is_measured(build, tmp_path):
+    assert build(tmp_path / "whole", features="float32").error == 0.0
+    assert 0.0 < build().error < 2.0**-11  # Half of the distance between neighbours.
+
+
+def test_without_an_augmentation_there_is_one_view(build):
+    assert build(augmentation=None, views=None).manifest.views == 1
+
+
+def test_disk_that_is_too_small_is_told_before_anything_is_made(build, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 20_000})
+    monkeypatch.setattr(signal_cache.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match="do not fit on the disk, which has 20.0 kB free"):
+        build()
+    assert not [*(tmp_path / "cache").glob("*tfrecord*")]
+
+
+def test_signals_too_large_for_half_precision_are_refused(build, make):
+    large = make.teacher("digits", ["0", "1", "2"])
+    for layer in large.model.layers:
+        if layer.weights:
+            layer.set_weights([1e4 * one for one in layer.get_weights()])
+    with pytest.raises(ValueError, match="cannot be stored in float16.*features='float32'"):
+        build(by=[large, make.teacher("shapes", ["circle", "square"], seed=2)])
