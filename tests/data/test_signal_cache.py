@@ -1,6 +1,7 @@
 """Signals kept on disk: what they are, how they are read, and what is refused."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -139,11 +140,22 @@ def test_whole_cache_is_not_made_again(build, teachers):
     assert data.SignalCache.open(first.folder, teachers).manifest == first.manifest
 
 
+def test_what_there_is_to_make_and_what_is_left_is_said(build):
+    said = []
+    cache = build(say=said.append)
+    first, second, *others = said
+    size = re.fullmatch(r"10 shards to make, about (\S+) kB\.", first)
+    assert size and float(size[1]) == pytest.approx(cache.bytes / 1000, rel=0.3)
+    assert re.fullmatch(r"digits: 8 shards to go, about \d+ s\.", second)
+    assert len(others) == 3 and others[-1].startswith("shapes: 2 shards to go")
+
+
 def test_building_that_ended_goes_on_to_the_same_bytes(build, teachers, tmp_path):
     whole = build(tmp_path / "whole")
 
     def fail(text):
-        raise KeyboardInterrupt
+        if "to go" in text:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "broken", say=fail)

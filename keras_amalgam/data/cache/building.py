@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from keras_amalgam.data.cache.records import ID, SOURCE, flat
 from keras_amalgam.files.writing import whole_entries
 from keras_amalgam.images.checks import check_images
 from keras_amalgam.models.signals import Signals
+from keras_amalgam.training.progress import in_words
 
 # Images that pass the teachers at once. Always the same, as rounding depends on it.
 BATCH = 64
@@ -57,12 +59,17 @@ class Maker:
         Raises:
             ValueError: If the images are not those of the shards that are there.
         """
-        first = 0
+        first, missing, began = 0, len(manifest.missing), time.monotonic()
         for number, (name, images) in enumerate(sources.items()):
             blocks = [place for place, one in enumerate(manifest.blocks) if one.source == number]
             for place, block in zip(blocks, _blocks(images, name, manifest), strict=True):
+                before = len(manifest.missing)
                 manifest = self._make_block(manifest, place, block, name, first)
                 first += len(block)
+                left = len(manifest.missing)
+                if 0 < left < before:
+                    seconds = left * (time.monotonic() - began) / (missing - left)
+                    self.say(f"{name}: {left} shards to go, about {in_words(seconds)}.")
         write_tfds_metadata(self.folder, manifest)
         return manifest
 
@@ -79,14 +86,11 @@ class Maker:
                 f"{manifest.blocks[place].start + len(images) - 1}. Give the same images, or "
                 "another folder."
             )
-        missing = [(view, one) for view, one in enumerate(names) if one not in manifest.shards]
-        for view, one in missing:
-            shard = self._write(manifest, one, view, place, images, digest, first)
-            manifest = manifest.with_shards({one: shard})
-            manifest.write(self.folder)
-        if missing:
-            left = len(manifest.missing)
-            self.say(f"{name}: {len(missing)} shards written, {left} to go.")
+        for view, one in enumerate(names):
+            if one not in manifest.shards:
+                shard = self._write(manifest, one, view, place, images, digest, first)
+                manifest = manifest.with_shards({one: shard})
+                manifest.write(self.folder)
         return manifest
 
     def _write(

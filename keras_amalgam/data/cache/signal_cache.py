@@ -89,7 +89,7 @@ class SignalCache:
             augmentation: As in `data.stream`.
             features: The type in which features are stored. Answers are stored in float32.
             seed: Integer that the views are drawn with.
-            say: Told what was done, after each block of images.
+            say: Told what there is to make, and what is left after each block of images.
 
         Returns:
             The whole cache.
@@ -128,7 +128,10 @@ class SignalCache:
         )
         with folders(folder):
             manifest = _begun(folder, wanted)
-            _check_room(folder, manifest)
+            if manifest.missing:
+                needed = _bytes_missing(manifest)
+                _check_room(folder, needed)
+                say(f"{len(manifest.missing)} shards to make, about {file_size(needed)}.")
             return cls(folder, maker.make(manifest, placed))
 
     @classmethod
@@ -222,11 +225,15 @@ class SignalCache:
         return fits
 
 
-def _check_room(folder: Path, manifest: Manifest) -> None:
-    """Refuse a disk that what is missing would fill."""
-    made = sum(manifest.sources.values()) * manifest.views
+def _bytes_missing(manifest: Manifest) -> int:
+    """About how many bytes the shards that are missing will have."""
+    records = sum(manifest.sources.values()) * manifest.views
     missing = len(manifest.missing) / (len(manifest.blocks) * manifest.views)
-    needed = int(made * missing * (manifest.record.bytes_per_record + RECORD_BYTES))
+    return int(records * missing * (manifest.record.bytes_per_record + RECORD_BYTES))
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Refuse a disk that what is missing would fill."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
