@@ -26,6 +26,8 @@ WIDTH, REUSED_WIDTH, REUSED_UNITS = 116, 72, 48
 # The large student of the proxy, 236,000.
 LARGE = 192
 TAP = "map"
+# Stored of each image, unless a row says otherwise.
+VIEWS = 3
 
 MakeTerm = Callable[[Setting], Any]
 
@@ -39,12 +41,17 @@ class Row:
         says: What it is, for the page.
         views: Shifted and mirrored images, or mixed up and zoomed ones as well.
         needs_source: Whether it is told whose collection an image is from.
+        num_views: How many views of each image are stored; `None` for a new one in every epoch,
+            which the teachers see live.
+        needs_features: Whether the teachers' features are stored with their answers.
     """
 
     method: Callable[[Setting, int, int], Method]
     says: str
     views: Views = "plain"
     needs_source: bool = True
+    num_views: int | None = VIEWS
+    needs_features: bool = True
 
 
 def student(setting: Setting, width: int = WIDTH) -> keras.Model:
@@ -133,6 +140,12 @@ def _paper(setting: Setting, epochs: int, seed: int) -> Method:
     return paper(setting.teachers, epochs, setting.learning_rate, 128, seed)
 
 
+def _of_views(num_views: int | None, says: str) -> Row:
+    """source_and_task from so many views of each image."""
+    method = _one_stage(_soft(), _soft("per_task", name="task_targets"))
+    return Row(method, f"source_and_task, {says}", num_views=num_views, needs_features=False)
+
+
 ROWS = {
     "joint": Row(
         _one_stage(_soft("joint")), "soft targets over all classes at once", needs_source=False
@@ -175,6 +188,14 @@ ROWS = {
         _one_stage(_soft(), _always(lambda: CommonFeatures(units=64, weight=1.0, pooled=True))),
         "per_source + `CommonFeatures(units=64, weight=1.0, pooled=True)`",
     ),
+    "pooled_common_space": Row(
+        _one_stage(
+            _soft(),
+            _soft("per_task", name="task_targets"),
+            _always(lambda: CommonFeatures(units=64, weight=0.1, pooled=True)),
+        ),
+        "source_and_task + `CommonFeatures(units=64, weight=0.1, pooled=True)`",
+    ),
     "common_space": Row(
         _one_stage(
             _soft(),
@@ -201,4 +222,9 @@ ROWS = {
         "paper's terms, features in each teacher's 64 principal directions",
         needs_source=False,
     ),
+    "one_view": _of_views(1, "one view of each image"),
+    "two_views": _of_views(2, "two views of each image"),
+    "four_views": _of_views(4, "four views of each image"),
+    "eight_views": _of_views(8, "eight views of each image"),
+    "fresh_views": _of_views(None, "a new view of each image in every epoch"),
 }

@@ -14,9 +14,8 @@ import numpy as np
 import scipy.stats
 
 from benchmarks.levers import results
-from benchmarks.levers.methods import ROWS
+from benchmarks.levers.methods import ROWS, VIEWS
 from benchmarks.levers.settings import EPOCHS
-from benchmarks.levers.students import VIEWS
 from keras_amalgam.files.writing import write_text
 from keras_amalgam.text import markdown
 

@@ -27,7 +27,8 @@ class Stored:
         source: Whose collection an image is from, int32, shape `(images,)`.
         names: The sources.
         answers: Logits by teacher, float32, shape `(views, images, classes)`.
-        features: By teacher, float16, shape `(views, images, …)`: maps or vectors.
+        features: By teacher, float16, shape `(views, images, …)`: maps or vectors; empty if they
+            are not stored.
     """
 
     views: np.ndarray
@@ -44,6 +45,7 @@ class Stored:
         augmentations: Mapping[str, Augmentation],
         num_views: int,
         seed: int,
+        with_features: bool = True,
     ) -> "Stored":
         """Draw the views, and ask the teachers.
 
@@ -53,6 +55,7 @@ class Stored:
             augmentations: By source what makes a view.
             num_views: Number of views of each image.
             seed: Integer that the views, and the partners of mixed images, are drawn with.
+            with_features: Whether features are stored, not answers alone.
         """
         source = np.repeat(
             np.arange(len(collections), dtype=np.int32), [len(c) for c in collections.values()]
@@ -62,14 +65,18 @@ class Stored:
         images, source = np.concatenate([*collections.values()])[order], source[order]
         drawn = [augmentations[name] for name in collections]
         views = np.stack([_view(images, source, drawn, (seed, n)) for n in range(num_views)])
-        signals = [_signals(teacher, views) for teacher in teachers]
+        signals = [_signals(teacher, views, with_features) for teacher in teachers]
         names = [teacher.name for teacher in teachers]
         return cls(
             views,
             source,
             tuple(collections),
             {name: answers for name, (answers, _) in zip(names, signals, strict=True)},
-            {name: features for name, (_, features) in zip(names, signals, strict=True)},
+            {
+                name: features
+                for name, (_, features) in zip(names, signals, strict=True)
+                if with_features
+            },
         )
 
     def batches(self, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -116,12 +123,13 @@ class Stored:
             tf.ensure_shape(value, (batch_size, *shape[2:]))
             for value, shape in zip(taken, shapes, strict=True)
         ]
-        half = len(self.answers)
+        answers = dict(zip(self.answers, signals, strict=False))
+        features = dict(zip(self.features, signals[len(answers) :], strict=True))
         given = {
-            name: Signals({name: answers}, {"features": features}).as_dict()
-            for name, answers, features in zip(
-                self.answers, signals[:half], signals[half:], strict=True
-            )
+            name: Signals(
+                {name: answers[name]}, {"features": features[name]} if features else {}
+            ).as_dict()
+            for name in answers
         }
         return {"image": images, "source": source, "signals": given}
 
@@ -143,8 +151,10 @@ def _view(
     return views
 
 
-def _signals(teacher: Teacher, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Answers and features of every view."""
+def _signals(
+    teacher: Teacher, views: np.ndarray, with_features: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answers and features of every view; of features only some shape where none are wanted."""
     flat = views.reshape(-1, *views.shape[2:])
     model = teacher.signals(views.shape[-1])
     answers, features = [], []
@@ -152,7 +162,8 @@ def _signals(teacher: Teacher, views: np.ndarray) -> tuple[np.ndarray, np.ndarra
         images = tf.constant(flat[start : start + _BATCH])
         signals = Signals.of(model.predict_on_batch(images))
         answers.append(signals.answers[teacher.name])
-        features.append(signals.features["features"].astype(np.float16))
+        kept = signals.features["features"] if with_features else answers[-1][:, :0]
+        features.append(kept.astype(np.float16))
     shape = views.shape[:2]
     return tuple(
         np.concatenate(parts).reshape(*shape, *parts[0].shape[1:]) for parts in (answers, features)

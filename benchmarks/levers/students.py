@@ -21,15 +21,15 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.levers import results, settings
-from benchmarks.levers.methods import ROWS, TAP, student
-from benchmarks.levers.settings import Setting, Views
+from benchmarks.levers.methods import ROWS, TAP, Row, student
+from benchmarks.levers.settings import Setting
 from benchmarks.levers.stored import Stored
-from keras_amalgam import evaluation
+from keras_amalgam import data, evaluation
 from keras_amalgam.evaluation.predictions import Predict
 from keras_amalgam.tasks.label_space import LabelSpace
 from keras_amalgam.training import agreement, train
 
-BATCH, VIEWS = 64, 3
+BATCH = 64
 
 
 class Bench:
@@ -43,18 +43,32 @@ class Bench:
         self.setting = setting
         self._kept_aside = _unlabelled(setting.kept_aside)
         self._space = LabelSpace({t.name: t.class_names for t in setting.teachers})
-        self._stored: tuple[Views, Stored] | None = None
+        self._stored: tuple[Any, Stored] | None = None
 
-    def stored(self, views: Views) -> Stored:
+    def stored(self, row: Row, num_views: int) -> Stored:
         """Views with signals; those of one kind are kept, until others are asked for."""
-        if self._stored is None or self._stored[0] != views:
+        wanted = row.views, num_views, row.needs_features
+        if self._stored is None or self._stored[0] != wanted:
             self._stored = None
             one = self.setting
             stored = Stored.of(
-                one.unlabelled, one.teachers, one.augmentations[views], VIEWS, seed=0
+                one.unlabelled,
+                one.teachers,
+                one.augmentations[row.views],
+                num_views,
+                seed=0,
+                with_features=row.needs_features,
             )
-            self._stored = (views, stored)
+            self._stored = (wanted, stored)
         return self._stored[1]
+
+    def images(self, row: Row, seed: int) -> tf.data.Dataset:
+        """What a student is trained on: stored views with signals, or a new view each time."""
+        if row.num_views is not None:
+            return self.stored(row, row.num_views).batches(BATCH, seed)
+        sources = {name: data.from_arrays(one) for name, one in self.setting.unlabelled.items()}
+        augmentation = self.setting.augmentations[row.views]
+        return data.stream(sources, batch_size=BATCH, augmentation=augmentation, seed=seed)
 
     def trained(self, name: str, epochs: int, seed: int) -> keras.Model:
         """A student trained in the way of that name."""
@@ -64,7 +78,7 @@ class Bench:
             self.setting.teachers,
             lambda: student(self.setting),
             TAP,
-            self.stored(row.views).batches(BATCH, seed),
+            self.images(row, seed),
             verbose=2,
         ).amalgamator.student
 
@@ -111,7 +125,7 @@ def run(bench: Bench, names: Sequence[str], seeds: Sequence[int], epochs: int, p
     # Those of one kind of views together, as these take minutes to make.
     wanted = sorted(
         ((name, seed) for seed in seeds for name in names),
-        key=lambda one: ROWS[one[0]].views != "plain",
+        key=lambda one: (ROWS[one[0]].views != "plain", ROWS[one[0]].num_views or 0),
     )
     for name, seed in wanted:
         row = {**about, "epochs": epochs, "row": name, "seed": seed}

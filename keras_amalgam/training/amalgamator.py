@@ -96,6 +96,7 @@ class Amalgamator(keras.Model):
         self._graphs = Graphs(student, teachers, self.student_taps)
         for term in self.terms:
             term.attach(self._graphs.student_spec, self._graphs.teacher_specs)
+        self._graphs.reads = frozenset(tap for term in self.terms for tap in term.reads)
         self._means: dict[str, keras.metrics.Mean] = {}
         for key in ("loss", *history_keys(self.terms, self._graphs.teacher_specs)):
             self._means[key] = keras.metrics.Mean(name=key)

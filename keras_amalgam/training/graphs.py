@@ -1,6 +1,6 @@
 """The forward passes of a training: from raw images to what the terms read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +29,8 @@ class Graphs:
 
     Attributes:
         outside: The teachers whose signals must come with the images.
+        reads: Taps that must be among the signals that come with the images: those that terms
+            read, once that is known; at first all.
         supports_jit: Whether XLA can compile all that runs inside the training step.
 
     Raises:
@@ -49,6 +51,7 @@ class Graphs:
         inside = [self._teachers[teacher.name] for teacher in teachers if teacher.in_graph]
         self.supports_jit = all(supports_jit(model) for model in (self._student, *inside))
         tasks = {teacher.name: teacher.task for teacher in teachers}
+        self.reads = frozenset(tap for teacher in teachers for tap in teacher.taps)
         self.student_spec = ModelSpec("The student", tasks, _specs(self._student, student_taps))
         self.teacher_specs = {
             teacher.name: ModelSpec(
@@ -76,7 +79,7 @@ class Graphs:
                 missing inside of a TensorFlow function.
         """
         given, images = batch.signals, batch.images
-        _check_given(given, self._teachers)
+        _check_given(given, self._teachers, self.reads)
         missing = {teacher.name for teacher in self.outside} - set(given)
         if missing and not tf.executing_eagerly():
             raise ValueError(
@@ -127,11 +130,16 @@ def _check_heads(student: keras.Model, teachers: Sequence[Teacher]) -> None:
             )
 
 
-def _check_given(given: Mapping[str, Signals], teachers: Mapping[str, keras.Model]) -> None:
+def _check_given(
+    given: Mapping[str, Signals], teachers: Mapping[str, keras.Model], reads: Collection[str]
+) -> None:
     """Signals of another teacher, or of this one with other taps, would train without a word."""
     for name, signals in given.items():
         received = signals.shapes()
-        expected = Signals.of(teachers[name].output).shapes() if name in teachers else {}
+        own = Signals.of(teachers[name].output).shapes() if name in teachers else {}
+        # Features that no term reads may be there or not.
+        needed = {f"features/{tap}" for tap in reads} | set(received)
+        expected = {k: shape for k, shape in own.items() if k.startswith("answers/") or k in needed}
         fits = set(received) == set(expected) and all(
             len(received[key]) == len(shape)
             and all(None in (a, b) or a == b for a, b in zip(received[key], shape, strict=True))

@@ -116,6 +116,23 @@ def test_stored_and_live_training_have_the_same_losses_step_by_step(build, teach
     assert np.asarray(losses[0]) == pytest.approx(np.asarray(losses[1]), rel=1e-4, abs=1e-6)
 
 
+def test_taps_that_no_term_reads_need_not_be_stored(build, teachers, make):
+    stored = build(taps=()).stream(batch_size=4)
+    assert [*stored.element_spec["signals"]["digits"]] == ["answers"]
+
+    def amalgamator(*terms):
+        student = make.student(teachers)
+        model = ka.Amalgamator(
+            student, teachers, student_tap="backbone/student_map", terms=[*terms]
+        )
+        model.compile(run_eagerly=True)
+        return model
+
+    assert np.isfinite(amalgamator(ka.SoftTargets("source")).fit(stored, verbose=0).history["loss"])
+    with pytest.raises(ValueError, match="Received: .*'answers/digits'.*Expected: .*'features/"):
+        amalgamator(ka.CommonFeatures(units=4)).fit(stored, verbose=0)
+
+
 def test_tfds_reads_it_a_split_for_each_view(build):
     cache = build()
     builder = tfds.builder_from_directory(str(cache.folder))
@@ -207,6 +224,7 @@ def test_other_teachers_are_refused(build, teachers, make):
         ({"augmentation": data.Augmentation(translation=3)}, "augmentation: "),
         ({"views": 3}, "views: 3, was 2"),
         ({"seed": 1}, "seed: 1, was 0"),
+        ({"taps": ()}, "taps: [], was None"),
         ({"features": "float32"}, "features: float32, was float16"),
         ({"canvas": (20, 20, 1)}, "canvas: "),
     ],
@@ -270,6 +288,8 @@ def test_what_is_no_cache_is_refused(build, teachers, tmp_path):
     [
         ({"views": 0}, "`views` must be a positive whole number"),
         ({"features": "int4"}, "`features` must be"),
+        ({"taps": ["layer4"]}, r"Received: \['layer4'\]. Expected: some of \['features'\]"),
+        ({"taps": "features"}, "Received: 'features'"),
         ({"augmentation": None}, "Several views of an image differ"),
         ({"augmentation": data.Augmentation(mixup=1.0)}, "Stored images are not mixed up"),
     ],

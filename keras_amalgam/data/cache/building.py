@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Maker:
         folder: The cache.
         augmentations: By source what makes a view of an image.
         models: By teacher, from raw images to what `Signals.of` takes.
+        taps: Names of the taps whose features are stored; `None` for all.
         seed: Integer that the views are drawn with.
         say: Told what was done, after every block.
     """
@@ -41,6 +42,7 @@ class Maker:
     folder: Path
     augmentations: Sequence[Augmentation]
     models: Mapping[str, Any]
+    taps: Collection[str] | None
     seed: int
     say: Callable[[str], None]
 
@@ -122,10 +124,17 @@ class Maker:
             return Shard(os.path.getsize(path), sha256_of(path), digest, max(errors))
 
     def signals(self, views: np.ndarray) -> dict[str, Signals]:
-        """What every teacher says of views, by teacher."""
+        """What is stored of what every teacher says of views, by teacher."""
         return {
-            name: Signals.of(model.predict_on_batch(views)) for name, model in self.models.items()
+            name: self._stored(Signals.of(model.predict_on_batch(views)))
+            for name, model in self.models.items()
         }
+
+    def _stored(self, signals: Signals) -> Signals:
+        if self.taps is None:
+            return signals
+        kept = {tap: one for tap, one in signals.features.items() if tap in self.taps}
+        return Signals(signals.answers, kept)
 
 
 def _blocks(images: tf.data.Dataset, name: str, manifest: Manifest) -> Iterator[np.ndarray]:

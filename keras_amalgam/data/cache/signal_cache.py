@@ -4,7 +4,7 @@ import dataclasses
 import errno
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,7 @@ class SignalCache:
         views: int | None = None,
         canvas: CanvasSpec | None = None,
         augmentation: Augmentation | Mapping[str, Augmentation] | None = None,
+        taps: Collection[str] | None = None,
         features: Features = "float16",
         seed: int = 0,
         say: Callable[[str], None] = lambda text: None,
@@ -87,6 +88,8 @@ class SignalCache:
                 or 1 without an augmentation.
             canvas: As in `data.stream`.
             augmentation: As in `data.stream`.
+            taps: Names of the teachers' taps whose features are stored, those that the terms read;
+                by default all, and none for `()`. Features take most of the room.
             features: The type in which features are stored. Answers are stored in float32.
             seed: Integer that the views are drawn with.
             say: Told what there is to make, and what is left after each block of images.
@@ -106,9 +109,10 @@ class SignalCache:
         if views is None:
             views = 1 if _is_plain(augmentations) else VIEWS
         _check(views, features, augmentations, placed)
+        _check_taps(taps, teachers)
         spec: Any = next(iter(placed.values())).element_spec
         models = {teacher.name: teacher.signals(spec.shape[-1]) for teacher in teachers}
-        maker = Maker(folder, [*augmentations.values()], models, seed, say)
+        maker = Maker(folder, [*augmentations.values()], models, taps, seed, say)
         blank = np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype)
         record = RecordSpec.of(blank, maker.signals(blank), features)
         wanted = Manifest(
@@ -116,6 +120,7 @@ class SignalCache:
                 {
                     "teachers": of_teachers(teachers),
                     "augmentation": {n: dataclasses.asdict(a) for n, a in augmentations.items()},
+                    "taps": None if taps is None else sorted(taps),
                     "canvas": None if canvas is None else [*canvas],
                     "features": features,
                     "seed": seed,
@@ -241,6 +246,15 @@ def _check_room(folder: Path, needed: int) -> None:
             f"{file_size(needed)} of signals do not fit on the disk, which has {file_size(free)} "
             "free. Make room, or store fewer views, or a smaller canvas",
             str(folder),
+        )
+
+
+def _check_taps(taps: Collection[str] | None, teachers: Sequence[Teacher]) -> None:
+    known = {tap for teacher in teachers for tap in teacher.taps}
+    if isinstance(taps, str) or set(taps or ()) - known:
+        raise ValueError(
+            f"`taps` must be names of the teachers' taps. Received: {taps!r}. Expected: some of "
+            f"{sorted(known)}."
         )
 
 
