@@ -14,12 +14,11 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import torch
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from benchmarks import conversion_report
+from benchmarks.operator_kinds import by_kind
 from keras_amalgam import teachers
 from tests.networks import exporting, measuring
 from tests.networks.catalogue import Network, networks
@@ -48,24 +48,6 @@ NETWORKS = {
 }
 BATCHES = (1, 8)
 THREADS = os.cpu_count() or 1
-
-# Kinds of operators, by what their names begin with, as TensorFlow and onnxruntime call them.
-KINDS = {
-    "depthwise convolutions": ("DepthwiseConv",),
-    "convolutions": ("Conv",),
-    "matrix products": ("MatMul", "BatchMatMul", "Einsum", "Gemm"),
-    "transpositions, layout": ("Transpose", "ReorderInput", "ReorderOutput"),
-    "normalizations": ("Mean", "SquaredDifference", "Rsqrt", "AddN", "Neg", "LayerNorm",
-                       "SkipLayerNorm", "BatchNorm", "FusedBatchNorm"),
-    "GELU, QuickGelu": ("Erf", "Gelu", "BiasGelu", "FastGelu", "QuickGelu"),
-    "other elementwise": ("Add", "BiasAdd", "Mul", "Sub", "Div", "RealDiv", "Relu", "Sigmoid",
-                          "Clip", "Minimum", "Maximum", "HardSwish", "Tanh", "QuickSwish"),
-    "pads, slices, joins": ("Pad", "StridedSlice", "Slice", "Split", "Concat", "Gather", "Roll",
-                            "Pack", "Tile"),
-}  # fmt: skip
-# How both mark operators that they rewrote for their own libraries.
-_REWRITTEN = re.compile(r"^_?(Mkl)?(Native)?(PadWith)?(Fused(?!BatchNorm))?")
-OTHER = "everything else"
 
 
 @dataclasses.dataclass
@@ -196,21 +178,6 @@ def _torch_call(module: torch.nn.Module, images: np.ndarray) -> Callable[[], Any
     return call
 
 
-def kind(operator: str) -> str:
-    """To which of `KINDS` an operator belongs."""
-    operator = _REWRITTEN.sub("", operator)
-    found = [key for key, names in KINDS.items() if operator.startswith(names)]
-    return found[0] if found else OTHER
-
-
-def _by_kind(timed: Iterable[tuple[str, float]], runs: int) -> dict[str, float]:
-    """Milliseconds of one run by kind of operator, from microseconds of several runs."""
-    sums: dict[str, float] = defaultdict(float)
-    for operator, microseconds in timed:
-        sums[kind(operator)] += microseconds / 1e3 / runs
-    return dict(sums)
-
-
 def tf_kinds(model: keras.Model, images: np.ndarray, runs: int = 5) -> dict[str, float]:
     """Where TensorFlow's time goes, operator by operator, none beside another."""
     frozen = convert_variables_to_constants_v2(_traced(model, images))
@@ -234,7 +201,7 @@ def tf_kinds(model: keras.Model, images: np.ndarray, runs: int = 5) -> dict[str,
                         # The label reads `name = Operator(inputs)`.
                         operator = node.timeline_label.partition(" = ")[2].partition("(")[0]
                         timed.append((operator, node.op_end_rel_micros))
-    return _by_kind(timed, runs)
+    return by_kind(timed, runs)
 
 
 def onnx_kinds(path: Path, images: np.ndarray, runs: int = 5) -> dict[str, float]:
@@ -250,7 +217,7 @@ def onnx_kinds(path: Path, images: np.ndarray, runs: int = 5) -> dict[str, float
         if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
             timed[event["name"]].append((event["args"]["op_name"], event["dur"]))
     # The first runs are slower.
-    return _by_kind((entry for entries in timed.values() for entry in entries[2:]), runs)
+    return by_kind((entry for entries in timed.values() for entry in entries[2:]), runs)
 
 
 def grouped(groups: int, repeats: int, width: int = 128, side: int = 28) -> dict[str, float]:

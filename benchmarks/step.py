@@ -56,6 +56,7 @@ def measure(case: str, terms: str, repeats: int) -> rows.Row:
         "case": case,
         "terms": terms,
         "difference": difference,
+        "kinds": {kind: round(one, 2) for kind, one in workers[0].kinds.items()},
         "milliseconds": {name: [round(one[name], 2) for one in rounds] for name in rounds[0]},
     }
 

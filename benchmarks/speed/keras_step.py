@@ -17,6 +17,7 @@ import tensorflow as tf
 import keras_amalgam as ka
 from benchmarks.speed import serving
 from benchmarks.speed.cases import CASES, SEED, TERMS, Case, Terms
+from benchmarks.speed.profile import profiled
 from keras_amalgam import teachers
 from keras_amalgam.experiments import digits_fashion
 from keras_amalgam.models import backbones
@@ -220,7 +221,8 @@ def main() -> None:
     parts = Parts(CASES[case], TERMS[terms])
     parts.write_weights(Path(folder) / "weights.npz")
     losses = parts.first_losses()  # Before other steps train the same weights.
-    serving.serve(parts.steps(), losses)
+    steps = parts.steps()
+    serving.serve(steps, losses, lambda: profiled(steps["live"]))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def page(measured: list[Row]) -> str:
         of_case = [one for terms in TERMS for one in measured if _is(one, name, terms)]
         if of_case:
             parts += [f"## {name}\n", f"{case.says}; {case.batch} images a step.\n"]
-            parts += [f"{_table(of_case)}\n", *_distillation(of_case)]
+            parts += [f"{_table(of_case)}\n", _limits(of_case), *_distillation(of_case)]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -123,6 +123,17 @@ def _table(of_case: list[Row]) -> str:
 def _time(row: Row, kind: str) -> str:
     low, _, high = statistics.quantiles(row["milliseconds"][kind], n=4)
     return f"{median(row, kind):.1f} ± {(high - low) / 2:.1f}"
+
+
+def _limits(of_case: list[Row]) -> str:
+    """What the live step's time goes to."""
+    lines = []
+    for row in of_case:
+        total = sum(row["kinds"].values())
+        largest = sorted(row["kinds"].items(), key=lambda one: -one[1])[:4]
+        told = ", ".join(f"{kind} {100 * one / total:.0f} %" for kind, one in largest)
+        lines.append(f"- {TERMS[row['terms']].says}: {told}")
+    return "Of the time that operators of the live step take:\n\n" + "\n".join(lines) + "\n"
 
 
 def _distillation(of_case: list[Row]) -> list[str]:

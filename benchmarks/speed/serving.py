@@ -17,12 +17,17 @@ COMPARED = 3
 SECONDS = 0.4
 
 
-def serve(steps: Mapping[str, Callable[[], Any]], losses: Sequence[float]) -> None:
+def serve(
+    steps: Mapping[str, Callable[[], Any]],
+    losses: Sequence[float],
+    profile: Callable[[], Mapping[str, float]] = dict,
+) -> None:
     """Do what is asked for, until there is nobody to ask.
 
     Args:
         steps: By name what does one step and returns when it is done.
         losses: Those of the first steps.
+        profile: Gives milliseconds of a step by kind of operator, once all steps have run.
     """
     number = {}
     for name, step in steps.items():
@@ -31,7 +36,8 @@ def serve(steps: Mapping[str, Callable[[], Any]], losses: Sequence[float]) -> No
         started = time.perf_counter()
         step()
         number[name] = max(1, round(SECONDS / (time.perf_counter() - started)))
-    print(json.dumps({"losses": [float(one) for one in losses], "names": [*steps]}), flush=True)
+    ready = {"losses": [float(one) for one in losses], "names": [*steps], "kinds": profile()}
+    print(json.dumps(ready), flush=True)
     for line in sys.stdin:
         name = line.strip()
         started = time.perf_counter()
@@ -51,6 +57,7 @@ class Worker:
     Attributes:
         losses: Those of its first steps.
         names: What it can be asked for.
+        kinds: Milliseconds of a step by kind of operator, if it was profiled.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
@@ -67,6 +74,7 @@ class Worker:
         ready = json.loads(self._line())
         self.losses: list[float] = ready["losses"]
         self.names: list[str] = ready["names"]
+        self.kinds: dict[str, float] = ready["kinds"]
 
     def milliseconds(self, name: str) -> float:
         """The time of one step of that name."""
