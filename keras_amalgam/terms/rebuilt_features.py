@@ -47,6 +47,7 @@ class RebuiltFeatures(AmalgamationTerm):
     ) -> None:
         super().__init__(weight=weight, name=name, **kwargs)
         self._reads: tuple[str, ...] = ()
+        self._reads_of_teachers: tuple[str, ...] = ()
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -57,6 +58,11 @@ class RebuiltFeatures(AmalgamationTerm):
     def reads(self) -> tuple[str, ...]:
         """The student's taps that it reads, once it is connected."""
         return self._reads
+
+    @property
+    def reads_of_teachers(self) -> tuple[str, ...]:
+        """Each teacher's one tap, whatever its name."""
+        return self._reads_of_teachers
 
     def connect(self, student: ModelSpec, teachers: Mapping[str, ModelSpec]) -> None:
         """Check that the student rebuilds what each teacher's tap gives."""
@@ -77,6 +83,7 @@ class RebuiltFeatures(AmalgamationTerm):
                     "Build the student from these teachers."
                 )
         self._reads = tuple(teachers)
+        self._reads_of_teachers = tuple({tap for spec in teachers.values() for tap in spec.taps})
         self._variances = self.add_statistic("variances", (len(teachers),))
 
     def adapt(self, batches: Iterable[Observation]) -> None:

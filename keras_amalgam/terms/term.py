@@ -99,6 +99,11 @@ class AmalgamationTerm(keras.layers.Layer):
         return self._all_taps
 
     @property
+    def reads_of_teachers(self) -> tuple[str, ...]:
+        """Taps of the teachers whose features the term reads: those of the same names."""
+        return self.reads
+
+    @property
     def adapts(self) -> bool:
         """Whether `adapt` must have run before the first step."""
         return type(self).adapt is not AmalgamationTerm.adapt

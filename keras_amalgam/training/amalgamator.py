@@ -24,6 +24,7 @@ from keras_amalgam.training.epoch_numbers import SetEpoch, epoch_numbers
 from keras_amalgam.training.graphs import Graphs
 from keras_amalgam.training.guards import (
     StopOnNonFiniteLoss,
+    check_signals_of,
     checked,
     named_errors,
     refuse_weights,
@@ -96,7 +97,7 @@ class Amalgamator(keras.Model):
         self._graphs = Graphs(student, teachers, self.student_taps)
         for term in self.terms:
             term.attach(self._graphs.student_spec, self._graphs.teacher_specs)
-        self._graphs.reads = frozenset(tap for term in self.terms for tap in term.reads)
+        self._graphs.reads = frozenset(t for term in self.terms for t in term.reads_of_teachers)
         self._means: dict[str, keras.metrics.Mean] = {}
         for key in ("loss", *history_keys(self.terms, self._graphs.teacher_specs)):
             self._means[key] = keras.metrics.Mean(name=key)
@@ -251,7 +252,9 @@ class Amalgamator(keras.Model):
         by_source = any(term.uses_source for term in self.terms)
         owners = list(self._graphs.teacher_specs) if by_source else None
         channels = self.student.input_shape[-1]
-        return checked(x, y, channels=channels, owners=owners, caller=caller)
+        found = checked(x, y, channels=channels, owners=owners, caller=caller)
+        check_signals_of(x, self.manifest)
+        return found
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """The student's answer, `{task: logits}`."""

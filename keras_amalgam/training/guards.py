@@ -199,6 +199,27 @@ def check_mixed_up(dataset: tf.data.Dataset, method: str) -> None:
         )
 
 
+def check_signals_of(x: Any, manifest: Sequence[Mapping[str, Any]]) -> None:
+    """Raise a `ValueError` for a cache's stream with signals of other teachers.
+
+    Args:
+        x: What `fit` or `evaluate` got as images.
+        manifest: Of the teachers of the training.
+    """
+    stored = _noted_by_stream(x, "signals_of") if isinstance(x, tf.data.Dataset) else None
+    if stored is None:
+        return
+    for entry in manifest:
+        found = stored.get(entry["name"], {})
+        differing = [key for key in entry if entry[key] != found.get(key)]
+        if differing:
+            raise ValueError(
+                f"The cache holds signals of another teacher than {entry['name']!r}. Received: "
+                f"signals of {list(stored)}, where {differing} differ. Train with the teachers of "
+                "the cache, or make a cache of these."
+            )
+
+
 def _noted_by_stream(dataset: tf.data.Dataset, name: str) -> Any:
     """What `data.stream` noted, also behind what leaves the elements as they are."""
     while getattr(dataset, name, None) is None:

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from keras_amalgam.data.augmentation import Augmentation
 from keras_amalgam.data.cache.manifest import DATASET, Manifest, Shard, sha256_of, split_name
 from keras_amalgam.data.cache.records import ID, SOURCE, flat
+from keras_amalgam.data.mixing import reason_of
 from keras_amalgam.files.writing import whole_entries
 from keras_amalgam.images.checks import check_images
 from keras_amalgam.models.signals import Signals
@@ -61,18 +62,19 @@ class Maker:
         Raises:
             ValueError: If the images are not those of the shards that are there.
         """
-        first, missing, began = 0, len(manifest.missing), time.monotonic()
+        first, missing, began = 0, manifest.num_missing, time.monotonic()
         for number, (name, images) in enumerate(sources.items()):
             blocks = [place for place, one in enumerate(manifest.blocks) if one.source == number]
             for place, block in zip(blocks, _blocks(images, name, manifest), strict=True):
-                before = len(manifest.missing)
+                before = manifest.num_missing
                 manifest = self._make_block(manifest, place, block, name, first)
                 first += len(block)
-                left = len(manifest.missing)
+                left = manifest.num_missing
                 if 0 < left < before:
                     seconds = left * (time.monotonic() - began) / (missing - left)
                     self.say(f"{name}: {left} shards to go, about {in_words(seconds)}.")
-        write_tfds_metadata(self.folder, manifest)
+        if not has_tfds_metadata(self.folder):
+            write_tfds_metadata(self.folder, manifest)
         return manifest
 
     def _make_block(
@@ -80,8 +82,7 @@ class Maker:
     ) -> Manifest:
         digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
         names = [manifest.file_name(view, place) for view in range(manifest.views)]
-        there = {manifest.shards[one].images_sha256 for one in names if one in manifest.shards}
-        if there - {digest}:
+        if manifest.images.get(str(place), digest) != digest:
             raise ValueError(
                 f"The images of source {name!r} are not those that the cache in {self.folder} was "
                 f"begun with. Received: others among images {manifest.blocks[place].start} to "
@@ -90,8 +91,8 @@ class Maker:
             )
         for view, one in enumerate(names):
             if one not in manifest.shards:
-                shard = self._write(manifest, one, view, place, images, digest, first)
-                manifest = manifest.with_shards({one: shard})
+                shard = self._write(manifest, one, view, place, images, first)
+                manifest = manifest.with_shard(one, shard, place, digest)
                 manifest.write(self.folder)
         return manifest
 
@@ -102,7 +103,6 @@ class Maker:
         view: int,
         place: int,
         images: np.ndarray,
-        digest: str,
         first: int,
     ) -> Shard:
         source = manifest.blocks[place].source
@@ -121,7 +121,7 @@ class Maker:
                     for record in manifest.record.written(views, numbers, signals):
                         writer.write(record)
                     errors.append(manifest.record.error(signals))
-            return Shard(os.path.getsize(path), sha256_of(path), digest, max(errors))
+            return Shard(os.path.getsize(path), sha256_of(path), max(errors))
 
     def signals(self, views: np.ndarray) -> dict[str, Signals]:
         """What is stored of what every teacher says of views, by teacher."""
@@ -139,16 +139,23 @@ class Maker:
 
 def _blocks(images: tf.data.Dataset, name: str, manifest: Manifest) -> Iterator[np.ndarray]:
     """The images of a source, block after block."""
-    seen = 0
-    for block in images.batch(manifest.block_size).as_numpy_iterator():
-        check_images(block, f"Source '{name}'")
-        seen += len(block)
-        yield block
-    if seen != manifest.sources[name]:
+    try:
+        for block in images.batch(manifest.block_size).as_numpy_iterator():
+            check_images(block, f"Source '{name}'")
+            yield block
+    except tf.errors.OpError as error:
         raise ValueError(
-            f"Source {name!r} does not have the images that it said. Received: {seen}. Expected: "
-            f"{manifest.sources[name]}."
-        )
+            f"Source '{name}' cannot be read. Received: {reason_of(error)} Mend what is named, and "
+            "build again: what was made so far is kept."
+        ) from error
+
+
+_METADATA = ("features.json", "dataset_info.json")
+
+
+def has_tfds_metadata(folder: Path) -> bool:
+    """Whether `tfds.builder_from_directory` finds what it reads."""
+    return all((folder / name).is_file() for name in _METADATA)
 
 
 def write_tfds_metadata(folder: Path, manifest: Manifest) -> None:
@@ -175,9 +182,12 @@ def write_tfds_metadata(folder: Path, manifest: Manifest) -> None:
                 filename_template=template,
             )
         )
-    tfds.folder_dataset.write_metadata(
-        data_dir=str(folder),
-        features=manifest.record.features(),
-        split_infos=splits,
-        check_data=False,
-    )
+    with whole_entries(folder, *_METADATA) as hidden:
+        for name in manifest.names:
+            (hidden / name).touch()  # TFDS looks whether they are there, and not inside.
+        tfds.folder_dataset.write_metadata(
+            data_dir=str(hidden),
+            features=manifest.record.features(),
+            split_infos=splits,
+            check_data=False,
+        )

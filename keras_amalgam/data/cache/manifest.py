@@ -1,5 +1,6 @@
 """What a cache was made from and which of its shards are there, in a file beside them."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -39,14 +40,18 @@ class Shard:
     Args:
         bytes: Its size.
         sha256: Of its bytes.
-        images_sha256: Of the images before they were changed at random.
         error: What storing signals cost there: the largest error as a part of a signal's size.
     """
 
     bytes: int
     sha256: str
-    images_sha256: str
     error: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no building writes."""
+        _positive(self.bytes)
+        if not isinstance(self.sha256, str) or not isinstance(self.error, (int, float)):
+            raise ValueError(f"{self} is no shard")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Manifest:
         views: Number of views of each image.
         block_size: Most images of a shard.
         shards: Those that are there, by file name.
+        images: SHA-256 of the images of each block, before they were changed at random, by the
+            block's place; of blocks of which a shard was made.
     """
 
     made_from: Mapping[str, Any]
@@ -68,8 +75,9 @@ class Manifest:
     views: int
     block_size: int
     shards: Mapping[str, Shard] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def blocks(self) -> list[Block]:
         """All blocks, source after source."""
         return [
@@ -84,18 +92,35 @@ class Manifest:
         return f"{DATASET}-{split_name(view)}.tfrecord-{block:05d}-of-{of:05d}"
 
     @property
-    def missing(self) -> list[str]:
-        """Names of the shards that are not there."""
-        names = (
-            self.file_name(view, block)
-            for block in range(len(self.blocks))
-            for view in range(self.views)
-        )
-        return [name for name in names if name not in self.shards]
+    def is_named(self) -> bool:
+        """Whether the sources have names, so that it means something which one an image is from."""
+        return bool(self.made_from["named"])
 
-    def with_shards(self, shards: Mapping[str, Shard]) -> "Manifest":
-        """The same with more shards."""
-        return replace(self, shards={**self.shards, **shards})
+    @property
+    def names(self) -> list[str]:
+        """Names of all shards."""
+        places = range(len(self.blocks))
+        return [self.file_name(view, place) for place in places for view in range(self.views)]
+
+    @property
+    def num_missing(self) -> int:
+        """Number of shards that are not there."""
+        return len(self.blocks) * self.views - len(self.shards)
+
+    def with_shard(self, name: str, shard: Shard, place: int, images: str) -> "Manifest":
+        """The same with one more shard.
+
+        Args:
+            name: Of its file.
+            shard: What is known of it.
+            place: Of its block.
+            images: SHA-256 of the block's images.
+        """
+        return replace(
+            self,
+            shards={**self.shards, name: shard},
+            images={**self.images, str(place): images},
+        )
 
     def without(self, names: Iterable[str]) -> "Manifest":
         """The same without some shards."""
@@ -112,7 +137,9 @@ class Manifest:
             "views": self.views,
             "block_size": self.block_size,
             "shards": {name: asdict(shard) for name, shard in self.shards.items()},
+            "images": self.images,
         }
+        content["sha256"] = _digest(content)
         write_text(folder / NAME, json.dumps(content, indent=1) + "\n")
 
     @classmethod
@@ -139,14 +166,20 @@ class Manifest:
                 f"{VERSION}. Make it anew."
             )
         try:
-            return cls(
+            if content.pop("sha256") != _digest(content):
+                raise ValueError("its content is not what its hash says")
+            found = cls(
                 made_from=dict(content["made_from"]),
                 record=RecordSpec.from_config(content["record"]),
                 sources={str(name): _positive(size) for name, size in content["sources"].items()},
                 views=_positive(content["views"]),
                 block_size=_positive(content["block_size"]),
                 shards={name: Shard(**one) for name, one in content["shards"].items()},
+                images=dict(content["images"]),
             )
+            if strangers := set(found.shards) - set(found.names):
+                raise ValueError(f"no shards of this cache: {sorted(strangers)[:3]}")
+            return found
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _damaged(path, error) from error
 
@@ -163,6 +196,11 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    others = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _positive(value: Any) -> int:

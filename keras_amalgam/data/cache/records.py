@@ -101,7 +101,7 @@ class RecordSpec:
         return max(errors)
 
     def parsed(self, records: tf.Tensor) -> dict[str, Any]:
-        """A batch of records, in the form in which `Batch.of` takes it.
+        """A batch of records as they are stored.
 
         Args:
             records: Serialized, `(batch,)`.
@@ -118,13 +118,21 @@ class RecordSpec:
             values = tf.io.decode_raw(held[name], tf.as_dtype(kind))
             return tf.reshape(values, (-1, *shape))
 
-        signals = {name: tf.cast(tensor(f"{_SIGNALS}/{name}"), tf.float32) for name in self.signals}
-        return {
-            IMAGE: tensor(IMAGE),
-            SOURCE: tf.cast(held[SOURCE], tf.int32),
-            ID: held[ID],
-            _SIGNALS: nested(signals),
-        }
+        signals = {name: tensor(f"{_SIGNALS}/{name}") for name in self.signals}
+        source = tf.cast(held[SOURCE], tf.int32)
+        return {IMAGE: tensor(IMAGE), SOURCE: source, ID: held[ID], _SIGNALS: nested(signals)}
+
+    def batch(self, parsed: Mapping[str, Any], with_source: bool) -> dict[str, Any]:
+        """Parsed records in the form in which `Batch.of` takes them, signals in float32.
+
+        Args:
+            parsed: As `parsed` returns them.
+            with_source: Whether it means anything which source an image is from.
+        """
+        left_out = () if with_source else (SOURCE,)
+        known = {name: value for name, value in parsed.items() if name not in left_out}
+        widened = tf.nest.map_structure(lambda one: tf.cast(one, tf.float32), known[_SIGNALS])
+        return {**known, _SIGNALS: widened}
 
     def features(self) -> tfds.features.FeaturesDict:
         """How TFDS reads the records."""

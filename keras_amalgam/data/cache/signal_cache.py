@@ -1,10 +1,11 @@
 """Signals of frozen teachers, worked out once and kept on disk."""
 
+import contextlib
 import dataclasses
 import errno
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_amalgam.data.augmentation import Augmentation
-from keras_amalgam.data.cache.building import BATCH, Maker
+from keras_amalgam.data.cache.building import BATCH, Maker, has_tfds_metadata
 from keras_amalgam.data.cache.manifest import DATASET, NAME, Manifest, sha256_of
 from keras_amalgam.data.cache.reading import Reader
 from keras_amalgam.data.cache.records import RecordSpec
@@ -22,9 +23,10 @@ from keras_amalgam.data.prefetch import prefetched
 from keras_amalgam.data.streams import augmentations_of, placed_sources
 from keras_amalgam.files.writing import folders
 from keras_amalgam.images.canvas import Canvas, CanvasSpec
+from keras_amalgam.models.student import check_names
 from keras_amalgam.models.teacher import Teacher
 from keras_amalgam.text import file_size
-from keras_amalgam.training.made_from import json_ready, of_teachers
+from keras_amalgam.training.made_from import json_ready, of_architecture, of_teachers
 
 Features = Literal["float16", "float32"]
 
@@ -33,6 +35,7 @@ SHARD_BYTES = 64 * 2**20
 # Of names and checksums in a record, beside its tensors, about.
 RECORD_BYTES = 300
 VIEWS = 4
+LOCK = ".lock"
 
 _DEFAULT_EPOCH = Epoch()
 
@@ -82,7 +85,8 @@ class SignalCache:
 
         Args:
             folder: Where it is made.
-            sources: As in `data.stream`, each of known number, in an order that is always the same.
+            sources: As in `data.stream`. Each must know how many images it has, and give them in
+                the same order every time.
             teachers: Those of the training, in its order.
             views: Number of views of each image, shown by one epoch after the other; by default 4,
                 or 1 without an augmentation.
@@ -103,6 +107,7 @@ class SignalCache:
                 same; or if the folder holds a cache that was made from something else.
         """
         folder = Path(folder)
+        check_names(teachers)
         named = sources if isinstance(sources, Mapping) else {"images": sources}
         placed = placed_sources(named, None if canvas is None else Canvas.parse(canvas))
         augmentations = augmentations_of(augmentation, list(named))
@@ -115,29 +120,22 @@ class SignalCache:
         maker = Maker(folder, [*augmentations.values()], models, taps, seed, say)
         blank = np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype)
         record = RecordSpec.of(blank, maker.signals(blank), features)
+        settings = {
+            "named": isinstance(sources, Mapping),
+            "augmentation": {n: dataclasses.asdict(a) for n, a in augmentations.items()},
+            "taps": None if taps is None else sorted(taps),
+            "canvas": None if canvas is None else [*canvas],
+            "features": features,
+            "seed": seed,
+        }
         wanted = Manifest(
-            made_from=json_ready(
-                {
-                    "teachers": of_teachers(teachers),
-                    "augmentation": {n: dataclasses.asdict(a) for n, a in augmentations.items()},
-                    "taps": None if taps is None else sorted(taps),
-                    "canvas": None if canvas is None else [*canvas],
-                    "features": features,
-                    "seed": seed,
-                }
-            ),
+            made_from=json_ready({"teachers": _described_teachers(teachers), **settings}),
             record=record,
             sources={name: int(images.cardinality()) for name, images in placed.items()},
             views=views,
             block_size=max(BATCH, SHARD_BYTES // record.bytes_per_record),
         )
-        with folders(folder):
-            manifest = _begun(folder, wanted)
-            if manifest.missing:
-                needed = _bytes_missing(manifest)
-                _check_room(folder, needed)
-                say(f"{len(manifest.missing)} shards to make, about {file_size(needed)}.")
-            return cls(folder, maker.make(manifest, placed))
+        return cls(folder, _made(maker, wanted, placed))
 
     @classmethod
     def open(cls, folder: str | Path, teachers: Sequence[Teacher]) -> "SignalCache":
@@ -155,14 +153,14 @@ class SignalCache:
         manifest = Manifest.read(folder)
         _refuse_others(
             folder,
-            {"teachers": manifest.made_from["teachers"]},
-            {"teachers": json_ready(of_teachers(teachers))},
+            _by_teacher(manifest.made_from["teachers"]),
+            _by_teacher(json_ready(_described_teachers(teachers))),
         )
-        if manifest.missing:
+        if manifest.num_missing or not has_tfds_metadata(folder):
             raise ValueError(
-                f"The cache in {folder} is not whole. Received: {len(manifest.missing)} of "
-                f"{len(manifest.missing) + len(manifest.shards)} shards missing. Go on with "
-                "`SignalCache.build`, given the same as before."
+                f"The cache in {folder} is not whole. Received: {manifest.num_missing} of "
+                f"{len(manifest.names)} shards missing. Go on with `SignalCache.build`, given the "
+                "same as before."
             )
         damaged = damaged_shards(folder, manifest)
         if damaged:
@@ -201,12 +199,18 @@ class SignalCache:
         reader = Reader(self.folder, self.manifest, counts, batch_size, seed, epoch, number)
         stream = prefetched(reader.from_memory() if self._is_kept(epoch) else reader.from_disk())
         stream.epoch_number = number  # pyright: ignore[reportAttributeAccessIssue]
-        stream.source_names = tuple(self.manifest.sources)  # pyright: ignore[reportAttributeAccessIssue]
+        made_from = self.manifest.made_from
+        stream.signals_of = made_from["teachers"]  # pyright: ignore[reportAttributeAccessIssue]
+        stream.augmentations = {  # pyright: ignore[reportAttributeAccessIssue]
+            name: Augmentation(**settings) for name, settings in made_from["augmentation"].items()
+        }
+        if self.manifest.is_named:
+            stream.source_names = tuple(self.manifest.sources)  # pyright: ignore[reportAttributeAccessIssue]
         return stream
 
     @property
     def error(self) -> float:
-        """What storing signals cost: the largest error of one, as a part of its size."""
+        """Largest error that storing has made in any signal, relative to the signal's norm."""
         return max(shard.error for shard in self.manifest.shards.values())
 
     @property
@@ -230,10 +234,28 @@ class SignalCache:
         return fits
 
 
+def _made(maker: Maker, wanted: Manifest, sources: Mapping[str, tf.data.Dataset]) -> Manifest:
+    """Make what is missing of a cache; of one of which nothing could be made, nothing stays."""
+    folder = maker.folder
+    with folders(folder), _alone_in(folder):
+        manifest = _begun(folder, wanted)
+        if manifest.num_missing:
+            needed = _bytes_missing(manifest)
+            _check_room(folder, needed)
+            maker.say(f"{manifest.num_missing} shards to make, about {file_size(needed)}.")
+            manifest.write(folder)
+        try:
+            return maker.make(manifest, sources)
+        except BaseException:
+            if not any(folder.glob(f"{DATASET}-*")):
+                (folder / NAME).unlink(missing_ok=True)
+            raise
+
+
 def _bytes_missing(manifest: Manifest) -> int:
     """About how many bytes the shards that are missing will have."""
     records = sum(manifest.sources.values()) * manifest.views
-    missing = len(manifest.missing) / (len(manifest.blocks) * manifest.views)
+    missing = manifest.num_missing / len(manifest.names)
     return int(records * missing * (manifest.record.bytes_per_record + RECORD_BYTES))
 
 
@@ -259,7 +281,8 @@ def _check_taps(taps: Collection[str] | None, teachers: Sequence[Teacher]) -> No
 
 
 def _is_plain(augmentations: Mapping[str, Augmentation]) -> bool:
-    return all(one == Augmentation() for one in augmentations.values())
+    plain = Augmentation()
+    return all(dataclasses.replace(a, fill=plain.fill) == plain for a in augmentations.values())
 
 
 def damaged_shards(folder: Path, manifest: Manifest) -> list[str]:
@@ -275,27 +298,79 @@ def damaged_shards(folder: Path, manifest: Manifest) -> list[str]:
 
 def _begun(folder: Path, wanted: Manifest) -> Manifest:
     """What is there already of the cache that is wanted, without damaged shards."""
-    for left in folder.glob(".*-*"):  # By a process that was killed while it wrote.
-        if left.name.startswith((f".{DATASET}-", f".{NAME}-")):
-            shutil.rmtree(left)
+    left = [path for path in folder.iterdir() if _is_left_behind(path)]
     if not (folder / NAME).exists():
-        if any(folder.iterdir()):
+        others = [path.name for path in folder.iterdir() if path not in left and path.name != LOCK]
+        if others:
             raise ValueError(
-                f"A cache needs a folder of its own. Received: {folder}, which holds other files. "
+                f"A cache needs a folder of its own. Received: {folder}, which holds {others[:3]}. "
                 "Give an empty or a new one."
             )
-        wanted.write(folder)
-        return wanted
-    found = Manifest.read(folder)
-    _refuse_others(folder, _described(found), _described(wanted))
+        found = wanted
+    else:
+        found = Manifest.read(folder)
+        if not found.shards:  # Nothing is lost if it is begun with something else.
+            found = wanted
+        _refuse_others(folder, _described(found), _described(wanted))
+    for path in left:
+        shutil.rmtree(path)
     return found.without(damaged_shards(folder, found))
 
 
+def _is_left_behind(path: Path) -> bool:
+    """Whether it is what a process left that was killed while it wrote."""
+    prefixes = tuple(f".{name}-" for name in (DATASET, NAME, "dataset_info.json"))
+    return path.name.startswith(prefixes) and path.is_dir() and not path.is_symlink()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Refuse a second process that makes the same cache; a lock ends with its process."""
+    try:
+        import fcntl
+    except ImportError:  # On Windows.
+        yield
+        return
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"Another process is making the cache in {folder}. Wait until it has ended, or "
+                "give another folder."
+            ) from error
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink()
+
+
+def _described_teachers(teachers: Sequence[Teacher]) -> dict[str, Any]:
+    """What must be the same of each teacher: equal weights may be those of other layers."""
+    entries = of_teachers(teachers)
+    return {
+        teacher.name: entries[teacher.name]
+        | ({"architecture": of_architecture(teacher.model)} if teacher.in_graph else {})
+        for teacher in teachers
+    }
+
+
+def _by_teacher(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the teachers, one by one, so that a difference can be named."""
+    return {"teachers": list(entries)} | {
+        f"{key} of teacher {name!r}": value
+        for name, entry in entries.items()
+        for key, value in entry.items()
+    }
+
+
 def _described(manifest: Manifest) -> dict[str, Any]:
+    others = {key: value for key, value in manifest.made_from.items() if key != "teachers"}
     return json_ready(
         {
-            **manifest.made_from,
-            "images by source": manifest.sources,
+            **_by_teacher(manifest.made_from["teachers"]),
+            **others,
+            "images by source": [*manifest.sources.items()],
             "views": manifest.views,
             "images": manifest.record.image,
             "signals": manifest.record.signals,
@@ -310,7 +385,7 @@ def _refuse_others(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, 
         pairs = "; ".join(f"{key}: {wanted.get(key)}, was {found.get(key)}" for key in differing)
         raise ValueError(
             f"The cache in {folder} was made from something else. Received: {pairs:.2000}. Give "
-            "what it was made from, or another folder."
+            "the same as then, or another folder."
         )
 
 
@@ -321,13 +396,17 @@ def _check(
     placed: Mapping[str, tf.data.Dataset],
 ) -> None:
     if not isinstance(views, int) or isinstance(views, bool) or views < 1:
-        raise ValueError(f"`views` must be a positive whole number. Received: {views!r}.")
+        raise ValueError(
+            f"`views` must be a positive whole number. Received: {views!r}. Give for example 4."
+        )
     if features not in ("float16", "float32"):
-        raise ValueError(f"`features` must be 'float16' or 'float32'. Received: {features!r}.")
+        raise ValueError(
+            f"`features` must be 'float16' or 'float32'. Received: {features!r}. Choose one."
+        )
     if views > 1 and _is_plain(augmentations):
         raise ValueError(
-            f"Several views of an image differ by what changes it at random. Received: {views=} "
-            "and no augmentation. Give `views=1`, or an `augmentation`."
+            f"Without an augmentation all views of an image are the same. Received: {views=} and "
+            "no augmentation. Give `views=1`, or an `augmentation`."
         )
     mixed = [name for name, one in augmentations.items() if one.mixup]
     if mixed:
