@@ -149,7 +149,8 @@ def _check_given(
             raise ValueError(
                 f"Signals that came with the images are not those of teacher {name!r}. Received: "
                 f"{received}. Expected: {expected or f'one of the teachers {list(teachers)}'}. "
-                "Make them again with keras_amalgam.data.with_runtime_signals(images, teachers)."
+                "Make them again with keras_amalgam.data.with_runtime_signals(images, teachers), "
+                "or a SignalCache with the taps that the terms read."
             )
 
 
