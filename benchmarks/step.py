@@ -14,6 +14,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from benchmarks.rows import add, has
 from benchmarks.speed import rows, serving
 from benchmarks.speed.cases import CASES, TERMS
 
@@ -76,10 +77,11 @@ def main() -> None:
     again = bool(arguments.cases or arguments.terms)
     for case in arguments.cases or CASES:
         for terms in arguments.terms or TERMS:
-            if not again and rows.has(arguments.results, case, terms):
+            known = {"case": case, "terms": terms}
+            if not again and has(arguments.results, known, rows.KEYS):
                 continue
             row = measure(case, terms, arguments.repeats)
-            rows.add(arguments.results, row)
+            add(arguments.results, row, rows.KEYS)
             print(rows.said(row), flush=True)
 
 

@@ -25,8 +25,8 @@ class Case:
         teachers: Makes the teachers as modules, by name.
         student: Makes the student's backbone as a module.
         tap: The path of the module, in a teacher, that gives its features.
-        channels: Of the images.
-        classes: Of each teacher.
+        channels: Number of channels of the images.
+        classes: Number of classes of each teacher.
         width: Where the student is `backbones.compact`, its width; where it is converted, None.
         is_demo: Whether teachers and student are the demo's own.
         features_are_vectors: Whether teachers and student are tapped behind their pooling.
@@ -121,7 +121,7 @@ class Terms:
         says: What they are, for the page.
         soft: The ownership of each soft-target term.
         units: Channels of the common space, or None where there is none.
-        weight: The common space's.
+        weight: Coefficient of the common space.
     """
 
     says: str

@@ -1,34 +1,14 @@
-"""Rows of timed steps, in one file."""
+"""Rows of timed steps, in one file, and what they tell."""
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
-from keras_amalgam.files.writing import write_text
+from benchmarks.rows import Row as Row
+from benchmarks.rows import read as read
 
 PATH = Path("docs/speed.json")
-
-Row = dict[str, Any]
-
-
-def read(path: Path) -> list[Row]:
-    """All rows of a file, none if it does not exist yet."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-
-
-def has(path: Path, case: str, terms: str) -> bool:
-    """Whether there is a row."""
-    return any((one["case"], one["terms"]) == (case, terms) for one in read(path))
-
-
-def add(path: Path, row: Row) -> None:
-    """Add a row, in place of one of the same case and terms."""
-    others = [
-        one for one in read(path) if (one["case"], one["terms"]) != (row["case"], row["terms"])
-    ]
-    lines = ",\n".join(json.dumps(one) for one in [*others, row])
-    write_text(path, f'{{"rows": [\n{lines}\n]}}\n')
+# Two rows that agree in these are of one measurement.
+KEYS = ("case", "terms")
 
 
 def median(row: Row, name: str) -> float:

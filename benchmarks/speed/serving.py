@@ -51,7 +51,7 @@ class Worker:
 
     Args:
         module: Its module.
-        arguments: Of its command line.
+        arguments: Its command line.
         log: Where it writes what goes wrong.
 
     Attributes:

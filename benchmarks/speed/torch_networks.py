@@ -17,7 +17,7 @@ class Block(nn.Module):
     Args:
         num_in: Channels of the images.
         num_out: Channels of the result.
-        stride: Of the first convolution.
+        stride: Stride of the first convolution.
         folded: Whether batch normalizations are part of the convolutions, as biases.
 
     Reference:
@@ -52,10 +52,10 @@ class Residual(nn.Module):
         blocks: Number of blocks in each stage.
         classes: Number of classes, or None for no head.
         photographs: Whether the stem is the one for photographs, a quarter of the resolution.
-        channels: Of the images.
+        channels: Number of channels of the images.
         stem: Channels of the stem; by default as many as the first stage has.
-        first_stride: Of the first stage.
-        folded: As in `Block`.
+        first_stride: Stride of the first stage.
+        folded: Whether batch normalizations are part of the convolutions.
     """
 
     def __init__(

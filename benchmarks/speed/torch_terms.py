@@ -143,8 +143,8 @@ class Objective(nn.Module):
 
     Args:
         terms: Which.
-        student: As in `CommonSpace`.
-        teachers: As in `CommonSpace`.
+        student: Shape of the student's features, channels first.
+        teachers: Shapes of the teachers' features, channels first.
     """
 
     def __init__(

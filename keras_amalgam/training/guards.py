@@ -204,7 +204,7 @@ def check_signals_of(x: Any, manifest: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         x: What `fit` or `evaluate` got as images.
-        manifest: Of the teachers of the training.
+        manifest: A `manifest_entry` for each teacher of the training.
     """
     stored = _noted_by_stream(x, "signals_of") if isinstance(x, tf.data.Dataset) else None
     if stored is None:

@@ -39,7 +39,7 @@ class Shard:
 
     Args:
         bytes: Its size.
-        sha256: Of its bytes.
+        sha256: Hash of its bytes.
         error: What storing signals cost there: the largest error as a part of a signal's size.
     """
 
@@ -111,9 +111,9 @@ class Manifest:
         """The same with one more shard.
 
         Args:
-            name: Of its file.
+            name: Name of its file.
             shard: What is known of it.
-            place: Of its block.
+            place: Place of its block among all.
             images: SHA-256 of the block's images.
         """
         return replace(
@@ -190,7 +190,7 @@ def split_name(view: int) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
+    """The hash of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

@@ -58,7 +58,7 @@ class RecordSpec:
 
     @property
     def bytes_per_record(self) -> int:
-        """Of the tensors of one record."""
+        """What the tensors of one record take."""
         tensors = [self.image, *self.signals.values()]
         return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in tensors)
 

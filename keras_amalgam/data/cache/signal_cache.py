@@ -32,7 +32,7 @@ Features = Literal["float16", "float32"]
 
 # Bytes of a shard, about; no more than that is lost where a building ends early.
 SHARD_BYTES = 64 * 2**20
-# Of names and checksums in a record, beside its tensors, about.
+# What names and checksums of a record take beside its tensors, about.
 RECORD_BYTES = 300
 VIEWS = 4
 LOCK = ".lock"
@@ -215,7 +215,7 @@ class SignalCache:
 
     @property
     def bytes(self) -> int:
-        """Of all shards."""
+        """What all shards take on the disk."""
         return sum(shard.bytes for shard in self.manifest.shards.values())
 
     def _is_kept(self, epoch: Epoch) -> bool:
