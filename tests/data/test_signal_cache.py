@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 import keras_amalgam as ka
 from keras_amalgam import data, training
-from keras_amalgam.data.cache import building, signal_cache
+from keras_amalgam.data.cache import building, going_on, signal_cache
 from keras_amalgam.models.signals import Signals
 from keras_amalgam.training.methods import matching
 
@@ -408,7 +408,7 @@ def test_without_an_augmentation_there_is_one_view(build):
 
 def test_disk_that_is_too_small_is_told_before_anything_is_made(build, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 20_000})
-    monkeypatch.setattr(signal_cache.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(going_on.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(OSError, match="do not fit on the disk, which has 20.0 kB free"):
         build()
     assert not (tmp_path / "cache").exists()
